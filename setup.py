@@ -5,7 +5,19 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["parse", "batch_rows", "fib", "fdb", "conntrack", "nat", "neighbour", "pipeline"]
+MODULES = [
+    "parse",
+    "batch_rows",
+    "fib",
+    "fdb",
+    "tcp",
+    "flowtable",
+    "tracker",
+    "conntrack",
+    "nat",
+    "neighbour",
+    "pipeline",
+]
 
 CHECKED = os.environ.get("CHECKED") == "1"
 DIRECTIVES = {
