@@ -5,7 +5,26 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["parse", "batch_rows", "fib", "fdb_table", "fdb", "conntrack", "nat", "neighbour", "pipeline"]
+MODULES = [
+    "parse",
+    "batch_rows",
+    "rib",
+    "fib_trie",
+    "fib",
+    "fdb_table",
+    "fdb",
+    "fragment",
+    "reassembly",
+    "defrag",
+    "fragment_table",
+    "tcp",
+    "flowtable",
+    "tracker",
+    "conntrack",
+    "nat",
+    "neighbour",
+    "pipeline",
+]
 
 CHECKED = os.environ.get("CHECKED") == "1"
 DIRECTIVES = {

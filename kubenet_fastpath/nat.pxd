@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .conntrack cimport conn_t, ct_t, ctinfo_t
+from .connection cimport conn_t, ctinfo_t
+from .flowtable cimport ct_t
 
 cdef enum manip_t:
     MANIP_SRC = 0           # POSTROUTING, LOCAL_IN
@@ -11,11 +12,12 @@ cdef enum manip_t:
 cdef enum:
     RANGE_PORTS = 1         # min_port..max_port hold (NF_NAT_RANGE_PROTO_SPECIFIED)
     RANGE_RANDOM = 2        # --random, --random-fully
+    RANGE_PERSISTENT = 8    # --persistent: a client keeps its address of the range for every destination
 
 cdef struct nat_range_t:    # kernel nf_nat_range2
-    uint32_t min_ip
+    uint32_t min_ip         # both 0: the address stays
     uint32_t max_ip
-    uint16_t min_port
+    uint16_t min_port       # ICMP: identifier
     uint16_t max_port
     uint8_t flags
 

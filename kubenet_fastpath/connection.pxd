@@ -1,0 +1,139 @@
+"""One connection: its tuples, status bits and row. Types alone, shared by the tracker, the table and NAT."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from .frame cimport (
+    PROTO_GRE, PROTO_ICMP, PROTO_UDP, PROTO_UDPLITE, PROTO_TCP, PROTO_SCTP, load16,
+)
+
+cdef enum:
+    NO_CONN = 0xFFFFFFFF
+    SECOND = 1_000_000_000      # ns
+
+cdef enum ctinfo_t:         # what a packet is to its connection (enum ip_conntrack_info, the last two added)
+    CT_ESTABLISHED = 0
+    CT_RELATED = 1
+    CT_NEW = 2
+    CT_ESTABLISHED_REPLY = 3
+    CT_RELATED_REPLY = 4
+    CT_INVALID = 7
+    CT_DROP = 8             # nf_conntrack_max is reached and nothing could be evicted: the packet dies here
+
+cdef enum:                  # conn_t.status (enum ip_conntrack_status)
+    IPS_SEEN_REPLY = 1 << 1
+    IPS_ASSURED = 1 << 2
+    IPS_CONFIRMED = 1 << 3
+    IPS_SRC_NAT = 1 << 4
+    IPS_DST_NAT = 1 << 5
+    IPS_NAT_MASK = IPS_SRC_NAT | IPS_DST_NAT
+    IPS_SRC_NAT_DONE = 1 << 7
+    IPS_DST_NAT_DONE = 1 << 8
+    IPS_NAT_DONE_MASK = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
+    IPS_DYING = 1 << 9      # out of the table; the row stays readable until the next packet is tracked
+    IPS_FIXED_TIMEOUT = 1 << 10
+    IPS_NAT_CLASH = 1 << 12
+
+cdef enum track_t:          # what a protocol's tracker makes of a packet
+    TRACK_REFRESH           # accepted: counted, and the timeout starts anew
+    TRACK_IGNORE            # accepted, but it proves nothing: neither counted nor refreshed
+    TRACK_END               # accepted, counted, and it ends the connection
+    TRACK_REPEAT            # ends the connection, and is then looked up again as if it had never been
+    TRACK_INVALID
+
+cdef struct tuple_t:        # 16 bytes, host order, no padding: compared and hashed as two words
+    uint32_t src
+    uint32_t dst
+    uint16_t sport          # ICMP query: the identifier
+    uint16_t dport          # ICMP query: type << 8 | code
+    uint8_t proto
+    uint8_t family          # 4
+    uint16_t zone
+
+cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct ip_ct_tcp_state)
+    uint32_t end            # highest seq + length
+    uint32_t max_end        # highest seq + length that the other end allows
+    uint32_t max_win
+    uint32_t max_ack
+    uint8_t scale
+    uint8_t flags           # TCP_SIDE_*
+
+cdef struct conn_t:         # two cache lines; the first is all that finding and translating need
+    tuple_t original
+    tuple_t reply           # inverse of `original` after NAT
+    int64_t expires         # ns; the row is dead from this time on. Unconfirmed: ns from its confirmation
+    uint32_t status
+    uint32_t mark
+    int64_t stream_after    # ns; UDP: a stream from then on
+    uint16_t masquerade     # interface index whose address masks the source, 0: not masqueraded
+    uint8_t tcp_state
+    uint8_t last_index      # of the latest TCP segment that counted: kind, direction, seq ...
+    uint8_t last_dir
+    uint8_t last_flags      # TCP_SIDE_* of a SYN that was let through unproven
+    uint8_t last_scale
+    uint8_t retrans         # how often the latest bare ACK has come
+    uint64_t packets[2]
+    uint64_t bytes[2]
+    int64_t created         # ns, time of confirmation
+    uint32_t by_source_next # chain of connections with the same source; index + 1, 0: none
+    uint32_t by_source_prev
+    uint32_t last_seq
+    uint32_t last_ack
+    uint32_t last_end
+    uint16_t last_win
+
+cdef struct segment_t:      # what tracking reads of one unfragmented IPv4 packet
+    tuple_t tuple           # src, dst, proto, family, zone by the caller; ports by whoever calls tuple_ports
+    const uint8_t* l4       # first byte behind the IPv4 header
+    uint32_t l4_len         # bytes from there to the end of the IP packet, all readable
+    uint32_t ip_len         # total length, for accounting
+    bint verify             # at PREROUTING: check the L4 checksum
+
+
+cdef inline bint tuple_equal(const tuple_t* a, const tuple_t* b) noexcept nogil:
+    return memcmp(a, b, sizeof(tuple_t)) == 0
+
+
+cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:
+    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few bytes."""
+    cdef uint8_t proto = tuple.proto
+    tuple.sport = tuple.dport = 0
+    if proto == PROTO_TCP or proto == PROTO_UDP or proto == PROTO_SCTP or proto == PROTO_UDPLITE:
+        if n < 4:
+            return False
+        tuple.sport = load16(l4)
+        tuple.dport = load16(l4 + 2)
+    elif proto == PROTO_ICMP:
+        if n < 8:
+            return False
+        tuple.sport = load16(l4 + 4)
+        tuple.dport = load16(l4)
+    elif proto == PROTO_GRE and n >= 8 and load16(l4) & 7 == 1:      # PPTP: the call id
+        if load16(l4 + 2) != 0x880B:
+            return False
+        tuple.dport = load16(l4 + 6)
+    return True
+
+
+cdef inline bint tuple_invert(tuple_t* inverse, const tuple_t* tuple) noexcept nogil:
+    """The tuple of a packet the other way; False for an ICMP type that has no opposite."""
+    cdef uint8_t kind
+    inverse[0] = tuple[0]
+    inverse.src, inverse.dst = tuple.dst, tuple.src
+    if tuple.proto != PROTO_ICMP:
+        inverse.sport, inverse.dport = tuple.dport, tuple.sport
+        return True
+    kind = tuple.dport >> 8
+    if kind == 8 or kind == 0:
+        kind ^= 8
+    elif 13 <= kind <= 18:
+        kind = ((kind - 13) ^ 1) + 13
+    else:
+        return False
+    inverse.dport = <uint16_t>(kind << 8 | (tuple.dport & 255))
+    return True
+
+
+cdef inline bint proto_allows_clash(uint8_t proto) noexcept nogil:
+    """Whether two packets of one flow may both make a connection (nf_conntrack_l4proto.allow_clash)."""
+    return proto != PROTO_TCP and proto != PROTO_ICMP and proto != PROTO_SCTP

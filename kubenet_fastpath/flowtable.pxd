@@ -1,0 +1,137 @@
+"""C interface of the flow table: rows of connections, found by either of their tuples."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from .connection cimport (
+    IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_t,
+)
+from .tcp cimport tcp_policy_t
+
+cdef extern from "csrc/bucket.h" nogil:
+    ctypedef struct kf_bucket:
+        uint32_t passed
+        uint32_t ref[12]
+    ctypedef struct kf_index:
+        kf_bucket* bucket
+        uint64_t mask
+        uint64_t used
+    uint8_t kf_tag(uint64_t hash)
+    kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    uint32_t kf_match(const kf_bucket* b, uint8_t tag)
+    int kf_first(uint32_t mask)
+    void kf_prefetch(const void* p)
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
+
+cdef enum confirm_t:        # what ct_confirm says
+    CONFIRM_OK = 0
+    CONFIRM_CLASH = 1       # a tuple is taken: the packet is dropped, the connection is gone
+    CONFIRM_FULL = 2        # no memory for the index: likewise
+
+cdef enum:                  # places in ct_t.timeout
+    EXPIRY_GENERIC
+    EXPIRY_ICMP
+    EXPIRY_UDP
+    EXPIRY_UDP_STREAM
+    EXPIRY_UDPLITE
+    EXPIRY_UDPLITE_STREAM
+    EXPIRY_GRE
+    EXPIRY_GRE_STREAM
+    EXPIRY_SCTP
+    EXPIRY_COUNT
+
+cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
+    uint64_t found          # a search for a free mapping met a taken one
+    uint64_t invalid
+    uint64_t insert         # confirmed
+    uint64_t insert_failed
+    uint64_t drop           # packets dropped for lack of a connection
+    uint64_t early_drop     # connections evicted for new ones
+    uint64_t clash_resolve
+    uint64_t expired        # connections reclaimed after their timeout
+
+cdef struct ct_t:
+    conn_t* row             # `room` of them; untouched ones take no memory
+    tcp_side_t* side        # two a row, for TCP
+    uint32_t room           # nf_conntrack_max
+    uint32_t used           # rows that ever held a connection
+    uint32_t free           # head of the list of free rows below `used`, NO_CONN: none
+    uint32_t count          # connections held, unconfirmed and expired ones included
+    uint32_t cursor         # where the sweep goes on
+    uint32_t source_mask
+    uint32_t* source        # heads of the by-source chains: index + 1, 0: empty
+    kf_index index          # confirmed connections: index << 1 | direction
+    uint64_t secret[2]
+    bint checksum           # nf_conntrack_checksum
+    tcp_policy_t tcp
+    int64_t timeout[EXPIRY_COUNT]   # ns
+    ct_counters_t counters
+
+cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
+cdef void ct_release(ct_t* t) noexcept nogil
+cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
+                     int64_t now) noexcept nogil
+cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
+cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil
+cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil
+cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil
+cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil
+cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil
+cdef uint32_t ct_source_head(const ct_t* t, const tuple_t* original) noexcept nogil
+cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil
+
+
+cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:
+    return &t.row[index]
+
+
+cdef inline uint64_t ct_hash(const ct_t* t, const tuple_t* tuple) noexcept nogil:
+    cdef uint64_t word[2]
+    memcpy(word, tuple, 16)
+    return kf_hash128(word[0], word[1], t.secret)
+
+
+cdef inline void ct_prefetch(const ct_t* t, uint64_t hash) noexcept nogil:
+    kf_prefetch(kf_home(&t.index, hash))
+
+
+cdef inline void ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
+    """Fetch the rows that the bucket names for this hash; reads the bucket, so `ct_prefetch` it earlier."""
+    cdef kf_bucket* b = kf_home(&t.index, hash)
+    cdef uint32_t m = kf_match(b, kf_tag(hash))
+    while m:
+        kf_prefetch(&t.row[b.ref[kf_first(m)] >> 1])
+        kf_prefetch(&t.row[b.ref[kf_first(m)] >> 1].packets)
+        m &= m - 1
+
+
+cdef inline bint ct_live(const conn_t* conn, int64_t now) noexcept nogil:
+    return conn.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and conn.expires > now
+
+
+cdef inline uint32_t ct_find(ct_t* t, const tuple_t* tuple, uint64_t hash, int64_t now,
+                             int* direction) noexcept nogil:
+    """The live connection one of whose tuples this is, and which; an expired one is reclaimed."""
+    cdef uint8_t tag = kf_tag(hash)
+    cdef uint64_t i = hash, step = 2 * <uint64_t>tag + 1, n = 0
+    cdef uint32_t m, ref
+    cdef kf_bucket* b
+    cdef conn_t* conn
+    while True:
+        b = &t.index.bucket[i & t.index.mask]
+        m = kf_match(b, tag)
+        while m:
+            ref = b.ref[kf_first(m)]
+            conn = &t.row[ref >> 1]
+            if tuple_equal(&conn.reply if ref & 1 else &conn.original, tuple):
+                if conn.expires > now:
+                    direction[0] = ref & 1
+                    return ref >> 1
+                ct_expire_row(t, ref >> 1)
+            m &= m - 1
+        if b.passed == 0 or n >= t.index.mask:
+            return NO_CONN
+        i += step
+        n += 1

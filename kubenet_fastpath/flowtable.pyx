@@ -1,0 +1,292 @@
+"""The flow table: a slab of rows, an index of both tuples of each, and the chains by source that NAT walks.
+
+Rows never move: the slab spans nf_conntrack_max rows of address space, and the system gives memory to those
+that are used. A connection is confirmed last, after all hooks; until then no packet finds it. One that has
+expired is as good as gone, and its row is reclaimed by whoever meets it, or by the sweep that follows every
+new connection by a few rows; so an idle table costs nothing, and a run's result does not depend on how its
+packets were cut into batches.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from .connection cimport (
+    IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT_DONE, SECOND,
+    proto_allows_clash,
+)
+
+cdef extern from "csrc/bucket.h" nogil:
+    int kf_index_init(kf_index* x, uint64_t references)
+    void kf_index_free(kf_index* x)
+    int kf_index_full(const kf_index* x)
+    void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
+    int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+    uint64_t kf_splitmix(uint64_t* state)
+
+cdef enum:
+    FIRST_REFERENCES = 256
+    SWEEP = 2               # rows looked at for every new connection
+    SWEEP_FULL = 64         # and when the table is full
+    EVICTION_RANGE = 8      # buckets (NF_CT_EVICTION_RANGE)
+
+
+cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
+    """An empty table for `room` connections; False without memory."""
+    cdef uint64_t state = seed, heads = 1
+    memset(t, 0, sizeof(ct_t))
+    t.room, t.free = room, NO_CONN
+    t.secret[0] = kf_splitmix(&state)
+    t.secret[1] = kf_splitmix(&state)
+    while heads < room:
+        heads *= 2
+    t.source_mask = <uint32_t>(heads - 1)
+    t.row = <conn_t*>calloc(room, sizeof(conn_t))
+    t.side = <tcp_side_t*>calloc(room, 2 * sizeof(tcp_side_t))
+    t.source = <uint32_t*>calloc(heads, sizeof(uint32_t))
+    return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
+
+
+cdef void ct_release(ct_t* t) noexcept nogil:
+    free(t.row)
+    free(t.side)
+    free(t.source)
+    kf_index_free(&t.index)
+    memset(t, 0, sizeof(ct_t))
+
+
+cdef uint32_t* source_slot(const ct_t* t, const tuple_t* original) noexcept nogil:
+    cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
+    return &t.source[kf_hash64(word, t.secret) & t.source_mask]
+
+
+cdef uint32_t ct_source_head(const ct_t* t, const tuple_t* original) noexcept nogil:
+    """Index + 1 of the latest connection in the chain of this source, which other sources may share; 0: none."""
+    return source_slot(t, original)[0]
+
+
+cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
+    """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
+    cdef conn_t* c = &t.row[conn]
+    cdef uint32_t* head = source_slot(t, &c.original)
+    c.by_source_next, c.by_source_prev = head[0], 0
+    if head[0]:
+        t.row[head[0] - 1].by_source_prev = conn + 1
+    head[0] = conn + 1
+
+
+cdef void forget(ct_t* t, uint32_t conn) noexcept nogil:
+    """Give a row back. Its contents stay until it is used again: the packet in hand may still be translated."""
+    cdef conn_t* c = &t.row[conn]
+    if c.status & IPS_SRC_NAT_DONE:
+        if c.by_source_prev:
+            t.row[c.by_source_prev - 1].by_source_next = c.by_source_next
+        else:
+            source_slot(t, &c.original)[0] = c.by_source_next
+        if c.by_source_next:
+            t.row[c.by_source_next - 1].by_source_prev = c.by_source_prev
+    c.status |= IPS_DYING
+    c.by_source_next = t.free
+    t.free = conn
+    t.count -= 1
+
+
+cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil:
+    """End a connection that was never confirmed."""
+    if not t.row[conn].status & IPS_DYING:
+        forget(t, conn)
+
+
+cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil:
+    """End a confirmed connection."""
+    cdef conn_t* c = &t.row[conn]
+    if c.status & IPS_DYING:
+        return
+    kf_index_erase(&t.index, ct_hash(t, &c.reply), conn << 1 | 1)
+    kf_index_erase(&t.index, ct_hash(t, &c.original), conn << 1)     # not there after a NAT clash
+    forget(t, conn)
+
+
+cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil:
+    ct_kill(t, conn)
+    t.counters.expired += 1
+
+
+cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
+    """Look at the next `rows` rows, round and round, and reclaim the expired; how many those were."""
+    cdef uint32_t reclaimed = 0
+    cdef conn_t* c
+    for _ in range(min(rows, t.used)):
+        if t.cursor >= t.used:
+            t.cursor = 0
+        c = &t.row[t.cursor]
+        if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and c.expires <= now:
+            ct_expire_row(t, t.cursor)
+            reclaimed += 1
+        t.cursor += 1
+    return reclaimed
+
+
+cdef bint early_drop(ct_t* t, uint64_t hash, int64_t now) noexcept nogil:
+    """Make room as the kernel does: near the new tuple, evict from the first bucket whatever is not assured."""
+    cdef kf_bucket* b
+    cdef conn_t* c
+    cdef uint32_t m, conn, before = t.count
+    cdef uint64_t i
+    for i in range(min(<uint64_t>EVICTION_RANGE, t.index.mask + 1)):
+        b = &t.index.bucket[(hash + i) & t.index.mask]
+        m = ~kf_match(b, 0) & 0xFFF
+        while m:
+            conn = b.ref[kf_first(m)] >> 1
+            m &= m - 1
+            c = &t.row[conn]
+            if c.status & IPS_DYING:
+                continue            # both of its references were in this bucket
+            if c.expires <= now:
+                ct_expire_row(t, conn)
+            elif not c.status & IPS_ASSURED:
+                ct_kill(t, conn)
+                t.counters.early_drop += 1
+        if t.count < before:
+            return True
+    return False
+
+
+cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
+                     int64_t now) noexcept nogil:
+    """An unconfirmed connection, or NO_CONN: the table is full of what must not be evicted."""
+    cdef uint32_t conn
+    cdef conn_t* c
+    ct_expire(t, SWEEP, now)
+    if t.count >= t.room and not ct_expire(t, SWEEP_FULL, now) and not early_drop(t, hash, now):
+        t.counters.drop += 1
+        return NO_CONN
+    if t.free != NO_CONN:
+        conn = t.free
+        t.free = t.row[conn].by_source_next
+    else:
+        conn = t.used
+        t.used += 1
+    t.count += 1
+    c = &t.row[conn]
+    memset(c, 0, sizeof(conn_t))
+    c.original, c.reply = original[0], reply[0]
+    return conn
+
+
+cdef bint grow(ct_t* t) noexcept nogil:
+    """Twice the buckets. False without memory, and then nothing has changed."""
+    cdef kf_index larger
+    cdef conn_t* c
+    cdef uint32_t conn
+    if kf_index_init(&larger, 2 * t.index.used) != 0:
+        return False
+    for conn in range(t.used):
+        c = &t.row[conn]
+        if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+            kf_index_insert(&larger, ct_hash(t, &c.reply), conn << 1 | 1)
+            if not c.status & IPS_NAT_CLASH:
+                kf_index_insert(&larger, ct_hash(t, &c.original), conn << 1)
+    kf_index_free(&t.index)
+    t.index = larger
+    return True
+
+
+cdef bint adopt(ct_t* t, uint32_t* conn, uint32_t winner) noexcept nogil:
+    """Give a packet whose connection lost a race to the winner, if that translates it alike."""
+    cdef conn_t* w = &t.row[winner]
+    cdef conn_t* c = &t.row[conn[0]]
+    if w.status & IPS_NAT_DONE_MASK and not (
+            tuple_equal(&w.original, &c.original) and tuple_equal(&w.reply, &c.reply)):
+        return False
+    w.packets[0] += 1
+    w.bytes[0] += c.bytes[0]
+    ct_discard(t, conn[0])
+    conn[0] = winner
+    t.counters.clash_resolve += 1
+    return True
+
+
+cdef confirm_t clash(ct_t* t, uint32_t* conn, uint32_t winner, int64_t now) noexcept nogil:
+    """One of the tuples is in the table already (nf_ct_resolve_clash)."""
+    cdef conn_t* c = &t.row[conn[0]]
+    cdef uint64_t hash = ct_hash(t, &c.reply)
+    cdef int direction
+    if not proto_allows_clash(t.row[winner].original.proto):
+        return CONFIRM_CLASH
+    if adopt(t, conn, winner):
+        return CONFIRM_OK
+    winner = ct_find(t, &c.reply, hash, now, &direction)
+    if winner != NO_CONN:
+        return CONFIRM_OK if adopt(t, conn, winner) else CONFIRM_CLASH
+    # Replies alone shall find it, and not for long.
+    c.expires = now + SECOND
+    c.status |= IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
+    kf_index_insert(&t.index, hash, conn[0] << 1 | 1)
+    t.counters.clash_resolve += 1
+    return CONFIRM_OK
+
+
+cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
+    """Enter a connection into the table (__nf_conntrack_confirm). The packet may have to adopt another one:
+    then *conn is that. Unless CONFIRM_OK, the connection is gone and the packet has to go."""
+    cdef conn_t* c = &t.row[conn[0]]
+    cdef uint64_t hash = ct_hash(t, &c.original), reply_hash = ct_hash(t, &c.reply)
+    cdef uint32_t winner
+    cdef int direction
+    cdef confirm_t verdict = CONFIRM_OK
+    if c.status & (IPS_CONFIRMED | IPS_DYING):
+        return CONFIRM_OK
+    if kf_index_full(&t.index) and not grow(t):
+        verdict = CONFIRM_FULL
+    else:
+        winner = ct_find(t, &c.original, hash, now, &direction)
+        if winner == NO_CONN:
+            winner = ct_find(t, &c.reply, reply_hash, now, &direction)
+        if winner != NO_CONN:
+            verdict = clash(t, conn, winner, now)
+        else:
+            c.expires += now
+            c.created = now
+            c.status |= IPS_CONFIRMED
+            # The reply's reference first: should both tuples be equal, a lookup meets it first, as in the kernel.
+            kf_index_insert(&t.index, reply_hash, conn[0] << 1 | 1)
+            kf_index_insert(&t.index, hash, conn[0] << 1)
+            t.counters.insert += 1
+    if verdict != CONFIRM_OK:
+        ct_discard(t, conn[0])
+        conn[0] = NO_CONN
+        t.counters.insert_failed += 1
+        t.counters.drop += 1
+    return verdict
+
+
+cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil:
+    """Whether another connection has this tuple (nf_conntrack_tuple_taken). One of the very same flow has not:
+    confirmation settles that."""
+    cdef uint64_t hash = ct_hash(t, reply)
+    cdef uint8_t tag = kf_tag(hash)
+    cdef uint64_t i = hash, step = 2 * <uint64_t>tag + 1, n = 0
+    cdef uint32_t m, ref
+    cdef kf_bucket* b
+    cdef conn_t* c
+    while True:
+        b = &t.index.bucket[i & t.index.mask]
+        m = kf_match(b, tag)
+        while m:
+            ref = b.ref[kf_first(m)]
+            m &= m - 1
+            c = &t.row[ref >> 1]
+            if ref >> 1 == ignored or not tuple_equal(&c.reply if ref & 1 else &c.original, reply):
+                continue
+            if c.expires <= now:
+                ct_expire_row(t, ref >> 1)
+            elif not tuple_equal(&c.original, &t.row[ignored].original):
+                t.counters.found += 1
+                return True
+        if b.passed == 0 or n >= t.index.mask:
+            return False
+        i += step
+        n += 1
