@@ -17,6 +17,8 @@ MODULES = [
     "tcp",
     "flowtable",
     "tracker",
+    "columns",
+    "records",
     "conntrack",
     "nat",
     "neighbour",
