@@ -8,7 +8,10 @@ from setuptools import Extension, setup
 MODULES = [
     "parse",
     "batch_rows",
+    "rib",
+    "fib_trie",
     "fib",
+    "fdb_table",
     "fdb",
     "fragment",
     "reassembly",
