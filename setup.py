@@ -20,6 +20,8 @@ MODULES = [
     "tcp",
     "flowtable",
     "tracker",
+    "columns",
+    "records",
     "conntrack",
     "nat",
     "neighbour",
