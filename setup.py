@@ -5,7 +5,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = [
+MODULES = ["parse", "batch_rows", "fib", "fdb", "connection", "tcp", "conntrack", "nat", "defrag", "fragment", "neighbour", "context", "route", "hooks", "egress", "icmp", "local", "arp", "forward", "bridge", "pipeline"]
     "parse",
     "batch_rows",
     "fib",

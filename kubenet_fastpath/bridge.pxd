@@ -1,0 +1,5 @@
+"""The Linux bridge: what happens to a frame on one of its ports."""
+
+from .context cimport node_t, packet_t
+
+cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil
