@@ -5,9 +5,9 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["parse", "batch_rows", "fib", "fdb", "connection", "tcp", "conntrack", "nat", "defrag", "fragment", "neighbour", "context", "route", "hooks", "egress", "icmp", "local", "arp", "forward", "bridge", "pipeline"]
+MODULES = [
     "parse",
-    "batch_rows",
+    "rows",
     "fib",
     "fdb",
     "fragment",
@@ -20,6 +20,15 @@ MODULES = ["parse", "batch_rows", "fib", "fdb", "connection", "tcp", "conntrack"
     "conntrack",
     "nat",
     "neighbour",
+    "context",
+    "route",
+    "hooks",
+    "egress",
+    "icmp",
+    "local",
+    "arp",
+    "forward",
+    "bridge",
     "pipeline",
 ]
 

@@ -7,24 +7,25 @@ kernel's hook order. Everything a stage may write is in these two structs and th
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .conntrack cimport NO_CONN, ct_t
-from .defrag cimport datagram_t, defrag_t
+from .defrag cimport defrag_t
 from .fdb cimport fdb_t
 from .fib cimport fib_t
+from .fragment cimport geometry_t
 from .neighbour cimport neigh_table_t
 
-cdef enum packet_type_t:        # skb->pkt_type
+cdef enum:                      # packet type: skb->pkt_type
     PACKET_HOST = 0
     PACKET_BROADCAST = 1
     PACKET_MULTICAST = 2
     PACKET_OTHERHOST = 3
 
-cdef enum interface_kind_t:
+cdef enum:                      # interface kind
     IF_NONE = 0                 # free, or not attached
     IF_ROUTED = 1
     IF_BRIDGE = 2
     IF_BRIDGE_PORT = 3
 
-cdef enum route_type_t:         # RTN_*
+cdef enum:                      # route type: RTN_*
     ROUTE_UNICAST = 1
     ROUTE_LOCAL = 2
     ROUTE_BROADCAST = 3
@@ -74,8 +75,7 @@ cdef struct packet_t:
     uint32_t l3                 # offset of the network header
     uint32_t conn               # connection index or NO_CONN
     uint32_t hop                # chosen next hop, index into node_t.hops
-    uint32_t frag_max           # size of the largest fragment this datagram came in, 0: it came whole
-    const datagram_t* datagram  # how it was cut, NULL: it came whole
+    const geometry_t* origin    # the fragments it came in, NULL: it came whole
     int64_t now                 # ns
     int32_t source              # index in the batch of the packet that caused this one, -1: a timer
     uint16_t ethertype          # behind all VLAN tags that the kernel takes off
@@ -89,7 +89,6 @@ cdef struct packet_t:
     bint hooked                 # the bridge has run PREROUTING (ip_sabotage_in)
     bint redirect               # leaves by the interface it came in by: an ICMP redirect is due
     bint ours                   # made by the node itself
-    bint df_seen                # every fragment had DF (IPSKB_FRAG_PMTU)
 
 cdef struct out_t:
     const uint8_t* frame

@@ -18,7 +18,7 @@ from .frame cimport (
     ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC,
     ETH_TYPE, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
-from .fragment cimport fragment_begin, fragment_cursor_t, fragment_next
+from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
 from .hooks cimport postrouting
 from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_hold, neigh_resolve, neigh_take,
@@ -26,7 +26,7 @@ from .neighbour cimport (
 )
 from .route cimport owns, select_address
 from .verdict cimport (
-    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, V_HELD, drop,
+    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
     fate,
 )
 
@@ -71,14 +71,18 @@ cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
 
 cdef int push_fragments(node_t* node, packet_t* p, uint16_t port, uint32_t mtu, bint cloned) noexcept nogil:
     cdef packet_t piece = p[0]
-    cdef fragment_cursor_t cursor
+    cdef fragmenter_t f
     cdef uint32_t n
-    fragment_begin(&cursor, p.frame, p.l3, p.length, mtu, p.datagram, cloned)
+    if p.missing:
+        return drop(R_TRUNCATED)
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin,
+                          FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
+        return drop(R_PKT_TOO_BIG)
     while True:
         piece.frame = scratch(node, p.l3 + mtu)
         if piece.frame == NULL:
             return drop(R_NOMEM)
-        n = fragment_next(&cursor, piece.frame)
+        n = fragment_next(&f, piece.frame)
         if n == 0:
             return PASS
         piece.length = n
@@ -91,10 +95,12 @@ cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept no
     cdef uint32_t mtu = node.interface[port].mtu
     cdef uint32_t limit = mtu
     if p.hooked:
-        if p.frag_max and p.frag_max < mtu:
-            limit = p.frag_max
+        if p.origin != NULL and p.origin.max_size < mtu:
+            limit = p.origin.max_size
         if p.length - p.l3 > limit:
-            if p.frag_max > mtu or (p.datagram == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF):
+            if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
+                return drop(R_PKT_TOO_BIG)
+            if p.origin != NULL and p.origin.max_size > mtu:
                 return drop(R_PKT_TOO_BIG)
             return push_fragments(node, p, port, limit, cloned)
     if p.length > mtu + ETH_LEN + VLAN_LEN:
@@ -111,7 +117,7 @@ cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uin
     p.frame = scratch(node, ETH_LEN + ARP_LEN)
     if p.frame == NULL:
         return drop(R_NOMEM)
-    p.length, p.missing, p.l3, p.conn, p.frag_max, p.datagram = ETH_LEN + ARP_LEN, 0, ETH_LEN, NO_CONN, 0, NULL
+    p.length, p.missing, p.l3, p.conn, p.origin = ETH_LEN + ARP_LEN, 0, ETH_LEN, NO_CONN, NULL
     p.now, p.source, p.ethertype, p.info = node.now, source, ETH_ARP, CT_INVALID
     p.shared = p.hooked = p.tagged = False
     store_mac(p.frame + ETH_DST, eth_dst)
@@ -190,7 +196,7 @@ cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nog
             node.generated_drops += 1
         else:
             memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
-            p.now, p.source, p.conn, p.shared = node.now, source, NO_CONN, False
+            p.now, p.source, p.conn, p.shared, p.origin = node.now, source, NO_CONN, False, NULL
             store_mac(p.frame + ETH_DST, n.mac)
             node.released += 1
             if transmit(node, &p, n.dev) != PASS:
@@ -202,25 +208,27 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
     """PASS when the packet left; HELD while its next hop's MAC is asked for; else why it was dropped."""
     cdef int end = postrouting(node, p, dev, next_hop)
     cdef uint32_t mtu = node.interface[dev].mtu
-    cdef fragment_cursor_t cursor
+    cdef fragmenter_t f
     cdef packet_t piece
-    cdef uint32_t n
     if end != PASS:
         return end
-    if p.frag_max and p.frag_max < mtu:
-        mtu = p.frag_max
+    if p.origin != NULL and p.origin.max_size < mtu:
+        mtu = p.origin.max_size
     if p.length - p.l3 <= mtu:
         return finish(node, p, dev, next_hop)
-    fragment_begin(&cursor, p.frame, p.l3, p.length, mtu, p.datagram, False)
+    if p.missing:
+        return drop(R_TRUNCATED)
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin, 0):
+        return drop(R_PKT_TOO_BIG)
+    piece = p[0]
+    piece.shared, piece.origin = False, NULL
     while True:
-        piece = p[0]
-        piece.frame = scratch(node, p.l3 + mtu)
+        piece.frame, piece.l3 = scratch(node, p.l3 + mtu), p.l3
         if piece.frame == NULL:
             return drop(R_NOMEM)
-        n = fragment_next(&cursor, piece.frame)
-        if n == 0:
+        piece.length = fragment_next(&f, piece.frame)
+        if piece.length == 0:
             return end
-        piece.length, piece.shared, piece.datagram, piece.frag_max = n, False, NULL, 0
         end = finish(node, &piece, dev, next_hop)
         if end != PASS and end >> 8 != V_HELD:
             return end

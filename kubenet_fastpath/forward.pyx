@@ -11,7 +11,7 @@ from .conntrack cimport CT_ESTABLISHED_REPLY, IPS_DST_NAT, IPS_NAT_MASK, IPS_SRC
 from .context cimport (
     NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, scratch, writable,
 )
-from .defrag cimport DEFRAG_HELD, DEFRAG_WHOLE, datagram_t, defrag_add
+from .defrag cimport defrag_add
 from .egress cimport ip_output
 from .frame cimport (
     ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_CHECK, IP_DF, IP_DST, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_SRC, IP_TOTAL,
@@ -20,6 +20,7 @@ from .frame cimport (
 from .hooks cimport forward_hook, prerouting
 from .icmp cimport icmp_send, send_redirect, spend_unreachable
 from .local cimport local_deliver
+from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
     PASS, R_FRAG_REASM, R_FRAGMENT, R_IP_CSUM, R_IP_INHDR, R_IP_INNOROUTES, R_MASQUERADE, R_NAT_REPLY, R_NOMEM,
@@ -64,17 +65,13 @@ cdef int gather(node_t* node, packet_t* p) noexcept nogil:
     datagram = <datagram_t*>scratch(node, sizeof(datagram_t))
     if datagram == NULL:
         return drop(R_NOMEM)
-    outcome = defrag_add(node.defrag, p.frame, p.l3, p.length, p.port, p.now, datagram)
-    if outcome == DEFRAG_HELD:
+    outcome = defrag_add(node.defrag, p.frame, p.l3, p.length, p.port != p.dev, p.port, p.now, datagram)
+    if outcome == FATE_HELD:
         return fate(V_HELD, R_FRAGMENT)
-    if outcome != DEFRAG_WHOLE:
+    if outcome != FATE_WHOLE:
         return drop(R_FRAG_REASM)
-    p.frame = datagram.frame
-    p.length = datagram.length
-    p.l3 = datagram.l3
-    p.frag_max = datagram.frag_max_size
-    p.datagram = datagram
-    p.shared = False
+    p.frame, p.length, p.l3, p.shared = datagram.frame, datagram.end, datagram.l3, False
+    p.origin = &datagram.geometry
     return PASS
 
 
@@ -125,7 +122,7 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     if l3[IP_TTL] <= 1:
         icmp_send(node, p, ICMP_TIME_EXCEEDED, 0, 0)
         return drop(R_TTL)
-    if p.length - p.l3 > mtu and load16(l3 + IP_FRAG) & IP_DF and (p.frag_max > mtu or p.datagram == NULL):
+    if p.length - p.l3 > mtu and load16(l3 + IP_FRAG) & IP_DF and (p.origin == NULL or p.origin.max_size > mtu):
         icmp_send(node, p, ICMP_UNREACH, FRAG_NEEDED, mtu)
         return drop(R_PKT_TOO_BIG)
     if not writable(node, p):

@@ -8,7 +8,7 @@ masquerading that ip-masq-agent or kubenet install.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport (
-    CONFIRM_CLASH, CONFIRM_OK, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
+    CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT_DONE, IPS_NAT_MASK, IPS_SRC_NAT_DONE, NO_CONN, confirm_t, conn_t,
     ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
@@ -23,18 +23,21 @@ from .verdict cimport (
 )
 
 
-cdef void track(node_t* node, packet_t* p, bint verify) noexcept nogil:
+cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     """nf_conntrack_in: find or begin the packet's connection."""
     cdef segment_t seg
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint32_t header = (l3[0] & 15) * 4
     seg.tuple.src, seg.tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
-    seg.tuple.sport = seg.tuple.dport = 0
     seg.tuple.proto, seg.tuple.family, seg.tuple.zone = l3[IP_PROTO], 4, 0
     seg.ip_len = load16(l3 + IP_TOTAL)
     seg.l4, seg.l4_len = l3 + header, seg.ip_len - header
     seg.verify = verify and node.verify_checksums and p.missing == 0
     p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
+    if p.info == CT_DROP:
+        p.conn = NO_CONN
+        return drop(R_CT_FULL)
+    return PASS
 
 
 cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
@@ -118,8 +121,8 @@ cdef int confirm(node_t* node, packet_t* p) noexcept nogil:
 
 cdef int prerouting(node_t* node, packet_t* p) noexcept nogil:
     """conntrack, then destination NAT. Fragments have been gathered before."""
-    track(node, p, True)
-    return nat_hook(node, p, MANIP_DST, False, 0, 0)
+    cdef int end = track(node, p, True)
+    return end if end != PASS else nat_hook(node, p, MANIP_DST, False, 0, 0)
 
 
 cdef int forward_hook(node_t* node, packet_t* p) noexcept nogil:
@@ -135,9 +138,8 @@ cdef int input_hook(node_t* node, packet_t* p) noexcept nogil:
 
 cdef int output_hook(node_t* node, packet_t* p) noexcept nogil:
     """conntrack, unless the packet is about another one and has that one's connection, then destination NAT."""
-    if p.conn == NO_CONN:
-        track(node, p, False)
-    return nat_hook(node, p, MANIP_DST, False, 0, 0)
+    cdef int end = track(node, p, False) if p.conn == NO_CONN else PASS
+    return end if end != PASS else nat_hook(node, p, MANIP_DST, False, 0, 0)
 
 
 cdef int postrouting(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:

@@ -19,15 +19,16 @@ from .conntrack cimport (
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
-    PACKET_MULTICAST, PACKET_OTHERHOST, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
+    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
 )
-from .defrag cimport FragmentTable
+from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport release, solicit
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable
 from .forward cimport ip_receive
+from .fragment_table cimport FragmentTable
 from .frame cimport (
-    ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
+    ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
     IP_PROTO, IP_SRC, PROTO_TCP, PROTO_UDP, VLAN_LEN, load16, load32, load_mac,
 )
 from .hooks cimport let_go
@@ -35,8 +36,9 @@ from .icmp cimport icmp_send
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
+from .route cimport route_input
 from .verdict cimport (
-    N_REASONS, N_VERDICTS, PASS, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
+    N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
     R_UNHANDLED_PROTO, V_DROP, drop,
 )
 
@@ -45,12 +47,22 @@ cdef extern from "csrc/bucket.h" nogil:
 
 cdef enum:
     HOST_UNREACH = 1
+    FRAGMENT_TIME = 1           # ICMP_EXC_FRAGTIME
     MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
     AHEAD_FRAME = 12            # packets: their headers are on the way
     AHEAD_FLOW = 6              # packets: their connection's bucket is on the way
 
+cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
+
 OUTPUT = np.dtype([("port", "u2"), ("source", "i4"), ("offset", "i8"), ("length", "u4"), ("wire_length", "u4"),
                    ("time", "i8"), ("generated", "?")])
+
+
+cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int64_t now, int32_t source) noexcept nogil:
+    p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
+    p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
+    p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
+    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = False
 
 
 cdef int untag(packet_t* p) noexcept nogil:
@@ -105,7 +117,7 @@ cdef int receive(node_t* node, packet_t* p) noexcept nogil:
     if dst == port.mac:
         p.type = PACKET_HOST
     elif dst >> 40 & 1:
-        p.type = PACKET_BROADCAST if dst == 0xFFFFFFFFFFFF else PACKET_MULTICAST
+        p.type = PACKET_BROADCAST if dst == BROADCAST else PACKET_MULTICAST
     else:
         p.type = PACKET_OTHERHOST
     p.ethertype = load16(p.frame + ETH_TYPE)
@@ -139,7 +151,7 @@ cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
         p.frame = scratch(node, h.length)
         if p.frame != NULL:
             memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
-            p.source, p.now, p.shared, p.datagram = -1, node.now, False, NULL
+            p.source, p.now, p.shared, p.origin = -1, node.now, False, NULL
             if p.conn != NO_CONN and not ct_conn(node.conntrack, p.conn).status & IPS_CONFIRMED:
                 p.conn, p.info = NO_CONN, CT_INVALID
             if not p.ours:
@@ -149,20 +161,49 @@ cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
         node.reasons[R_NEIGH_FAILED] += 1
 
 
-cdef void run_timers(node_t* node, FragmentTable fragments, int64_t now) noexcept nogil:
-    """Let everything happen that is due up to now, each at its own time."""
+cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:
+    """A datagram stayed incomplete: only for one to the node itself the sender is told (ip_expire)."""
+    cdef packet_t p
+    node.reasons[R_FRAG_TIMEOUT] += expired.fragments
+    node.generated_drops += expired.fragments
+    if expired.frame == NULL:
+        return
+    begin(&p, scratch(node, expired.end), expired.end, expired.port, node.now, -1)
+    if p.frame == NULL or expired.port >= node.n_interfaces or node.interface[expired.port].kind == IF_NONE:
+        return
+    memcpy(p.frame, expired.frame, expired.end)
+    p.l3, p.ethertype = expired.l3, ETH_IP
+    if node.interface[p.port].kind == IF_BRIDGE_PORT:
+        p.dev = node.interface[p.port].bridge
+    p.type = PACKET_HOST if load_mac(p.frame + ETH_DST) == node.interface[p.dev].mac else PACKET_OTHERHOST
+    if route_input(node, &p, load32(p.frame + p.l3 + IP_SRC), load32(p.frame + p.l3 + IP_DST), False) == PASS and (
+            p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL):
+        icmp_send(node, &p, ICMP_TIME_EXCEEDED, FRAGMENT_TIME, 0)
+
+
+cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
+    """Let everything happen that is due up to now, in order, each at its own time."""
     cdef uint32_t index
     cdef int64_t when
     cdef event_t event
-    while node.neighbours.due <= now:
-        event = neigh_timer(node.neighbours, now, &index, &when)
-        if event == NEIGH_NOTHING:
-            break
-        node.now = max(node.now, when)
-        if event == NEIGH_PROBE:
-            solicit(node, index, -1)
+    cdef expired_t expired
+    while True:
+        when = defrag_next_due(node.defrag)
+        if when <= now and when <= node.neighbours.due:
+            node.now = max(node.now, when)
+            if defrag_expire(node.defrag, when, &expired):
+                end_reassembly(node, &expired)
+        elif node.neighbours.due <= now:
+            event = neigh_timer(node.neighbours, now, &index, &when)
+            if event == NEIGH_NOTHING:
+                continue
+            node.now = max(node.now, when)
+            if event == NEIGH_PROBE:
+                solicit(node, index, -1)
+            else:
+                fail_neighbour(node, index)
         else:
-            fail_neighbour(node, index)
+            break
     fdb_age(node.fdb, now)
     node.now = max(node.now, now)
 
@@ -274,11 +315,8 @@ cdef class Pipeline:
         cdef packet_t p
         cdef int end
         if time > node.now:
-            run_timers(node, self.fragments, time)
-        p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
-        p.conn, p.hop, p.frag_max, p.datagram = NO_CONN, NO_HOP, 0, NULL
-        p.now, p.source, p.port, p.dev, p.info = node.now, source, port, port, CT_INVALID
-        p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.df_seen = False
+            run_timers(node, time)
+        begin(&p, frame, length, port, node.now, source)
         end = PASS
         if wire_length > length:
             p.length = min(wire_length, <uint32_t>MAX_FRAME)
@@ -326,7 +364,7 @@ cdef class Pipeline:
         """Let time pass without a packet; returns what `forward` returns."""
         with nogil:
             if now > self.node.now:
-                run_timers(&self.node, self.fragments, now)
+                run_timers(&self.node, now)
         return self.take_outputs(NULL, 0)
 
     cdef object take_outputs(self, const uint8_t* base, Py_ssize_t size):

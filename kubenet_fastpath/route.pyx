@@ -17,8 +17,11 @@ from .verdict cimport (
     R_NO_MULTICAST_ROUTE, R_PROHIBIT, drop,
 )
 
+cdef uint32_t EVERYONE = <uint32_t>0xFFFFFFFF        # 255.255.255.255
+
 cdef enum:
     ALL_HOSTS = 0xE0000001      # 224.0.0.1: every host is a member
+    LOOPBACK = 0xFFFF           # device of local routes
 
 
 cdef uint32_t route_find(const node_t* node, uint32_t ip) noexcept nogil:
@@ -95,15 +98,19 @@ cdef int route_input(node_t* node, packet_t* p, uint32_t src, uint32_t dst, bint
     cdef nexthop_t* hop
     cdef int validity
     p.hop, p.redirect = NO_HOP, False
-    if dst >> 28 == 14:
-        if dst != ALL_HOSTS:
-            return drop(R_NO_MULTICAST_ROUTE)
-        return drop(R_MARTIAN_SOURCE) if src >> 28 == 14 or src == 0xFFFFFFFF else PASS
-    if src >> 28 == 14 or src == 0xFFFFFFFF:
+    if dst >> 28 == 14 and dst != ALL_HOSTS:
+        return drop(R_NO_MULTICAST_ROUTE)
+    if src >> 28 == 14 or src == EVERYONE:
         return drop(R_MARTIAN_SOURCE)
-    if dst == 0xFFFFFFFF or (src == 0 and dst == 0):
-        p.hop = route_find(node, 0xFFFFFFFF)
-        return drop(R_MARTIAN_SOURCE) if arp or (src >> 24 and validate_source(node, p, src, 0xFFFF) < 0) else PASS
+    if dst == ALL_HOSTS:
+        return PASS
+    if dst == EVERYONE or (src == 0 and dst == 0):
+        p.hop = route_find(node, EVERYONE)
+        if arp:
+            return drop(R_MARTIAN_DESTINATION)
+        if src >> 24 != 0 and validate_source(node, p, src, LOOPBACK) < 0:
+            return drop(R_MARTIAN_SOURCE)
+        return PASS
     if src >> 24 == 0:
         return drop(R_MARTIAN_SOURCE)
     if dst >> 24 == 0:
@@ -122,7 +129,7 @@ cdef int route_input(node_t* node, packet_t* p, uint32_t src, uint32_t dst, bint
     if hop.type != ROUTE_UNICAST:
         if arp and hop.type == ROUTE_BROADCAST:
             return drop(R_MARTIAN_DESTINATION)
-        validity = validate_source(node, p, src, 0xFFFF)
+        validity = validate_source(node, p, src, LOOPBACK)
         return PASS if validity >= 0 else refused(validity)
     validity = validate_source(node, p, src, hop.dev)
     if validity < 0:

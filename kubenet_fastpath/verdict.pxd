@@ -1,6 +1,6 @@
 """The numbers of `verdict.Verdict` and `verdict.Reason` for the kernels; tests/test_verdict.py keeps them equal."""
 
-cdef enum verdict_t:
+cdef enum:                  # Verdict
     V_DROP = 0
     V_BRIDGED = 1
     V_FLOODED = 2
@@ -8,7 +8,7 @@ cdef enum verdict_t:
     V_LOCAL = 4
     V_HELD = 5
 
-cdef enum reason_t:
+cdef enum:                  # Reason
     R_FDB = 0
     R_UNKNOWN_UNICAST = 1
     R_BROADCAST = 2
@@ -65,8 +65,8 @@ cdef enum:
 cdef enum:
     PASS = -1
 
-cdef inline int fate(verdict_t verdict, reason_t reason) noexcept nogil:
+cdef inline int fate(int verdict, int reason) noexcept nogil:
     return verdict << 8 | reason
 
-cdef inline int drop(reason_t reason) noexcept nogil:
+cdef inline int drop(int reason) noexcept nogil:
     return V_DROP << 8 | reason
