@@ -9,6 +9,7 @@ MODULES = [
     "parse",
     "rows",
     "fib",
+    "fdb_table",
     "fdb",
     "fragment",
     "reassembly",

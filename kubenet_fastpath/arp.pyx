@@ -3,23 +3,47 @@
 Source: net/ipv4/arp.c (arp_rcv, arp_process, arp_is_garp) with arp_ignore, arp_filter and arp_accept 0.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .bridge cimport bridge_resume
 from .context cimport (
     NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, interface_t, node_t, packet_t,
 )
-from .egress cimport release, send_arp
+from .egress cimport send_arp, transmit, waited
 from .frame cimport (
-    ARP_LEN, ARP_OP, ARP_REPLY, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_IP, load16, load32, load_mac,
+    ARP_LEN, ARP_OP, ARP_REPLY, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_DST, ETH_IP, load16,
+    load32, load_mac, store_mac,
 )
 from .neighbour cimport (
-    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, neigh_create, neigh_find, neigh_update, neighbour_t, nud_t,
+    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, held_t, neigh_create, neigh_find, neigh_take, neigh_update, neighbour_t,
+    nud_t,
 )
 from .route cimport owns, route_input, route_type
 from .verdict cimport PASS, R_ARP, R_ARP_INVALID, R_OTHERHOST, V_LOCAL, drop, fate
 
 cdef enum:
     LOCKTIME = 1_000_000_000    # ns before an entry may be overwritten with another MAC
+
+
+cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
+    """Send what waited for a neighbour, oldest first."""
+    cdef neighbour_t* n = &node.neighbours.row[neighbour]
+    cdef held_t* h
+    cdef packet_t p
+    while True:
+        h = neigh_take(node.neighbours, neighbour)
+        if h == NULL:
+            return
+        p = waited(node, h, source)
+        node.released += 1
+        if p.frame == NULL:
+            node.generated_drops += 1
+        elif p.bridged:
+            bridge_resume(node, &p, n.mac)
+        else:
+            store_mac(p.frame + ETH_DST, n.mac)
+            if transmit(node, &p, n.dev) != PASS:
+                node.generated_drops += 1
 
 
 cdef void learn(node_t* node, packet_t* p, uint32_t index, uint64_t mac, nud_t state, bint override) noexcept nogil:

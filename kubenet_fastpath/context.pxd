@@ -89,6 +89,7 @@ cdef struct packet_t:
     bint hooked                 # the bridge has run PREROUTING (ip_sabotage_in)
     bint redirect               # leaves by the interface it came in by: an ICMP redirect is due
     bint ours                   # made by the node itself
+    bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
 
 cdef struct out_t:
     const uint8_t* frame
@@ -150,7 +151,7 @@ cdef struct node_t:
     uint64_t generated          # packets the node made: ARP, ICMP, RST
     uint64_t released           # held packets that went on
     uint64_t generated_drops    # of generated and released packets: dropped
-    uint64_t mac_copies         # local copies of flooded frames taken up
+    uint64_t local_copies       # of bridged frames, for the node itself
     out_t* out
     size_t n_out
     size_t out_capacity

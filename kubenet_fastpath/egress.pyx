@@ -154,11 +154,29 @@ cdef void solicit(node_t* node, uint32_t neighbour, int32_t source) noexcept nog
         send_arp(node, n.dev, ARP_REQUEST, BROADCAST, 0, n.ip, spa, source)
 
 
+cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil:
+    """Let a packet wait for a MAC; the oldest ones make room (their connections were confirmed long ago)."""
+    cdef uint32_t lost = neigh_hold(node.neighbours, neighbour, p, sizeof(packet_t), p.frame, p.length)
+    node.generated_drops += lost
+    node.reasons[R_NEIGH_QUEUEFULL] += lost
+
+
+cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil:
+    """The packet that was held, with bytes of its own; its frame is NULL without memory. Frees `h`."""
+    cdef packet_t p
+    memcpy(&p, h + 1, sizeof(packet_t))
+    p.frame = scratch(node, h.length)
+    if p.frame != NULL:
+        memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
+    p.now, p.source, p.shared, p.origin = node.now, source, False, NULL
+    free(h)
+    return p
+
+
 cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
     """Put the Ethernet header on and send, or wait for the next hop's MAC (ip_finish_output2)."""
     cdef uint32_t index = neigh_create(node.neighbours, dev, next_hop)
     cdef resolve_t state
-    cdef uint32_t lost
     cdef uint8_t* eth
     if index == NO_NEIGHBOUR or not writable(node, p):
         return drop(R_NOMEM)
@@ -173,35 +191,10 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     if state == NEIGH_SEND:
         store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
         return transmit(node, p, dev)
-    lost = neigh_hold(node.neighbours, index, p, sizeof(packet_t), p.frame, p.length)
-    node.generated_drops += lost
-    node.reasons[R_NEIGH_QUEUEFULL] += lost
+    hold(node, index, p)
     if state == NEIGH_ASK:
         solicit(node, index, p.source)
     return fate(V_HELD, R_NEIGHBOUR)
-
-
-cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
-    """Send what waited for a neighbour, oldest first."""
-    cdef neighbour_t* n = &node.neighbours.row[neighbour]
-    cdef held_t* h
-    cdef packet_t p
-    while True:
-        h = neigh_take(node.neighbours, neighbour)
-        if h == NULL:
-            return
-        memcpy(&p, h + 1, sizeof(packet_t))
-        p.frame = scratch(node, h.length)
-        if p.frame == NULL:
-            node.generated_drops += 1
-        else:
-            memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
-            p.now, p.source, p.conn, p.shared, p.origin = node.now, source, NO_CONN, False, NULL
-            store_mac(p.frame + ETH_DST, n.mac)
-            node.released += 1
-            if transmit(node, &p, n.dev) != PASS:
-                node.generated_drops += 1
-        free(h)
 
 
 cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:

@@ -14,7 +14,7 @@ from .address import ipv4_text, mac_text
 from .batch import PacketBatch
 from .config import Kubenet, Pod
 from .conntrack import ConnectionTable
-from .defrag import FragmentTable
+from .fragment_table import FragmentTable
 from .errors import ConfigError, TableFull
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
@@ -322,7 +322,8 @@ class Node:
             self._silent = [entry for entry in self._silent if entry[1] != port.index]
             self._pipeline.remove_interface(port.index)
             self.fdb.flush(port.index)
-            self.fdb.remove_local(host)
+            if host in self.fdb:
+                del self.fdb[host]
             if self.plan.pod_neighbour_dev is not None:
                 self.neighbours.remove(self._device(self.plan.pod_neighbour_dev), address)
             self._addresses.release(address)

@@ -15,14 +15,15 @@ from libc.string cimport memcpy, memset
 from .arp cimport arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
-    CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, ct_conn, ct_hash, ct_prefetch, tuple_t,
+    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_hash, ct_prefetch,
+    tuple_t,
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
     PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
-from .egress cimport release, solicit
+from .egress cimport solicit, waited
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable
 from .forward cimport ip_receive
@@ -139,6 +140,14 @@ cdef int receive(node_t* node, packet_t* p) noexcept nogil:
     return end
 
 
+cdef bint same_connection(node_t* node, const packet_t* p) noexcept nogil:
+    """Whether the packet's connection is still the one it had when it began to wait: rows are used again."""
+    cdef conn_t* conn = ct_conn(node.conntrack, p.conn)
+    cdef const uint8_t* l3 = p.frame + p.l3
+    cdef tuple_t* tuple = &conn.original if p.info >= CT_ESTABLISHED_REPLY else &conn.reply
+    return conn.status & IPS_CONFIRMED and tuple.src == load32(l3 + IP_DST) and tuple.dst == load32(l3 + IP_SRC)
+
+
 cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
     """Nobody answered: every waiting packet dies, and its sender is told (arp_error_report)."""
     cdef held_t* h
@@ -147,18 +156,15 @@ cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
         h = neigh_take(node.neighbours, index)
         if h == NULL:
             return
-        memcpy(&p, h + 1, sizeof(packet_t))
-        p.frame = scratch(node, h.length)
-        if p.frame != NULL:
-            memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
-            p.source, p.now, p.shared, p.origin = -1, node.now, False, NULL
-            if p.conn != NO_CONN and not ct_conn(node.conntrack, p.conn).status & IPS_CONFIRMED:
-                p.conn, p.info = NO_CONN, CT_INVALID
-            if not p.ours:
-                icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
-        free(h)
+        p = waited(node, h, -1)
         node.generated_drops += 1
         node.reasons[R_NEIGH_FAILED] += 1
+        if p.frame != NULL and not p.ours:
+            if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
+                p.conn, p.info = NO_CONN, CT_INVALID
+            icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
+        if p.bridged:
+            let_go(node, &p)
 
 
 cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:
@@ -419,7 +425,7 @@ cdef class Pipeline:
     def totals(self):
         """What else is counted: generated, released, dropped of these, copies that went up."""
         return {"generated": self.node.generated, "released": self.node.released,
-                "generated_dropped": self.node.generated_drops, "local_copies": self.node.mac_copies}
+                "generated_dropped": self.node.generated_drops, "local_copies": self.node.local_copies}
 
     def traffic(self, uint16_t index):
         """(rx_packets, rx_bytes, tx_packets, tx_bytes) of an interface."""
