@@ -7,7 +7,9 @@ from setuptools import Extension, setup
 
 MODULES = [
     "parse",
-    "rows",
+    "batch_rows",
+    "rib",
+    "fib_trie",
     "fib",
     "fdb_table",
     "fdb",
@@ -18,6 +20,8 @@ MODULES = [
     "tcp",
     "flowtable",
     "tracker",
+    "columns",
+    "records",
     "conntrack",
     "nat",
     "neighbour",
@@ -27,9 +31,9 @@ MODULES = [
     "egress",
     "icmp",
     "local",
-    "arp",
     "forward",
     "bridge",
+    "arp",
     "pipeline",
 ]
 

@@ -1,19 +1,24 @@
-"""C interface of `ForwardingDatabase`: the bridge's (VLAN, MAC) -> port."""
+"""C interface of `ForwardingDatabase`: the bridge's (VLAN, MAC) -> port.
+
+`fdb_lookup`, `fdb_learn` and `fdb_age` are the whole bridge. To hide memory latency, hash a vector of keys
+ahead (`fdb_key`, `fdb_hash`, `fdb_prefetch`) and hand the hash to `fdb_lookup_hashed`, `fdb_learn_hashed`.
+"""
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-cdef enum:
-    FDB_UNKNOWN = -1        # no entry: flood
-    FDB_LOCAL = -2          # the bridge's own address or a port's: up to the host
-
-cdef struct fdb_t           # the table; opaque to its users
-
-cdef int32_t fdb_lookup(fdb_t* f, uint64_t mac, uint16_t vlan) noexcept nogil
-cdef void fdb_learn(fdb_t* f, uint64_t mac, uint16_t vlan, uint16_t port, int64_t now) noexcept nogil
-cdef void fdb_age(fdb_t* f, int64_t now) noexcept nogil
+from .fdb_table cimport (
+    FDB_LOCAL, FDB_UNKNOWN, fdb_age, fdb_entry_t, fdb_flush, fdb_hash, fdb_key, fdb_learn, fdb_learn_hashed,
+    fdb_lookup, fdb_lookup_hashed, fdb_prefetch, fdb_t,
+)
 
 
 @cython.final
 cdef class ForwardingDatabase:
-    cdef fdb_t* table
+    cdef fdb_t* table           # valid as long as the object lives; under the caller's care while it is used
+    cdef fdb_t rows
+    cdef readonly object seed
+    cdef int64_t created        # ns
+
+    cdef int put(self, key, port, unsigned flags) except -1
+    cdef object in_order(self, const uint64_t[::1] src, const uint64_t[::1] dst, port, now, vlan, out)

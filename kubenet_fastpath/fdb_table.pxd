@@ -1,0 +1,167 @@
+"""The bridge's (VLAN, MAC) -> port as a C struct. `fdb.pxd` says what of it users call."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+
+cdef extern from "csrc/bucket.h" nogil:
+    ctypedef struct kf_bucket:
+        uint32_t passed
+        uint32_t* ref
+    ctypedef struct kf_index:
+        kf_bucket* bucket
+        uint64_t mask
+    uint8_t kf_tag(uint64_t hash)
+    kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    uint32_t kf_match(const kf_bucket* b, uint8_t tag)
+    int kf_first(uint32_t mask)
+    void kf_prefetch(const void* p)
+
+cdef enum:
+    FDB_UNKNOWN = -1        # no entry: flood
+    FDB_LOCAL = -2          # the bridge's own address or a port's: up to the host
+    FDB_NO_PORT = 0xFFFF    # fdb_entry_t.port of an address of the bridge itself
+    FDB_ANY_PORT = -1
+    FDB_ROWS_MAX = 1 << 30
+
+cdef enum: FDB_FREE = 0xFFFFFFFFFFFFFFFFULL    # fdb_entry_t.key of a row that is not in use
+
+cdef enum:                  # fdb_entry_t.flags
+    FDB_STATIC = 1          # never ages (BR_FDB_STATIC)
+    FDB_IS_LOCAL = 2        # BR_FDB_LOCAL, always with FDB_STATIC
+    FDB_STICKY = 4          # never moves (BR_FDB_STICKY)
+
+cdef struct fdb_entry_t:
+    uint64_t key            # fdb_key(), or FDB_FREE
+    int64_t updated         # ns, the latest frame from this address
+    uint32_t moves          # times the address changed its port
+    uint32_t next_free
+    uint16_t port
+    uint8_t flags
+
+cdef packed struct fdb_record_t:    # an entry for export; flags apart, bytes that are 0 or 1
+    uint64_t mac
+    uint16_t vlan
+    int32_t port            # -1: an address of the bridge itself
+    uint8_t static
+    uint8_t local
+    uint8_t sticky
+    uint32_t moves
+    int64_t updated
+
+cdef struct fdb_counters_t:
+    uint64_t learned
+    uint64_t moved
+    uint64_t aged
+    uint64_t flushed
+    uint64_t own_address    # frames that came with a local address as their source
+    uint64_t bad_source     # frames that came from a multicast or zero address
+    uint64_t full           # frames from an unknown address while `limit` entries were learned
+
+cdef struct fdb_t:          # the table; opaque to its users
+    kf_index index
+    fdb_entry_t* entry      # a slab of `capacity` rows, of which `rows` have ever been used
+    int64_t* due            # scratch of the garbage collection, one item a row
+    uint32_t capacity
+    uint32_t rows
+    uint32_t free_row       # head of the chain of free rows below `rows`
+    uint32_t count          # entries
+    uint32_t n_learned      # entries that are not static
+    uint32_t limit          # of n_learned; 0: none
+    int64_t ageing          # ns; 0: nothing is learned
+    int64_t gc_due          # ns, when the garbage collection runs next
+    uint64_t secret[2]
+    fdb_counters_t counters
+
+cdef bint fdb_init(fdb_t* f, int64_t ageing, uint32_t limit, uint64_t seed, int64_t now) noexcept nogil
+cdef void fdb_free(fdb_t* f) noexcept nogil
+cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, uint8_t flags,
+                          int64_t now) noexcept nogil
+cdef void fdb_remove(fdb_t* f, fdb_entry_t* e) noexcept nogil
+cdef uint32_t fdb_flush(fdb_t* f, int32_t port, bint everything) noexcept nogil
+cdef void fdb_export(const fdb_t* f, fdb_record_t* record) noexcept nogil
+cdef bint fdb_import(fdb_t* f, const fdb_record_t* record, Py_ssize_t n) noexcept nogil
+cdef size_t fdb_nbytes(const fdb_t* f) noexcept nogil
+cdef void fdb_lookup_batch(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
+                           Py_ssize_t n, int32_t* out) noexcept nogil
+cdef void fdb_learn_batch(fdb_t* f, const uint64_t* src, const uint64_t* dst, const uint16_t* port,
+                          Py_ssize_t port_step, const uint16_t* vlan, Py_ssize_t vlan_step,
+                          const int64_t* now, Py_ssize_t now_step, Py_ssize_t n, int32_t* out) noexcept nogil
+cdef void fdb_learn_rare(fdb_t* f, uint64_t key, uint64_t hash, fdb_entry_t* e,
+                         uint16_t port, int64_t now) noexcept nogil
+cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil
+
+
+cdef inline uint64_t fdb_key(uint64_t mac, uint16_t vlan) noexcept nogil:
+    return <uint64_t>vlan << 48 | mac
+
+
+cdef inline uint64_t fdb_mac(uint64_t key) noexcept nogil:
+    return key & 0xFFFFFFFFFFFFULL
+
+
+cdef inline uint64_t fdb_hash(const fdb_t* f, uint64_t key) noexcept nogil:
+    return kf_hash64(key, f.secret)
+
+
+cdef inline void fdb_prefetch(const fdb_t* f, uint64_t hash) noexcept nogil:
+    """Ask for the first line that a lookup of this hash reads."""
+    kf_prefetch(kf_home(&f.index, hash))
+
+
+cdef inline fdb_entry_t* fdb_find(const fdb_t* f, uint64_t key, uint64_t hash) noexcept nogil:
+    cdef uint8_t tag = kf_tag(hash)
+    cdef uint64_t i = hash, n = 0
+    cdef uint32_t m
+    cdef kf_bucket* b
+    cdef fdb_entry_t* e
+    while n <= f.index.mask:    # under churn every bucket may have been passed, so count
+        b = &f.index.bucket[i & f.index.mask]
+        m = kf_match(b, tag)
+        while m:
+            e = &f.entry[b.ref[kf_first(m)]]
+            if e.key == key:
+                return e
+            m &= m - 1
+        if b.passed == 0:
+            break
+        i += 2 * <uint64_t>tag + 1
+        n += 1
+    return NULL
+
+
+cdef inline int32_t fdb_lookup_hashed(const fdb_t* f, uint64_t key, uint64_t hash) noexcept nogil:
+    cdef const fdb_entry_t* e = fdb_find(f, key, hash)
+    if e == NULL:
+        return FDB_UNKNOWN
+    if e.flags & FDB_IS_LOCAL:
+        return FDB_LOCAL
+    return e.port
+
+
+cdef inline int32_t fdb_lookup(fdb_t* f, uint64_t mac, uint16_t vlan) noexcept nogil:
+    """Port of an address, FDB_LOCAL or FDB_UNKNOWN. Expiry is not tested, as in the kernel: call fdb_age."""
+    cdef uint64_t key = fdb_key(mac, vlan)
+    return fdb_lookup_hashed(f, key, fdb_hash(f, key))
+
+
+cdef inline void fdb_learn_hashed(fdb_t* f, uint64_t key, uint64_t hash,
+                                  uint16_t port, int64_t now) noexcept nogil:
+    cdef fdb_entry_t* e = fdb_find(f, key, hash)
+    if e != NULL and e.port == port and not e.flags & FDB_IS_LOCAL and f.ageing != 0:
+        e.updated = now
+    else:
+        fdb_learn_rare(f, key, hash, e, port, now)
+
+
+cdef inline void fdb_learn(fdb_t* f, uint64_t mac, uint16_t vlan, uint16_t port, int64_t now) noexcept nogil:
+    """Learn, refresh or move the source of a frame (br_fdb_update)."""
+    cdef uint64_t key = fdb_key(mac, vlan)
+    fdb_learn_hashed(f, key, fdb_hash(f, key), port, now)
+
+
+cdef inline void fdb_age(fdb_t* f, int64_t now) noexcept nogil:
+    """Run every garbage collection that is due by `now` (br_fdb_cleanup)."""
+    if now >= f.gc_due:
+        fdb_collect(f, now)
