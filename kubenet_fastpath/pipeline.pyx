@@ -6,6 +6,7 @@
 A batch means its packets one by one. What runs ahead of a packet's turn only brings memory nearer.
 """
 
+cimport cython
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -228,6 +229,7 @@ cdef inline void look_ahead(node_t* node, const uint8_t* frame, uint32_t length)
     ct_prefetch(node.conntrack, ct_hash(node.conntrack, &tuple))
 
 
+@cython.final
 cdef class Pipeline:
     """The compiled part of a node. `node.Node` owns one and is its only user."""
 
