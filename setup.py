@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 MODULES = [
     "parse",
-    "batch_rows",
+    "rows",
     "rib",
     "fib_trie",
     "fib",
