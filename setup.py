@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 MODULES = [
     "parse",
-    "batch_rows",
+    "rows",
     "rib",
     "fib_trie",
     "fib",
@@ -20,9 +20,20 @@ MODULES = [
     "tcp",
     "flowtable",
     "tracker",
+    "columns",
+    "records",
     "conntrack",
     "nat",
     "neighbour",
+    "context",
+    "route",
+    "hooks",
+    "egress",
+    "icmp",
+    "local",
+    "forward",
+    "bridge",
+    "arp",
     "pipeline",
 ]
 

@@ -23,3 +23,5 @@ from .tracker cimport ct_track, ct_track_hashed
 @cython.final
 cdef class ConnectionTable:
     cdef ct_t* table
+    cdef readonly object timeouts
+    cdef readonly object seed

@@ -1,32 +1,129 @@
-"""ConnectionTable: connection tracking for Python (first landing: the table, and its size)."""
+"""ConnectionTable: Linux's connection tracking as a table for Python.
+
+The kernels are in the floors below, for pipelines that cimport them; here are the batch verbs over columns,
+and what looks at a table from outside.
+"""
 
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
-from .flowtable cimport (
-    EXPIRY_GENERIC, EXPIRY_GRE, EXPIRY_GRE_STREAM, EXPIRY_ICMP, EXPIRY_UDP, EXPIRY_UDP_STREAM, EXPIRY_UDPLITE,
-    EXPIRY_UDPLITE_STREAM, ct_init, ct_release,
-)
+import numpy as np
+
+from .columns cimport columns_find, columns_t, columns_track
+from .connection cimport tcp_side_t
+from .errors import ConfigError
+from .flowtable cimport EXPIRY_SCTP, kf_bucket, ct_init, ct_release, ct_restore
+from .listing import connections_text
+from .records cimport record_t, records_fill
+from .records import RECORD
+from .tcp cimport TCPT_COUNT
+from .timeouts import Timeouts
+
+cdef enum:
+    MOST = 1 << 28          # connections: a reference has 32 bits, one of them for the direction
+
+COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve", "expired")
+FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_sport", "reply_dport", "proto", "zone",
+           "mark")
+
+
+def _times(now, Py_ssize_t n):
+    times = np.asarray(now)
+    if times.dtype.kind not in "iu":
+        raise TypeError(f"now must be integer nanoseconds, not {times.dtype}")
+    return np.ascontiguousarray(np.broadcast_to(times, n), dtype=np.int64)
+
+
+def _same_length(Py_ssize_t n, **columns):
+    for name, column in columns.items():
+        if column is not None and len(column) != n:
+            raise ValueError(f"{name} has {len(column)} rows, src has {n}")
+
+
+cdef columns_t tuple_columns(const uint32_t[::1] src, const uint32_t[::1] dst, const uint16_t[::1] sport,
+                             const uint16_t[::1] dport, const uint8_t[::1] proto, const int64_t[::1] now, int zone):
+    cdef columns_t c
+    if not 0 <= zone < 1 << 16:
+        raise ValueError(f"zone must be 0..65535: {zone}")
+    memset(&c, 0, sizeof(c))
+    c.n, c.zone = src.shape[0], <uint16_t>zone
+    if c.n:
+        c.src, c.dst, c.sport, c.dport, c.proto, c.now = &src[0], &dst[0], &sport[0], &dport[0], &proto[0], &now[0]
+    return c
 
 
 cdef class ConnectionTable:
-    """Linux's nf_conntrack."""
+    """Linux's nf_conntrack for IPv4: TCP, UDP, ICMP queries, SCTP, GRE, UDP-Lite, and all others by address.
 
-    def __cinit__(self, capacity=262144, *, seed=0, loose=True, liberal=False, checksum=True):
+    Parameters
+    ----------
+    capacity : int
+        The most connections held at once (nf_conntrack_max), 1..2**28. Memory is taken as they come, up to about
+        190 bytes each. When full, a new connection evicts a few that are not ASSURED, or is refused.
+    timeouts : Timeouts, optional
+        Seconds a connection lives without a packet.
+    seed : int
+        Key of the hash, 0 <= seed < 2**64. Results depend on it only when a full table evicts.
+    loose : bool
+        Take up TCP connections in the middle (nf_conntrack_tcp_loose).
+    liberal : bool
+        Take TCP segments outside the windows for valid (nf_conntrack_tcp_be_liberal).
+    checksum : bool
+        Packets with a wrong checksum are INVALID (nf_conntrack_checksum).
+    ignore_invalid_rst : bool
+        Take resets with a wrong number for valid (nf_conntrack_tcp_ignore_invalid_rst).
+    max_retrans : int
+        How often an ACK may come again before `tcp_max_retrans_s` limits the timeout.
+
+    Raises
+    ------
+    ConfigError
+        An argument is out of range.
+
+    Notes
+    -----
+    Time is an argument and every result is a function of the calls made: a batch is its packets one by one. An expired
+    connection is as good as gone; its row is reclaimed by whoever meets it, by a sweep of two rows for every new
+    connection, and by `expire`. Calls on one object must not overlap.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = ConnectionTable()
+    >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+    >>> conn, info = table.track(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0)
+    >>> int(conn[0]), int(info[0]), len(table)
+    (0, 2, 1)
+    """
+
+    MISS = 0xFFFFFFFF   #: instead of a connection's index
+
+    def __cinit__(self, capacity=262144, *, timeouts=None, seed=0, loose=True, liberal=False, checksum=True,
+                  ignore_invalid_rst=False, max_retrans=3):
+        timeouts = Timeouts() if timeouts is None else timeouts
+        if not 1 <= capacity <= MOST:
+            raise ConfigError(f"capacity must be 1..{MOST}: {capacity}")
+        if not 0 <= seed < 1 << 64:
+            raise ConfigError(f"seed must be below 2**64: {seed}")
+        if not 0 <= max_retrans <= 255:
+            raise ConfigError(f"max_retrans must be 0..255: {max_retrans}")
+        if not isinstance(timeouts, Timeouts):
+            raise TypeError(f"timeouts must be Timeouts, not {type(timeouts).__name__}")
         self.table = <ct_t*>calloc(1, sizeof(ct_t))
         if not self.table or not ct_init(self.table, capacity, seed):
-            raise MemoryError
-        t = self.table
-        t.checksum, t.tcp.loose, t.tcp.liberal, t.tcp.max_retrans = checksum, loose, liberal, 3
-        for i, seconds in enumerate((0, 120, 60, 432_000, 120, 60, 30, 120, 10, 120, 300, 300)):
-            t.tcp.timeout[i] = seconds * <int64_t>SECOND
-        t.timeout[EXPIRY_GENERIC] = 600 * <int64_t>SECOND
-        t.timeout[EXPIRY_ICMP] = 30 * <int64_t>SECOND
-        t.timeout[EXPIRY_UDP] = 30 * <int64_t>SECOND
-        t.timeout[EXPIRY_UDP_STREAM] = 120 * <int64_t>SECOND
-        t.timeout[EXPIRY_UDPLITE] = 30 * <int64_t>SECOND
-        t.timeout[EXPIRY_UDPLITE_STREAM] = 120 * <int64_t>SECOND
-        t.timeout[EXPIRY_GRE] = 30 * <int64_t>SECOND
-        t.timeout[EXPIRY_GRE_STREAM] = 180 * <int64_t>SECOND
+            raise MemoryError(f"no memory for {capacity} connections")
+        self.timeouts, self.seed = timeouts, seed
+        cdef ct_t* t = self.table
+        cdef int i
+        t.checksum, t.tcp.loose, t.tcp.liberal = checksum, loose, liberal
+        t.tcp.ignore_invalid_rst, t.tcp.max_retrans = ignore_invalid_rst, max_retrans
+        ns = timeouts.nanoseconds()
+        for i in range(EXPIRY_SCTP):
+            t.timeout[i] = ns[i]
+        for i in range(1, TCPT_COUNT):
+            t.tcp.timeout[i] = ns[EXPIRY_SCTP + i - 1]
+        for i in range(1, 9):
+            t.timeout[EXPIRY_SCTP + i] = ns[EXPIRY_SCTP + TCPT_COUNT - 1 + i - 1]
 
     def __dealloc__(self):
         if self.table:
@@ -34,4 +131,271 @@ cdef class ConnectionTable:
             free(self.table)
 
     def __len__(self):
+        """Connections held, those included that have expired and were not met since."""
         return self.table.count
+
+    def __iter__(self):
+        """Iterate over `to_records()`."""
+        return iter(self.to_records())
+
+    def __repr__(self):
+        return f"<ConnectionTable: {len(self)} of {self.capacity} connections>"
+
+    @property
+    def capacity(self):
+        """The most connections held at once."""
+        return self.table.room
+
+    @property
+    def loose(self):
+        """Whether TCP connections are taken up in the middle."""
+        return self.table.tcp.loose != 0
+
+    @property
+    def liberal(self):
+        """Whether TCP windows are left unchecked."""
+        return self.table.tcp.liberal != 0
+
+    @property
+    def counters(self):
+        """Events since the table was made, under the names of `conntrack -S`, and `expired`: a dict of int."""
+        cdef uint64_t* value = <uint64_t*>&self.table.counters
+        return {name: value[i] for i, name in enumerate(COUNTERS)}
+
+    @property
+    def nbytes(self):
+        """Bytes of memory in use: rows that ever held a connection, and the index."""
+        cdef ct_t* t = self.table
+        return t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t) + sizeof(uint32_t)) + (t.index.mask + 1) * 64
+
+    def track(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
+              const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,
+              const uint8_t[::1] proto not None, now, *, const uint16_t[::1] length=None,
+              const uint8_t[::1] flags=None, const uint32_t[::1] seq=None, const uint32_t[::1] ack=None,
+              const uint16_t[::1] window=None, int zone=0):
+        """Track packets, in order; a new connection is confirmed at once, without translation.
+
+        Parameters
+        ----------
+        src, dst : (N,) ndarray of uint32
+            IPv4 addresses, host order.
+        sport, dport : (N,) ndarray of uint16
+            Ports. Of an ICMP query the identifier, and type << 8 | code; an ICMP error is INVALID here, for there is
+            nothing that it could quote. Protocols without ports: 0.
+        proto : (N,) ndarray of uint8
+            IP protocol numbers.
+        now : int or (N,) ndarray of int64
+            Time of the packets in ns.
+        length : (N,) ndarray of uint16, optional
+            Bytes of the IPv4 packets, for accounting and TCP sequence numbers; 40 for TCP and 28 otherwise when
+            omitted. IPv4 headers count as 20 bytes.
+        flags : (N,) ndarray of uint8, optional
+            TCP flags as in the header (FIN 1, SYN 2, RST 4, ACK 16); ACK alone when omitted.
+        seq, ack, window : (N,) ndarray of uint32, uint32, uint16, optional
+            TCP numbers. Without `seq` no window is checked, and flags alone decide.
+        zone : int
+            Conntrack zone of all packets.
+
+        Returns
+        -------
+        conn : (N,) ndarray of uint32
+            Index of each packet's connection, or `MISS`. It names the connection until that ends; then it may name
+            another one.
+        info : (N,) ndarray of uint8
+            `CtInfo` of each packet.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types. Nothing has changed then.
+
+        Notes
+        -----
+        SCTP needs the chunks of its packets, so its packets are INVALID here.
+        """
+        cdef Py_ssize_t n = src.shape[0]
+        _same_length(n, dst=dst, sport=sport, dport=dport, proto=proto, length=length, flags=flags, seq=seq, ack=ack,
+                     window=window)
+        cdef const int64_t[::1] times = _times(now, n)
+        cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
+        conn, info = np.empty(n, np.uint32), np.empty(n, np.uint8)
+        if n == 0:
+            return conn, info
+        if length is not None:
+            c.length = &length[0]
+        if flags is not None:
+            c.flags = &flags[0]
+        if seq is not None:
+            c.seq = &seq[0]
+        if ack is not None:
+            c.ack = &ack[0]
+        if window is not None:
+            c.window = &window[0]
+        cdef uint32_t[::1] conn_out = conn
+        cdef uint8_t[::1] info_out = info
+        with nogil:
+            columns_track(self.table, &c, &conn_out[0], &info_out[0])
+        return conn, info
+
+    def lookup(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
+               const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,
+               const uint8_t[::1] proto not None, now, *, int zone=0, out=None):
+        """Find the connections that packets with these tuples would belong to; nothing is refreshed.
+
+        Parameters
+        ----------
+        src, dst, sport, dport, proto
+            As for `track`.
+        now : int or (N,) ndarray of int64
+            Time in ns; connections that have expired by then are not found.
+        zone : int
+            Conntrack zone of all tuples.
+        out : (N,) ndarray of uint32, optional
+            Receives the indices; allocated when omitted.
+
+        Returns
+        -------
+        conn : (N,) ndarray of uint32
+            Index of each connection, or `MISS`.
+        reply : (N,) ndarray of bool
+            True where the tuple is that of the answers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types.
+        """
+        cdef Py_ssize_t n = src.shape[0]
+        _same_length(n, dst=dst, sport=sport, dport=dport, proto=proto, out=out)
+        cdef const int64_t[::1] times = _times(now, n)
+        cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
+        conn, reply = np.empty(n, np.uint32) if out is None else out, np.empty(n, np.bool_)
+        cdef uint32_t[::1] conn_out = conn
+        cdef uint8_t[::1] reply_out = reply.view(np.uint8)
+        if n:
+            with nogil:
+                columns_find(self.table, &c, &conn_out[0], &reply_out[0])
+        return conn, reply
+
+    def to_records(self, now=None):
+        """Return the connections as a structured array, in the order of their index.
+
+        Parameters
+        ----------
+        now : int, optional
+            Time in ns: only connections alive then, `timeout` is the whole seconds left. Without it, all that are
+            held, and `timeout` is 0.
+
+        Returns
+        -------
+        (N,) structured ndarray of `RECORD`
+            `src`, `dst`, `sport`, `dport`, `proto`, `zone` of the first packet (ICMP: `sport` is the identifier,
+            `dport` is type << 8 | code), the same with `reply_` for the answers, `state` (`TcpState`, `SctpState`),
+            `status` (`CtStatus`), `mark`, `packets` and `bytes` per direction, `created` and `expires` in ns,
+            `masquerade` (index of the interface whose address masks the source, 0: none), and `index`, the row.
+        """
+        cdef int64_t time = 0 if now is None else now
+        cdef const int64_t* at = NULL
+        if now is not None:
+            at = &time
+        rows = np.empty(self.table.count, RECORD)
+        cdef record_t* r = <record_t*><size_t>rows.ctypes.data
+        with nogil:
+            n = records_fill(self.table, r, at)
+        return rows[:n]
+
+    def to_text(self, now, *, extended=False):
+        """Return the connections alive at `now` (ns) as `conntrack -L` prints them, `extended` as with `-o extended`."""
+        return connections_text(self.to_records(now), extended=extended)
+
+    def delete(self, index=None, **fields):
+        """End connections (`conntrack -D`).
+
+        Parameters
+        ----------
+        index : int or (N,) array_like of int, optional
+            Rows of those to end; all rows when omitted.
+        **fields : int
+            Of those, only the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`, `dport`,
+            the same with `reply_`, `proto`, `zone`, `mark`.
+
+        Returns
+        -------
+        int
+            How many were ended.
+
+        Raises
+        ------
+        TypeError
+            For an unknown field, or no argument at all (that is `flush`).
+        """
+        unknown = [name for name in fields if name not in FILTERS]
+        if unknown or (index is None and not fields):
+            raise TypeError(f"delete() takes index and any of {', '.join(FILTERS)}, got {unknown or 'nothing'}")
+        records = self.to_records()
+        chosen = np.ones(len(records), np.bool_)
+        if index is not None:
+            chosen &= np.isin(records["index"], index)
+        for name, value in fields.items():
+            chosen &= records[name] == value
+        for row in records["index"][chosen].tolist():
+            ct_kill(self.table, row)
+        return int(chosen.sum())
+
+    def flush(self):
+        """End all connections; return how many that were."""
+        cdef uint32_t i, before = self.table.count
+        with nogil:
+            for i in range(self.table.used):
+                if self.table.row[i].status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+                    ct_kill(self.table, i)
+        return before - self.table.count
+
+    def expire(self, int64_t now):
+        """Reclaim the rows of all connections that have expired by `now` (ns); return how many those were."""
+        with nogil:
+            n = ct_expire(self.table, self.table.used, now)
+        return n
+
+    def __reduce__(self):
+        return _restore, (self.__getstate__(),)
+
+    def __getstate__(self):
+        cdef ct_t* t = self.table
+        rows = copied(<const uint8_t*>t.row, t.used * <Py_ssize_t>sizeof(conn_t))
+        sides = copied(<const uint8_t*>t.side, t.used * <Py_ssize_t>(2 * sizeof(tcp_side_t)))
+        buckets = copied(<const uint8_t*>t.index.bucket, (t.index.mask + 1) * <Py_ssize_t>sizeof(kf_bucket))
+        return {
+            "capacity": t.room, "timeouts": self.timeouts, "seed": self.seed, "loose": self.loose,
+            "liberal": self.liberal, "checksum": t.checksum != 0, "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0,
+            "max_retrans": t.tcp.max_retrans, "rows": rows, "sides": sides, "buckets": buckets,
+            "free": t.free, "cursor": t.cursor, "count": t.count, "counters": self.counters,
+        }
+
+
+cdef object copied(const uint8_t* memory, Py_ssize_t n):
+    column = np.empty(n, np.uint8)
+    cdef uint8_t[::1] out = column
+    if n:
+        memcpy(&out[0], memory, n)
+    return column
+
+
+def _restore(state):
+    """Make a `ConnectionTable` from its state, for pickle."""
+    settings = ("capacity", "timeouts", "seed", "loose", "liberal", "checksum", "ignore_invalid_rst", "max_retrans")
+    cdef ConnectionTable self = ConnectionTable(**{name: state[name] for name in settings})
+    cdef ct_t* t = self.table
+    cdef uint64_t* value = <uint64_t*>&t.counters
+    cdef const uint8_t[::1] rows = state["rows"], sides = state["sides"], buckets = state["buckets"]
+    cdef uint32_t used = <uint32_t>(rows.shape[0] // sizeof(conn_t))
+    if (used > t.room or rows.shape[0] != used * sizeof(conn_t) or sides.shape[0] != used * 2 * sizeof(tcp_side_t)
+            or not buckets.shape[0] or buckets.shape[0] % sizeof(kf_bucket)):
+        raise ValueError("state of another version of ConnectionTable")
+    for i, name in enumerate(COUNTERS):
+        value[i] = state["counters"][name]
+    t.free, t.cursor, t.count = state["free"], state["cursor"], state["count"]
+    if not ct_restore(t, &rows[0] if used else NULL, &sides[0] if used else NULL, used, &buckets[0],
+                      buckets.shape[0] // sizeof(kf_bucket) - 1):
+        raise MemoryError("no memory for the restored table")
+    return self

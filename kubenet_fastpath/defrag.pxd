@@ -11,7 +11,7 @@ cdef extern from "csrc/chain.h" nogil:
     ctypedef struct kf_chains:
         uint64_t used
 
-cdef struct source_t:           # counts fragments of one source address; lives as long as a queue of that source
+cdef struct source_t:           # counts fragments of one source address, while that source has a queue
     kf_link link
     uint32_t address
     uint32_t queues
@@ -33,12 +33,12 @@ cdef struct queue_t:            # the fragments of one datagram
 
 cdef struct defrag_t:           # opaque but for the settings and the counters
     int64_t timeout             # ns from the first fragment (net.ipv4.ipfrag_time)
-    uint64_t high_threshold     # bytes in kernel accounting; above it fragments are refused (ipfrag_high_thresh)
+    uint64_t high_threshold     # bytes of `memory` above which fragments are refused (ipfrag_high_thresh)
     uint32_t max_distance       # 0: any (ipfrag_max_dist)
     uint64_t memory             # bytes in kernel accounting
     uint64_t held               # fragments
     uint64_t arrived[FATES]     # fragments that arrived, by what became of them then
-    uint64_t ended[FATES]       # fragments that were held, by how that ended: arrived[HELD] == held + sum(ended)
+    uint64_t ended[FATES]       # fragments that were held, by their end: arrived[HELD] == held + sum(ended)
     uint64_t secret[2]
     kf_chains queues
     kf_chains sources
@@ -51,14 +51,14 @@ cdef struct expired_t:          # valid until the next call on the table
     uint32_t l3
     uint32_t end
     uint32_t fragments          # that die
-    uint16_t port               # ingress of the latest of them: where Linux asks whether the destination is local
+    uint16_t port               # ingress of the latest: where Linux asks whether the destination is local
     uint64_t user
     int64_t due                 # ns
 
 cdef defrag_t* defrag_new(uint64_t seed) noexcept nogil             # NULL without memory
 cdef void defrag_free(defrag_t* t) noexcept nogil                   # NULL is fine
-# frame[l3:end] is a fragment that ipv4_valid accepted, cut at its total length. The table copies what it keeps.
-# `user` tells apart who reassembles (the bridge's conntrack, the routers'): datagrams of two users never mix.
+# frame[l3:end] is a fragment that ipv4_valid accepted, cut at its total length. What is kept is copied.
+# `user` tells apart who reassembles (the bridge's conntrack, the router's): datagrams of two never mix.
 # Queues that are due must have been expired before. `out` is filled for FATE_WHOLE alone.
 cdef fragment_fate_t defrag_add(defrag_t* t, const uint8_t* frame, uint32_t l3, uint32_t end, uint64_t user,
                                 uint16_t port, int64_t now, datagram_t* out) noexcept nogil
@@ -66,5 +66,5 @@ cdef fragment_fate_t defrag_add(defrag_t* t, const uint8_t* frame, uint32_t l3, 
 cdef bint defrag_expire(defrag_t* t, int64_t now, expired_t* out) noexcept nogil
 cdef int64_t defrag_next_due(const defrag_t* t) noexcept nogil      # INT64_MAX: nothing is held
 # A new, empty queue, for a table that is being restored; NULL without memory.
-cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto, uint64_t user,
-                             int64_t due) noexcept nogil
+cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+                             uint64_t user, int64_t due) noexcept nogil

@@ -121,8 +121,8 @@ cdef void destroy(defrag_t* t, queue_t* q) noexcept nogil:
 
 
 cdef void count_distance(defrag_t* t, queue_t* q, int64_t now) noexcept nogil:
-    """Start a queue anew if its source sent too many other fragments meanwhile, for the ID may be in its next round
-    (ip_frag_too_far, ip_frag_reinit; the sizes seen so far stay, as there)."""
+    """Start a queue anew if its source sent too many other fragments meanwhile, for the ID may be in its next
+    round (ip_frag_too_far, ip_frag_reinit; the sizes seen so far stay, as there)."""
     cdef uint32_t before = q.rid
     if t.max_distance == 0:
         return
@@ -213,6 +213,6 @@ cdef void defrag_free(defrag_t* t) noexcept nogil:
     free(t)
 
 
-cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto, uint64_t user,
-                             int64_t due) noexcept nogil:
+cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+                             uint64_t user, int64_t due) noexcept nogil:
     return create(t, key_hash(t, src, dst, id, proto, user), src, dst, id, proto, user, due)

@@ -39,12 +39,13 @@ cdef enum:                  # places in ct_t.timeout
     EXPIRY_UDPLITE_STREAM
     EXPIRY_GRE
     EXPIRY_GRE_STREAM
-    EXPIRY_SCTP
-    EXPIRY_COUNT
+    EXPIRY_SCTP             # by state; that of none is never used
+    EXPIRY_COUNT = EXPIRY_SCTP + 9
 
 cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
     uint64_t found          # a search for a free mapping met a taken one
     uint64_t invalid
+    uint64_t error          # ICMP packets among the invalid ones that err, or are broken
     uint64_t insert         # confirmed
     uint64_t insert_failed
     uint64_t drop           # packets dropped for lack of a connection
@@ -54,7 +55,7 @@ cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
 
 cdef struct ct_t:
     conn_t* row             # `room` of them; untouched ones take no memory
-    tcp_side_t* side        # two a row, for TCP
+    tcp_side_t* side        # two a row, for TCP and SCTP
     uint32_t room           # nf_conntrack_max
     uint32_t used           # rows that ever held a connection
     uint32_t free           # head of the list of free rows below `used`, NO_CONN: none
@@ -71,6 +72,8 @@ cdef struct ct_t:
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
+cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used, const uint8_t* buckets,
+                     uint64_t mask) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil

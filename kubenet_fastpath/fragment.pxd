@@ -11,7 +11,7 @@ cdef struct geometry_t:         # of the fragments in which a packet arrived
     bint df                     # the largest had DF (IPSKB_FRAG_PMTU)
 
 cdef enum:                      # flags of fragment_start
-    FRAGMENT_CLONED = 1         # copies of the packet go elsewhere too, so its pieces cannot be sent as they came
+    FRAGMENT_CLONED = 1         # copies go elsewhere too, so the pieces cannot be sent as they came
     FRAGMENT_BRIDGED = 2        # the bridge parses no IP options: every fragment carries all of them
 
 cdef struct fragmenter_t:
@@ -29,12 +29,12 @@ cdef struct fragmenter_t:
     uint8_t flags
     uint8_t header[60]
 
-# Begin to split frame[:end], whose valid IPv4 header is at l3. `origin` may be NULL; it and the frame must stay as
-# they are until the last fragment is out. Returns the number of fragments; 0: none (no payload, or the MTU leaves
-# no room for 8 bytes of it).
+# Begin to split frame[:end], whose valid IPv4 header is at l3. `origin` may be NULL; it and the frame must
+# stay as they are until the last fragment is out. Returns the number of fragments; 0: none (no payload, or the MTU
+# leaves no room for 8 bytes of it).
 cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3, uint32_t end, uint32_t mtu,
                              const geometry_t* origin, uint8_t flags) noexcept nogil
-# Write the next fragment, link header included, to `out` (l3 + mtu bytes). Returns its length; 0: there are no more.
+# Write the next fragment, link header included, to `out` (l3 + mtu bytes). Returns its length; 0: no more.
 cdef uint32_t fragment_next(fragmenter_t* f, uint8_t* out) noexcept nogil
 
 

@@ -1,7 +1,7 @@
 """Fragmentation of IPv4 packets that are too large for a link, as Linux's ip_do_fragment does it.
 
-A packet that was reassembled leaves, where it can, in the pieces in which it came (the kernel still has them as a
-list); any other packet is cut into pieces as large as the MTU allows.
+A packet that was reassembled leaves, where it can, in the pieces in which it came (the kernel still has them
+as a list); any other packet is cut into pieces as large as the MTU allows.
 """
 
 from libc.stdlib cimport free, malloc
@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef bint keeps_geometry(const fragmenter_t* f, const geometry_t* origin) noexcept nogil:
-    """Whether every original piece fits and begins at a multiple of 8 (the checks before ip_fraglist_init)."""
+    """Whether every original piece fits and begins at a multiple of 8 (before ip_fraglist_init)."""
     cdef uint32_t i, total = 0
     if load16(f.frame + f.l3 + IP_FRAG) & (IP_MF | IP_OFFSET) or f.flags & FRAGMENT_CLONED:
         return False
@@ -31,7 +31,7 @@ cdef bint keeps_geometry(const fragmenter_t* f, const geometry_t* origin) noexce
 
 
 cdef void blank_uncopied_options(uint8_t* header, uint32_t length) noexcept nogil:
-    """Replace options that only the first fragment carries by no-operations (ip_options_fragment, RFC 791 3.1)."""
+    """Make no-operations of options for the first fragment only (ip_options_fragment, RFC 791 3.1)."""
     cdef uint32_t at = IP_LEN, size
     while at < length and header[at] != IPOPT_END:
         if header[at] == IPOPT_NOOP:
@@ -114,7 +114,7 @@ def fragment(const uint8_t[::1] frame not None, int mtu, *, sizes=(), int max_si
     mtu : int
         Bytes of IP packet that the link takes.
     sizes : sequence of int, optional
-        If the packet was reassembled: payload bytes of each fragment in which it came, as `Datagram.sizes` has them.
+        If the packet was reassembled: payload bytes of each fragment in which it came (`Datagram.sizes`).
     max_size : int, optional
         IP bytes of the largest of those fragments; no fragment is made larger.
     df : bool, optional
@@ -132,13 +132,13 @@ def fragment(const uint8_t[::1] frame not None, int mtu, *, sizes=(), int max_si
     Raises
     ------
     ValueError
-        If `frame` holds no valid IPv4 packet, `sizes` do not add up to its payload, or `mtu` leaves no room for
-        eight bytes of payload.
+        If `frame` holds no valid IPv4 packet, `sizes` do not add up to its payload, or `mtu` leaves no room
+        for eight bytes of payload.
 
     Notes
     -----
-    The don't-fragment bit of a packet that was not reassembled is not looked at: whether such a packet may be split
-    is decided before (Linux's ip_fragment), and the fragments come out without it.
+    The don't-fragment bit of a packet that was not reassembled is not looked at: whether such a packet may be
+    split is decided before (Linux's ip_fragment), and the fragments come out without it.
 
     Examples
     --------
@@ -148,14 +148,15 @@ def fragment(const uint8_t[::1] frame not None, int mtu, *, sizes=(), int max_si
     [50, 42]
     """
     cdef uint32_t n = frame.shape[0], l3 = ipv4_offset(&frame[0], n) if n else 0, end, length, payload
+    cdef const uint8_t* ip = &frame[0] + l3 if l3 else NULL
     cdef fragmenter_t f
     cdef geometry_t origin
     cdef uint8_t* out = NULL
     cdef uint16_t[::1] column
-    if not l3 or not ipv4_valid(&frame[l3], n - l3):
+    if ip == NULL or not ipv4_valid(ip, n - l3):
         raise ValueError("frame holds no valid IPv4 packet")
-    end = l3 + load16(&frame[l3 + IP_TOTAL])
-    payload = end - l3 - (frame[l3] & 15) * 4
+    end = l3 + load16(ip + IP_TOTAL)
+    payload = end - l3 - (ip[0] & 15) * 4
     if mtu < 0 or (max_size and not 0 < max_size <= 65535):
         raise ValueError(f"mtu and max_size must lie in 0..65535: {mtu}, {max_size}")
     sizes = [int(size) for size in sizes]

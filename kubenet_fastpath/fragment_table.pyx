@@ -13,8 +13,8 @@ from .defrag cimport (
 from .fragment cimport ipv4_offset
 from .frame cimport IP_FRAG, IP_MF, IP_OFFSET, IP_TOTAL, ipv4_valid, load16
 from .reassembly cimport (
-    FATE_BAD_ECN, FATE_BAD_END, FATE_DUPLICATE, FATE_HELD, FATE_NO_MEMORY, FATE_OVERLAP, FATE_TIMEOUT, FATE_TOO_FAR,
-    FATE_TOO_LONG, FATE_WHOLE, FATES, piece_after, piece_bytes, piece_t, reassembly_restore,
+    FATE_BAD_ECN, FATE_BAD_END, FATE_DUPLICATE, FATE_HELD, FATE_NO_MEMORY, FATE_OVERLAP, FATE_TIMEOUT,
+    FATE_TOO_FAR, FATE_TOO_LONG, FATE_WHOLE, FATES, piece_after, piece_bytes, piece_t, reassembly_restore,
 )
 
 
@@ -54,9 +54,9 @@ class ExpiredQueue(NamedTuple):
 
 # the queues of a table, and their pieces in the same order, as they are pickled
 QUEUE = np.dtype([
-    ("due", "i8"), ("user", "u8"), ("src", "u4"), ("dst", "u4"), ("rid", "u4"), ("source_rid", "u4"), ("len", "u4"),
-    ("pieces", "u4"), ("id", "u2"), ("port", "u2"), ("max_size", "u2"), ("max_df_size", "u2"), ("proto", "u1"),
-    ("ecn", "u1"), ("last_in", "?"),
+    ("due", "i8"), ("user", "u8"), ("src", "u4"), ("dst", "u4"), ("rid", "u4"), ("source_rid", "u4"),
+    ("len", "u4"), ("pieces", "u4"), ("id", "u2"), ("port", "u2"), ("max_size", "u2"), ("max_df_size", "u2"),
+    ("proto", "u1"), ("ecn", "u1"), ("last_in", "?"),
 ])
 PIECE = np.dtype([
     ("offset", "u4"), ("length", "u4"), ("l3", "u4"), ("header", "u4"), ("truesize", "u4"), ("append", "?"),
@@ -73,7 +73,8 @@ cdef class FragmentTable:
     high_threshold : int, default 4 MiB
         Memory in the kernel's accounting above which fragments are refused (net.ipv4.ipfrag_high_thresh).
     max_distance : int, default 64
-        Fragments of the same source that may come between two of a datagram (net.ipv4.ipfrag_max_dist); 0: any number.
+        Fragments of the same source that may come between two of a datagram (net.ipv4.ipfrag_max_dist);
+        0: any number.
     seed : int, default 0
         Secret of the hash; it changes no result.
 
@@ -84,8 +85,8 @@ cdef class FragmentTable:
 
     Notes
     -----
-    `low_thresh` has had no effect in Linux since 4.17 and is not modelled. Memory is counted as Linux does for frames
-    in buffers of their own size; a network driver may use larger ones, and be refused earlier.
+    `low_thresh` has had no effect in Linux since 4.17 and is not modelled. Memory is counted as Linux does
+    for frames in buffers of their own size; a network driver may use larger ones, and be refused earlier.
     """
 
     def __cinit__(self, *, timeout_s=30, high_threshold=4 << 20, max_distance=64, seed=0):
@@ -154,11 +155,12 @@ cdef class FragmentTable:
             If the frame holds no valid IPv4 fragment. Nothing has changed then.
         """
         cdef uint32_t n = frame.shape[0], l3 = ipv4_offset(&frame[0], n) if n else 0
+        cdef const uint8_t* ip = &frame[0] + l3 if l3 else NULL
         cdef datagram_t out
         cdef fragment_fate_t fate
-        if not l3 or not ipv4_valid(&frame[l3], n - l3) or not load16(&frame[l3 + IP_FRAG]) & (IP_MF | IP_OFFSET):
+        if ip == NULL or not ipv4_valid(ip, n - l3) or not load16(ip + IP_FRAG) & (IP_MF | IP_OFFSET):
             raise ValueError("frame holds no valid IPv4 fragment")
-        fate = defrag_add(self.table, &frame[0], l3, l3 + load16(&frame[l3 + IP_TOTAL]), user, port, now, &out)
+        fate = defrag_add(self.table, &frame[0], l3, l3 + load16(ip + IP_TOTAL), user, port, now, &out)
         if fate != FATE_WHOLE:
             return FragmentFate(fate)
         sizes = tuple(out.geometry.payload[i] for i in range(out.geometry.fragments))
@@ -185,8 +187,8 @@ cdef class FragmentTable:
         queues, pieces, data = [], [], []
         while q != NULL:
             queues.append((
-                q.due, q.user, q.src, q.dst, q.rid, q.source.rid, q.body.len, q.body.pieces, q.id, q.body.port,
-                q.body.max_size, q.body.max_df_size, q.proto, q.body.ecn, bool(q.body.last_in),
+                q.due, q.user, q.src, q.dst, q.rid, q.source.rid, q.body.len, q.body.pieces, q.id,
+                q.body.port, q.body.max_size, q.body.max_df_size, q.proto, q.body.ecn, bool(q.body.last_in),
             ))
             piece, run = NULL, 0
             while True:
@@ -231,7 +233,8 @@ cdef class FragmentTable:
                 size = l3 + header + length
                 if size <= 0 or at + size > data.shape[0]:
                     raise ValueError("the state is damaged")
-                if reassembly_restore(&q.body, &data[at], l3, header, offset, length, truesize, append) == NULL:
+                if reassembly_restore(&q.body, &data[at], l3, header, offset, length, truesize,
+                                      append) == NULL:
                     raise MemoryError
                 at += size
             t.memory += q.body.memory

@@ -13,7 +13,7 @@ cdef enum fragment_fate_t:      # of a fragment that arrives; and, but for HELD,
     FATE_TOO_LONG = 5           # the datagram has more than 65535 bytes: dropped with its queue
     FATE_BAD_ECN = 6            # ECN fields that RFC 3168 5.3 does not let meet: dropped with its queue
     FATE_NO_MEMORY = 7          # the table is over its threshold: dropped alone
-    FATE_TOO_FAR = 8            # only of held ones: `max_distance` others of the source came between (FRAG_TOO_FAR)
+    FATE_TOO_FAR = 8            # only of held ones: too many of the source came between (FRAG_TOO_FAR)
     FATE_TIMEOUT = 9            # only of held ones (FRAG_REASM_TIMEOUT)
 
 cdef enum:
@@ -83,4 +83,5 @@ cdef inline uint8_t* piece_bytes(piece_t* piece) noexcept nogil:    # headers, i
     return <uint8_t*>piece + sizeof(piece_t)
 # Restore a piece that was held: behind the last run if `append`, else as a run of its own at the end.
 cdef piece_t* reassembly_restore(reassembly_t* r, const uint8_t* data, uint32_t l3, uint32_t header,
-                                 uint32_t offset, uint32_t length, uint32_t truesize, bint append) noexcept nogil
+                                 uint32_t offset, uint32_t length, uint32_t truesize,
+                                 bint append) noexcept nogil

@@ -1,8 +1,8 @@
 """Reassembly of one IPv4 datagram as Linux's ip_frag_queue and ip_frag_reasm do it (net/ipv4/ip_fragment.c).
 
-Fragments are held as runs: pieces that arrived one right behind the other at the end. The kernel tells a duplicate
-from an overlap by them, so that a repeated fragment which lies across two runs ends the datagram. Runs stand in an
-array by offset: a fragment finds its place by bisection, however hostile the order of arrival.
+Fragments are held as runs: pieces that arrived one right behind the other at the end. The kernel tells a
+duplicate from an overlap by them, so that a repeated fragment which lies across two runs ends the datagram.
+Runs stand in an array by offset: a fragment finds its place by bisection, however hostile the order of arrival.
 """
 
 from libc.stdlib cimport free, malloc, realloc
@@ -21,7 +21,7 @@ cdef enum:
 
 
 cdef inline uint32_t truesize_of(uint32_t frame) noexcept nogil:
-    """What the kernel charges for a frame of so many bytes: its sk_buff and a power of two, or the small head."""
+    """What the kernel charges for a frame: its sk_buff, and the small head or a power of two."""
     cdef uint32_t size = SMALL_HEAD
     if frame + SKB_EXTRA > SMALL_HEAD:
         size = 1024
@@ -213,7 +213,8 @@ cdef void reassembly_free(reassembly_t* r) noexcept nogil:
 
 
 cdef piece_t* reassembly_restore(reassembly_t* r, const uint8_t* data, uint32_t l3, uint32_t header,
-                                 uint32_t offset, uint32_t length, uint32_t truesize, bint append) noexcept nogil:
+                                 uint32_t offset, uint32_t length, uint32_t truesize,
+                                 bint append) noexcept nogil:
     cdef piece_t* piece = new_piece(r, l3, header, offset, length, truesize)
     if piece == NULL or not insert(r, piece, r.runs, append and r.runs > 0):
         free(piece)

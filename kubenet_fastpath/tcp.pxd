@@ -38,6 +38,7 @@ cdef struct tcp_policy_t:
     bint loose                      # nf_conntrack_tcp_loose
     bint liberal                    # nf_conntrack_tcp_be_liberal
     bint ignore_invalid_rst         # nf_conntrack_tcp_ignore_invalid_rst
+    bint windowless                 # segments come without numbers: the state table alone decides
     uint8_t max_retrans             # nf_conntrack_tcp_max_retrans
 
 cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int direction, bint verify,

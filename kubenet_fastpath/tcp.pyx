@@ -306,7 +306,7 @@ cdef int64_t timeout_of(const conn_t* conn, const tcp_side_t* side, uint8_t kind
         return policy.timeout[TCPS_CLOSE]
     if (side[0].flags | side[1].flags) & TCP_SIDE_UNACKED and t > policy.timeout[TCPT_UNACK]:
         return policy.timeout[TCPT_UNACK]
-    if conn.last_win == 0 and t > policy.timeout[TCPT_RETRANS]:
+    if conn.last_win == 0 and not policy.windowless and t > policy.timeout[TCPT_RETRANS]:
         return policy.timeout[TCPT_RETRANS]
     return t
 
@@ -367,7 +367,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
             else:
                 proven = answers_ignored(conn, &h, old)
 
-    if not proven:
+    if not proven and not policy.windowless:
         window = in_window(conn, side, &h, direction, policy)
         if window == WINDOW_IGNORE:
             return TRACK_IGNORE

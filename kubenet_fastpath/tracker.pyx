@@ -17,17 +17,11 @@ from .flowtable cimport (
     EXPIRY_UDPLITE_STREAM, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new,
 )
 from .frame cimport (
-    ICMP_LEN, ICMP_MAX_TYPE, ICMP_PARAMETER, ICMP_QUENCH, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_TYPE,
-    ICMP_UNREACH, IP_DST, IP_FRAG, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC, PROTO_GRE, PROTO_ICMP, PROTO_TCP,
+    ICMP_LEN, ICMP_MAX_TYPE, ICMP_TYPE, IP_DST, IP_FRAG, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC, PROTO_GRE, PROTO_ICMP, PROTO_TCP,
     PROTO_UDP, PROTO_UDPLITE, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum, csum_fold, csum_partial, csum_pseudo,
     load16, load32,
 )
 from .tcp cimport tcp_track
-
-
-cdef inline bint is_icmp_error(uint8_t kind) noexcept nogil:
-    return (kind == ICMP_UNREACH or kind == ICMP_QUENCH or kind == ICMP_REDIRECT
-            or kind == ICMP_TIME_EXCEEDED or kind == ICMP_PARAMETER)
 
 
 cdef bint pseudo_checksum_ok(const segment_t* seg, uint32_t covered) noexcept nogil:
@@ -189,12 +183,13 @@ cdef ctinfo_t ct_track(ct_t* t, segment_t* seg, int64_t now, uint32_t* conn) noe
     cdef bint valid = tuple_ports(&seg.tuple, seg.l4, seg.l4_len)
     conn[0] = NO_CONN
     if valid and seg.tuple.proto == PROTO_ICMP:
-        valid = seg.l4[ICMP_TYPE] <= ICMP_MAX_TYPE and not (
-            seg.verify and t.checksum and csum(seg.l4, seg.l4_len) != 0)
-        if valid and is_icmp_error(seg.l4[ICMP_TYPE]):
+        if seg.l4[ICMP_TYPE] > ICMP_MAX_TYPE or (
+                seg.verify and t.checksum and csum(seg.l4, seg.l4_len) != 0):
+            t.counters.error += 1
+            return CT_INVALID
+        if is_icmp_error(seg.l4[ICMP_TYPE]):
             info = icmp_error(t, seg, now, conn)
-            if info == CT_INVALID:
-                t.counters.invalid += 1
+            t.counters.error += info == CT_INVALID
             return info
     if not valid:
         t.counters.invalid += 1

@@ -18,7 +18,8 @@ typedef struct {
     uint64_t used;
 } kf_chains;
 
-static inline int kf_chains_init(kf_chains *c, uint64_t chains)     /* a power of two; 0, or -1 without memory */
+/* A power of two of chains. 0, or -1 without memory. */
+static inline int kf_chains_init(kf_chains *c, uint64_t chains)
 {
     c->head = (kf_link **)calloc(chains, sizeof(kf_link *));
     c->mask = chains - 1;
@@ -26,7 +27,8 @@ static inline int kf_chains_init(kf_chains *c, uint64_t chains)     /* a power o
     return c->head ? 0 : -1;
 }
 
-static inline void kf_chains_free(kf_chains *c)                     /* the entries are the caller's to free */
+/* The entries are the caller's to free. */
+static inline void kf_chains_free(kf_chains *c)
 {
     free(c->head);
     c->head = NULL;
@@ -64,7 +66,8 @@ static inline void kf_chains_insert(kf_chains *c, kf_link *entry, uint64_t hash)
     kf_chains_push(c, entry);
 }
 
-static inline void kf_chains_erase(kf_chains *c, kf_link *entry)    /* it is there */
+/* The entry is there. */
+static inline void kf_chains_erase(kf_chains *c, kf_link *entry)
 {
     kf_link **at = &c->head[entry->hash & c->mask];
     while (*at != entry)

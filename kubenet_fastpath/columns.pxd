@@ -1,0 +1,23 @@
+"""C interface of tracking and finding whole columns of tuples."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from .flowtable cimport ct_t
+
+cdef struct columns_t:      # n rows each; those that may be NULL say what stands for them
+    Py_ssize_t n
+    uint16_t zone           # of all rows
+    const uint32_t* src
+    const uint32_t* dst
+    const uint16_t* sport
+    const uint16_t* dport
+    const uint8_t* proto
+    const int64_t* now      # ns
+    const uint16_t* length  # bytes of the IPv4 packet; NULL: as short as it can be
+    const uint8_t* flags    # of TCP; NULL: ACK
+    const uint32_t* seq     # NULL: no windows are checked
+    const uint32_t* ack     # NULL: 0
+    const uint16_t* window  # NULL: 0
+
+cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* info) noexcept nogil
+cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil

@@ -1,0 +1,103 @@
+"""Tracking and finding columns of tuples: hashed and their lines fetched a vector ahead, then one by one."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from .connection cimport CT_DROP, CT_INVALID, NO_CONN, ctinfo_t, segment_t, tuple_t
+from .flowtable cimport CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn
+from .frame cimport (
+    ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
+    TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_LEN, UDP_LENGTH, store16, store32,
+)
+from .tracker cimport ct_track_hashed, is_icmp_error
+
+cdef enum:
+    VECTOR = 256            # tuples hashed, and their lines fetched, before the first of them is looked up
+
+
+cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
+                uint64_t* hash) noexcept nogil:
+    cdef int k
+    for k in range(m):
+        tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
+        tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
+        tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
+        hash[k] = ct_hash(t, &tuple[k])
+        ct_prefetch(t, hash[k])
+    for k in range(m):
+        ct_prefetch_conn(t, hash[k])
+
+
+cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil:
+    cdef Py_ssize_t base = 0
+    cdef int k, m, direction = 0
+    cdef tuple_t[VECTOR] tuple
+    cdef uint64_t[VECTOR] hash
+    while base < c.n:
+        m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
+        fetch(t, c, base, m, tuple, hash)
+        for k in range(m):
+            direction = 0
+            conn[base + k] = ct_find(t, &tuple[k], hash[k], c.now[base + k], &direction)
+            reply[base + k] = direction
+        base += VECTOR
+
+
+cdef void build_l4(uint8_t* l4, const columns_t* c, Py_ssize_t i, uint32_t l4_len) noexcept nogil:
+    """As much of an L4 header as tracking reads."""
+    memset(l4, 0, TCP_LEN)
+    if c.proto[i] == PROTO_ICMP:
+        store16(l4, c.dport[i])
+        store16(l4 + ICMP_ID, c.sport[i])
+        return
+    store16(l4 + L4_SPORT, c.sport[i])
+    store16(l4 + L4_DPORT, c.dport[i])
+    if c.proto[i] == PROTO_TCP:
+        store32(l4 + TCP_SEQ, c.seq[i] if c.seq else 0)
+        store32(l4 + TCP_ACK, c.ack[i] if c.ack else 0)
+        l4[TCP_OFFSET] = (TCP_LEN // 4) << 4
+        l4[TCP_FLAGS] = c.flags[i] if c.flags else <uint8_t>TCP_ACKFLAG
+        store16(l4 + TCP_WINDOW, c.window[i] if c.window else 0)
+    else:
+        store16(l4 + UDP_LENGTH, <uint16_t>l4_len)
+
+
+cdef ctinfo_t track(ct_t* t, const segment_t* seg, uint64_t hash, int64_t now, uint32_t* conn) noexcept nogil:
+    cdef ctinfo_t info
+    cdef uint8_t kind = seg.tuple.dport >> 8
+    conn[0] = NO_CONN
+    if seg.tuple.proto == PROTO_ICMP and (
+            kind > ICMP_MAX_TYPE or is_icmp_error(kind) or seg.l4_len < ICMP_LEN):
+        t.counters.error += 1
+        return CT_INVALID
+    info = ct_track_hashed(t, seg, hash, now, conn)
+    if conn[0] != NO_CONN and ct_confirm(t, conn, now) != CONFIRM_OK:
+        return CT_DROP
+    return info
+
+
+cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* info) noexcept nogil:
+    cdef Py_ssize_t base = 0, i
+    cdef int k, m
+    cdef tuple_t[VECTOR] tuple
+    cdef uint64_t[VECTOR] hash
+    cdef uint8_t[TCP_LEN] l4
+    cdef segment_t seg
+    cdef bint windowless = t.tcp.windowless
+    t.tcp.windowless = c.seq == NULL
+    seg.l4, seg.verify = l4, False
+    while base < c.n:
+        m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
+        fetch(t, c, base, m, tuple, hash)
+        for k in range(m):
+            i = base + k
+            seg.tuple = tuple[k]
+            if c.length:
+                seg.ip_len = c.length[i]
+            else:
+                seg.ip_len = IP_LEN + (TCP_LEN if c.proto[i] == PROTO_TCP else UDP_LEN)
+            seg.l4_len = seg.ip_len - IP_LEN if seg.ip_len > IP_LEN else 0
+            build_l4(l4, c, i, seg.l4_len)
+            info[i] = track(t, &seg, hash[k], c.now[i], &conn[i])
+        base += VECTOR
+    t.tcp.windowless = windowless

@@ -1,0 +1,76 @@
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .timeouts import Timeouts
+
+COUNTERS: Final[tuple[str, ...]]
+FILTERS: Final[tuple[str, ...]]
+
+@final
+class ConnectionTable:
+    MISS: Final = 0xFFFFFFFF
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def timeouts(self) -> Timeouts: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def loose(self) -> bool: ...
+    @property
+    def liberal(self) -> bool: ...
+    @property
+    def counters(self) -> dict[str, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __init__(
+        self,
+        capacity: int = 262144,
+        *,
+        timeouts: Timeouts | None = None,
+        seed: int = 0,
+        loose: bool = True,
+        liberal: bool = False,
+        checksum: bool = True,
+        ignore_invalid_rst: bool = False,
+        max_retrans: int = 3,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[np.void]: ...
+    def __getstate__(self) -> dict[str, Any]: ...
+    def track(
+        self,
+        src: NDArray[np.uint32],  # (N,)
+        dst: NDArray[np.uint32],  # (N,)
+        sport: NDArray[np.uint16],  # (N,)
+        dport: NDArray[np.uint16],  # (N,)
+        proto: NDArray[np.uint8],  # (N,)
+        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        *,
+        length: NDArray[np.uint16] | None = None,  # (N,) bytes
+        flags: NDArray[np.uint8] | None = None,  # (N,)
+        seq: NDArray[np.uint32] | None = None,  # (N,)
+        ack: NDArray[np.uint32] | None = None,  # (N,)
+        window: NDArray[np.uint16] | None = None,  # (N,)
+        zone: int = 0,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]: ...  # conn (N,), info (N,)
+    def lookup(
+        self,
+        src: NDArray[np.uint32],  # (N,)
+        dst: NDArray[np.uint32],  # (N,)
+        sport: NDArray[np.uint16],  # (N,)
+        dport: NDArray[np.uint16],  # (N,)
+        proto: NDArray[np.uint8],  # (N,)
+        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        *,
+        zone: int = 0,
+        out: NDArray[np.uint32] | None = None,  # (N,)
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...  # conn (N,), reply (N,)
+    def to_records(self, now: int | None = None) -> NDArray[np.void]: ...
+    def to_text(self, now: int, *, extended: bool = False) -> str: ...
+    def delete(self, index: ArrayLike | None = None, **fields: int) -> int: ...
+    def flush(self) -> int: ...
+    def expire(self, now: int) -> int: ...

@@ -1,0 +1,5 @@
+from typing import Any, Final
+
+import numpy as np
+
+RECORD: Final[np.dtype[Any]]  # a connection, as `ConnectionTable.to_records` gives it
