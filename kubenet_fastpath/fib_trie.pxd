@@ -1,8 +1,8 @@
 """The lookup arrays that are drawn from the RIB: a trie of 16, 8 and 8 bits, of uint32 slots in one block.
 
 Slots 0..65535 are the root, one for each /16. Then come `wide` slots (below), then chunks of 256 slots, one
-for each /16 with a prefix longer than /16 inside, and one for each /24 with one longer than /24. Chunk c begins
-at slot 256 * c. A slot holds
+for each /16 with a prefix longer than /16 inside, and one for each /24 with one longer than /24. Chunk c
+begins at slot 256 * c. A slot holds
 
 - a next hop below 2**31;
 - CHILD | c: its addresses are decided in chunk c;
