@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 MODULES = [
     "parse",
-    "batch_rows",
+    "rows",
     "rib",
     "fib_trie",
     "fib",
@@ -30,6 +30,15 @@ MODULES = [
     "conntrack",
     "nat",
     "neighbour",
+    "context",
+    "route",
+    "hooks",
+    "egress",
+    "icmp",
+    "local",
+    "forward",
+    "bridge",
+    "arp",
     "pipeline",
 ]
 

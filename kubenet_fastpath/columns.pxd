@@ -13,6 +13,7 @@ cdef struct columns_t:      # n rows each; those that may be NULL say what stand
     const uint16_t* dport
     const uint8_t* proto
     const int64_t* now      # ns
+    bint one_time           # now[0] holds for all rows
     const uint16_t* length  # bytes of the IPv4 packet; NULL: as short as it can be
     const uint8_t* flags    # of TCP; NULL: ACK
     const uint32_t* seq     # NULL: no windows are checked

@@ -12,7 +12,7 @@ from .frame cimport (
 from .tracker cimport ct_track_hashed, is_icmp_error
 
 cdef enum:
-    VECTOR = 256            # tuples hashed, and their lines fetched, before the first of them is looked up
+    VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is looked up
 
 
 cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
@@ -38,7 +38,7 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
         fetch(t, c, base, m, tuple, hash)
         for k in range(m):
             direction = 0
-            conn[base + k] = ct_find(t, &tuple[k], hash[k], c.now[base + k], &direction)
+            conn[base + k] = ct_find(t, &tuple[k], hash[k], c.now[0 if c.one_time else base + k], &direction)
             reply[base + k] = direction
         base += VECTOR
 
@@ -98,6 +98,6 @@ cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* in
                 seg.ip_len = IP_LEN + (TCP_LEN if c.proto[i] == PROTO_TCP else UDP_LEN)
             seg.l4_len = seg.ip_len - IP_LEN if seg.ip_len > IP_LEN else 0
             build_l4(l4, c, i, seg.l4_len)
-            info[i] = track(t, &seg, hash[k], c.now[i], &conn[i])
+            info[i] = track(t, &seg, hash[k], c.now[0 if c.one_time else i], &conn[i])
         base += VECTOR
     t.tcp.windowless = windowless

@@ -27,26 +27,34 @@ FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_spor
            "mark")
 
 
-def _times(now, Py_ssize_t n):
+cdef const int64_t[::1] times_of(now, Py_ssize_t n):
+    """One time for all rows, or one for each."""
+    if isinstance(now, int):
+        return np.array([now], np.int64)
     times = np.asarray(now)
-    if times.dtype.kind not in "iu":
-        raise TypeError(f"now must be integer nanoseconds, not {times.dtype}")
-    return np.ascontiguousarray(np.broadcast_to(times, n), dtype=np.int64)
+    if times.dtype != np.int64 or times.shape not in ((), (n,)):
+        raise ValueError(f"now must be one time or ({n},) int64 in ns, not {times.shape} {times.dtype}")
+    return np.ascontiguousarray(times).reshape(-1)
 
 
-def _same_length(Py_ssize_t n, **columns):
-    for name, column in columns.items():
-        if column is not None and len(column) != n:
-            raise ValueError(f"{name} has {len(column)} rows, src has {n}")
+cdef int check_rows(str name, Py_ssize_t rows, Py_ssize_t n) except -1:
+    if rows != n:
+        raise ValueError(f"{name} has {rows} rows, src has {n}")
+    return 0
 
 
 cdef columns_t tuple_columns(const uint32_t[::1] src, const uint32_t[::1] dst, const uint16_t[::1] sport,
                              const uint16_t[::1] dport, const uint8_t[::1] proto, const int64_t[::1] now, int zone):
     cdef columns_t c
+    cdef Py_ssize_t n = src.shape[0]
+    check_rows("dst", dst.shape[0], n)
+    check_rows("sport", sport.shape[0], n)
+    check_rows("dport", dport.shape[0], n)
+    check_rows("proto", proto.shape[0], n)
     if not 0 <= zone < 1 << 16:
         raise ValueError(f"zone must be 0..65535: {zone}")
     memset(&c, 0, sizeof(c))
-    c.n, c.zone = src.shape[0], <uint16_t>zone
+    c.n, c.zone, c.one_time = n, <uint16_t>zone, now.shape[0] == 1
     if c.n:
         c.src, c.dst, c.sport, c.dport, c.proto, c.now = &src[0], &dst[0], &sport[0], &dport[0], &proto[0], &now[0]
     return c
@@ -214,22 +222,25 @@ cdef class ConnectionTable:
         SCTP needs the chunks of its packets, so its packets are INVALID here.
         """
         cdef Py_ssize_t n = src.shape[0]
-        _same_length(n, dst=dst, sport=sport, dport=dport, proto=proto, length=length, flags=flags, seq=seq, ack=ack,
-                     window=window)
-        cdef const int64_t[::1] times = _times(now, n)
+        cdef const int64_t[::1] times = times_of(now, n)
         cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
         conn, info = np.empty(n, np.uint32), np.empty(n, np.uint8)
         if n == 0:
             return conn, info
         if length is not None:
+            check_rows("length", length.shape[0], n)
             c.length = &length[0]
         if flags is not None:
+            check_rows("flags", flags.shape[0], n)
             c.flags = &flags[0]
         if seq is not None:
+            check_rows("seq", seq.shape[0], n)
             c.seq = &seq[0]
         if ack is not None:
+            check_rows("ack", ack.shape[0], n)
             c.ack = &ack[0]
         if window is not None:
+            check_rows("window", window.shape[0], n)
             c.window = &window[0]
         cdef uint32_t[::1] conn_out = conn
         cdef uint8_t[::1] info_out = info
@@ -266,11 +277,11 @@ cdef class ConnectionTable:
             For columns of different lengths or types.
         """
         cdef Py_ssize_t n = src.shape[0]
-        _same_length(n, dst=dst, sport=sport, dport=dport, proto=proto, out=out)
-        cdef const int64_t[::1] times = _times(now, n)
+        cdef const int64_t[::1] times = times_of(now, n)
         cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
         conn, reply = np.empty(n, np.uint32) if out is None else out, np.empty(n, np.bool_)
         cdef uint32_t[::1] conn_out = conn
+        check_rows("out", conn_out.shape[0], n)
         cdef uint8_t[::1] reply_out = reply.view(np.uint8)
         if n:
             with nogil:

@@ -1,7 +1,6 @@
 """C interface of the flow table: rows of connections, found by either of their tuples."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from .connection cimport (
     IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_t,
@@ -91,9 +90,10 @@ cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:
 
 
 cdef inline uint64_t ct_hash(const ct_t* t, const tuple_t* tuple) noexcept nogil:
-    cdef uint64_t word[2]
-    memcpy(word, tuple, 16)
-    return kf_hash128(word[0], word[1], t.secret)
+    # Field by field: a tuple that was just written field by field cannot be read in one piece without a stall.
+    return kf_hash128(<uint64_t>tuple.src << 32 | tuple.dst,
+                      <uint64_t>tuple.sport << 48 | <uint64_t>tuple.dport << 32 | <uint32_t>tuple.proto << 24
+                      | <uint32_t>tuple.family << 16 | tuple.zone, t.secret)
 
 
 cdef inline void ct_prefetch(const ct_t* t, uint64_t hash) noexcept nogil:
@@ -104,9 +104,11 @@ cdef inline void ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
     """Fetch the rows that the bucket names for this hash; reads the bucket, so `ct_prefetch` it earlier."""
     cdef kf_bucket* b = kf_home(&t.index, hash)
     cdef uint32_t m = kf_match(b, kf_tag(hash))
+    cdef conn_t* conn
     while m:
-        kf_prefetch(&t.row[b.ref[kf_first(m)] >> 1])
-        kf_prefetch(&t.row[b.ref[kf_first(m)] >> 1].packets)
+        conn = &t.row[b.ref[kf_first(m)] >> 1]
+        kf_prefetch(conn)
+        kf_prefetch(&conn.packets)
         m &= m - 1
 
 

@@ -7,8 +7,7 @@ new connection by a few rows; so an idle table costs nothing, and a run's result
 packets were cut into batches.
 """
 
-from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from .connection cimport (
     IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT_DONE, SECOND,
@@ -25,6 +24,10 @@ cdef extern from "csrc/bucket.h" nogil:
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_splitmix(uint64_t* state)
+
+cdef extern from "csrc/slab.h" nogil:
+    void* kf_slab_alloc(size_t size)
+    void kf_slab_free(void* p, size_t size)
 
 cdef enum:
     FIRST_REFERENCES = 256
@@ -43,16 +46,16 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     while heads < room:
         heads *= 2
     t.source_mask = <uint32_t>(heads - 1)
-    t.row = <conn_t*>calloc(room, sizeof(conn_t))
-    t.side = <tcp_side_t*>calloc(room, 2 * sizeof(tcp_side_t))
-    t.source = <uint32_t*>calloc(heads, sizeof(uint32_t))
+    t.row = <conn_t*>kf_slab_alloc(room * sizeof(conn_t))
+    t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
+    t.source = <uint32_t*>kf_slab_alloc(heads * sizeof(uint32_t))
     return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
-    free(t.row)
-    free(t.side)
-    free(t.source)
+    kf_slab_free(t.row, t.room * sizeof(conn_t))
+    kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
+    kf_slab_free(t.source, (<size_t>t.source_mask + 1) * sizeof(uint32_t))
     kf_index_free(&t.index)
     memset(t, 0, sizeof(ct_t))
 

@@ -64,6 +64,7 @@ class Reason(IntEnum):
     FRAG_REASM = 93  #: fragments overlap, exceed 65535 bytes or make no sense
     FRAG_TIMEOUT = 94
     NO_SUCH_PORT = 95  #: ingress port is not attached
-    FORWARDING_OFF = 96
+    UNICAST_IN_L2_MULTICAST = 96  #: a broadcast frame with another host's address in it
     MASQUERADE_MOVED = 97  #: a masqueraded connection left by another interface and was ended
-    NO_DEVICE = 98
+    NO_DEVICE = 98  #: the interface is gone
+    NOMEM = 99

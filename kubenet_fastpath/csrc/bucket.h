@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #if defined(__SSE2__) && !defined(KF_SCALAR)
 #include <emmintrin.h>
 #endif
@@ -39,7 +40,12 @@ static inline uint8_t kf_tag(uint64_t hash)
 
 static inline kf_bucket *kf_home(const kf_index *x, uint64_t hash) { return &x->bucket[hash & x->mask]; }
 
-static inline void kf_prefetch(const void *p) { __builtin_prefetch(p); }
+/* The empty statement keeps gcc from finding that a function which only prefetches has no effect. */
+static inline void kf_prefetch(const void *p)
+{
+    __builtin_prefetch(p);
+    __asm__ volatile("");
+}
 
 /* Bit s is set where slot s carries the tag. */
 static inline uint32_t kf_match(const kf_bucket *b, uint8_t tag)
@@ -57,15 +63,18 @@ static inline uint32_t kf_match(const kf_bucket *b, uint8_t tag)
 
 static inline int kf_first(uint32_t mask) { return __builtin_ctz(mask); }
 
-/* Room for at least `references` at 85 % load. 0, or -1 without memory. */
+/* Room for at least `references` at 85 % load, a large index in huge pages. 0, or -1 without memory. */
 static inline int kf_index_init(kf_index *x, uint64_t references)
 {
-    uint64_t buckets = 1;
+    uint64_t buckets = 1, huge = 2 << 20;
     while (buckets * KF_SLOTS * 85 / 100 < references)
         buckets *= 2;
-    x->bucket = (kf_bucket *)aligned_alloc(64, buckets * sizeof(kf_bucket));
+    int large = buckets * sizeof(kf_bucket) >= huge;
+    x->bucket = (kf_bucket *)aligned_alloc(large ? huge : 64, buckets * sizeof(kf_bucket));
     if (!x->bucket)
         return -1;
+    if (large)
+        madvise(x->bucket, buckets * sizeof(kf_bucket), MADV_HUGEPAGE);
     memset(x->bucket, 0, buckets * sizeof(kf_bucket));
     x->mask = buckets - 1;
     x->used = 0;

@@ -1,0 +1,99 @@
+"""ARP packets that reach the node: answer for its addresses, learn who owns which (RFC 826).
+
+Source: net/ipv4/arp.c (arp_rcv, arp_process, arp_is_garp) with arp_ignore, arp_filter and arp_accept 0.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from .bridge cimport bridge_resume
+from .context cimport (
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, interface_t, node_t, packet_t,
+)
+from .egress cimport send_arp, transmit, waited
+from .frame cimport (
+    ARP_LEN, ARP_OP, ARP_REPLY, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_DST, ETH_IP, load16,
+    load32, load_mac, store_mac,
+)
+from .neighbour cimport (
+    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, held_t, neigh_create, neigh_find, neigh_take, neigh_update, neighbour_t,
+    nud_t,
+)
+from .route cimport owns, route_input, route_type
+from .verdict cimport PASS, R_ARP, R_ARP_INVALID, R_OTHERHOST, V_LOCAL, drop, fate
+
+cdef enum:
+    LOCKTIME = 1_000_000_000    # ns before an entry may be overwritten with another MAC
+
+
+cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
+    """Send what waited for a neighbour, oldest first."""
+    cdef neighbour_t* n = &node.neighbours.row[neighbour]
+    cdef held_t* h
+    cdef packet_t p
+    while True:
+        h = neigh_take(node.neighbours, neighbour)
+        if h == NULL:
+            return
+        p = waited(node, h, source)
+        node.released += 1
+        if p.frame == NULL:
+            node.generated_drops += 1
+        elif p.bridged:
+            bridge_resume(node, &p, n.mac)
+        else:
+            store_mac(p.frame + ETH_DST, n.mac)
+            if transmit(node, &p, n.dev) != PASS:
+                node.generated_drops += 1
+
+
+cdef void learn(node_t* node, packet_t* p, uint32_t index, uint64_t mac, nud_t state, bint override) noexcept nogil:
+    if neigh_update(node.neighbours, index, mac, state, override, p.now):
+        release(node, index, p.source)
+
+
+cdef bint answers_for(node_t* node, packet_t* p, uint32_t spa, uint32_t tpa) noexcept nogil:
+    """Whether a request is answered: for an address of the node, or by proxy for what is routed elsewhere."""
+    if route_input(node, p, spa, tpa, True) != PASS or p.hop == NO_HOP:
+        return False
+    if node.hops[p.hop].type == ROUTE_LOCAL:
+        return True
+    return node.interface[p.dev].proxy_arp and node.hops[p.hop].type == ROUTE_UNICAST and (
+        node.hops[p.hop].dev != p.dev)
+
+
+cdef int arp_receive(node_t* node, packet_t* p) noexcept nogil:
+    cdef uint8_t* arp = p.frame + p.l3
+    cdef interface_t* dev = &node.interface[p.dev]
+    cdef uint64_t sha
+    cdef uint32_t spa, tpa, index
+    cdef uint16_t op
+    cdef bint gratuitous, override
+    cdef neighbour_t* n
+    if p.type == PACKET_OTHERHOST:
+        return drop(R_OTHERHOST)
+    if p.length - p.missing < p.l3 + ARP_LEN:
+        return drop(R_ARP_INVALID)
+    if load16(arp) != 1 or load16(arp + 2) != ETH_IP or arp[4] != 6 or arp[5] != 4:
+        return drop(R_ARP_INVALID)
+    op = load16(arp + ARP_OP)
+    sha, spa, tpa = load_mac(arp + ARP_SHA), load32(arp + ARP_SPA), load32(arp + ARP_TPA)
+    if (op != ARP_REQUEST and op != ARP_REPLY) or tpa >> 28 == 14 or (tpa >> 24 == 127 and not dev.route_localnet):
+        return drop(R_ARP_INVALID)
+    if spa == 0:                                        # duplicate address detection, RFC 5227
+        if op == ARP_REQUEST and owns(node, tpa):
+            send_arp(node, p.dev, ARP_REPLY, sha, sha, 0, tpa, p.source)
+        return fate(V_LOCAL, R_ARP)
+    if op == ARP_REQUEST and answers_for(node, p, spa, tpa):
+        index = neigh_create(node.neighbours, p.dev, spa)
+        if index != NO_NEIGHBOUR:
+            learn(node, p, index, sha, NUD_STALE, True)
+            send_arp(node, p.dev, ARP_REPLY, sha, sha, spa, tpa, p.source)
+        return fate(V_LOCAL, R_ARP)
+    index = neigh_find(node.neighbours, p.dev, spa)
+    if index != NO_NEIGHBOUR:
+        n = &node.neighbours.row[index]
+        gratuitous = spa == tpa and route_type(node, spa) == ROUTE_UNICAST and (
+            op == ARP_REQUEST or load_mac(arp + ARP_THA) == sha)
+        override = gratuitous or p.now > n.updated + LOCKTIME
+        learn(node, p, index, sha, NUD_REACHABLE if op == ARP_REPLY and p.type == PACKET_HOST else NUD_STALE, override)
+    return fate(V_LOCAL, R_ARP)

@@ -1,0 +1,201 @@
+"""The bridge: br_netfilter's PREROUTING, learning, FDB lookup, flooding, br_netfilter's FORWARD and POSTROUTING.
+
+Source: net/bridge/br_input.c (br_handle_frame, br_handle_frame_finish), br_forward.c (br_forward, br_flood,
+should_deliver), br_netfilter_hooks.c (br_nf_pre_routing, br_nf_forward, br_nf_post_routing, br_nf_local_in). A frame
+that PREROUTING drops is not learned. Multicast is flooded: there is no querier.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from .conntrack cimport CT_INVALID, NO_CONN
+from .context cimport (
+    IF_BRIDGE_PORT, NO_HOP, PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, interface_t, node_t, packet_t,
+)
+from .egress cimport hold, push, solicit
+from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
+from .forward cimport check_header, enter_netfilter
+from .frame cimport ETH_DST, ETH_IP, ETH_SRC, IP_DST, IP_SRC, load32, load_mac, store_mac
+from .hooks cimport confirm, forward_hook, let_go, postrouting
+from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, resolve_t
+from .route cimport route_input
+from .verdict cimport (
+    PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST,
+    R_NEIGHBOUR, R_NO_PORT, R_NOMEM, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
+    V_FLOODED, V_HELD, drop, fate,
+)
+
+cdef uint64_t LINK_LOCAL = 0x0180C2000000
+
+
+cdef bint deliverable(const node_t* node, const packet_t* p, uint32_t port, uint32_t bridge) noexcept nogil:
+    """should_deliver: another port of this bridge, or the same one if it reflects."""
+    cdef const interface_t* device = &node.interface[port]
+    return device.kind == IF_BRIDGE_PORT and device.bridge == bridge and (port != p.port or device.hairpin)
+
+
+cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
+    """FORWARD and POSTROUTING as the bridge runs them, in and out by itself."""
+    cdef int end
+    if not p.hooked:
+        return PASS
+    end = forward_hook(node, p)
+    if end != PASS:
+        return end
+    return postrouting(node, p, bridge, load32(p.frame + p.l3 + IP_DST))
+
+
+cdef int deliver(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint cloned) noexcept nogil:
+    cdef int end
+    if not deliverable(node, p, port, bridge):
+        return drop(R_SAME_PORT)
+    end = filter_bridged(node, p, bridge)
+    if end == PASS:
+        end = push(node, p, port, cloned)
+    return fate(V_BRIDGED, R_FDB) if end == PASS else end
+
+
+cdef int flood(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
+    """Every other port gets the frame. The hooks see it once for each; the first time decides."""
+    cdef uint32_t k
+    cdef int end = drop(R_NO_PORT), left
+    cdef bint filtered = False, out = False
+    for k in range(node.n_interfaces):
+        if not deliverable(node, p, k, bridge):
+            continue
+        if not filtered:
+            end = filter_bridged(node, p, bridge)
+            if end != PASS:
+                return end
+            filtered = True
+        left = push(node, p, k, True)
+        if left == PASS:
+            out = True
+        else:
+            end = left
+    if not out:
+        return end
+    if p.type == PACKET_BROADCAST:
+        return fate(V_FLOODED, R_BROADCAST)
+    return fate(V_FLOODED, R_MULTICAST if p.type == PACKET_MULTICAST else R_UNKNOWN_UNICAST)
+
+
+cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
+    """PREROUTING has changed the destination: find the MAC that goes with it (br_nf_pre_routing_finish).
+
+    "Bridged DNAT": towards another port of this bridge only the destination MAC changes, and TTL stays. Towards
+    anywhere else the frame is now the router's. PASS, or the fate of the frame.
+    """
+    cdef uint8_t* l3 = p.frame + p.l3
+    cdef uint32_t dst = load32(l3 + IP_DST), index, next_hop
+    cdef resolve_t state
+    cdef int end = route_input(node, p, load32(l3 + IP_SRC), dst, False)
+    cdef packet_t waiting
+    if end == drop(R_MARTIAN_SOURCE) or end == drop(R_MARTIAN_DESTINATION) or end == drop(R_IP_RPFILTER):
+        return end
+    if end != PASS or p.hop == NO_HOP or node.hops[p.hop].dev != bridge:
+        store_mac(p.frame + ETH_DST, node.interface[bridge].mac)
+        p.type = PACKET_HOST
+        return PASS
+    next_hop = node.hops[p.hop].gateway if node.hops[p.hop].gateway else dst
+    index = neigh_create(node.neighbours, <uint16_t>bridge, next_hop)
+    if index == NO_NEIGHBOUR:
+        return drop(R_NOMEM)
+    state = neigh_resolve(node.neighbours, index, p.now)
+    if state == NEIGH_SEND:
+        store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)
+        return PASS
+    waiting = p[0]
+    waiting.bridged = True
+    p.conn = NO_CONN                                    # the waiting packet has it
+    hold(node, index, &waiting)
+    if state == NEIGH_ASK:
+        solicit(node, index, p.source)
+    return fate(V_HELD, R_NEIGHBOUR)
+
+
+cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
+    """Learn, look up, send on (br_handle_frame_finish); up.frame is set if the host gets the frame or a copy."""
+    cdef uint32_t bridge = p.dev
+    cdef interface_t* br = &node.interface[bridge]
+    cdef uint64_t dst = load_mac(p.frame + ETH_DST)
+    cdef int32_t port = FDB_UNKNOWN
+    cdef int end
+    cdef bint copied
+    fdb_learn(node.fdb, load_mac(p.frame + ETH_SRC), 0, p.port, p.now)
+    if not dst >> 40 & 1:
+        port = fdb_lookup(node.fdb, dst, 0)
+        if port == FDB_LOCAL:
+            up[0] = p[0]
+            p.conn = NO_CONN
+            end = PASS if p.type == PACKET_HOST else confirm(node, up)
+            if end != PASS:
+                up.frame = NULL
+            return end
+    copied = p.type != PACKET_OTHERHOST and (br.promiscuous or dst >> 40 & 1)
+    if copied:
+        up[0] = p[0]
+        up.shared = p.shared = True
+        node.local_copies += 1
+    if port >= 0:
+        end = deliver(node, p, port, bridge, br.promiscuous or copied)
+    else:
+        end = flood(node, p, bridge)
+    if not copied:
+        return end
+    if br.promiscuous:                                  # nf_reset_ct
+        up.conn, up.info = NO_CONN, CT_INVALID
+    else:
+        up.conn, up.info, p.conn = p.conn, p.info, NO_CONN
+        if p.type != PACKET_HOST and confirm(node, up) != PASS:
+            up.frame = NULL
+    return end
+
+
+cdef void bridge_resume(node_t* node, packet_t* p, uint64_t dst) noexcept nogil:
+    """A frame that waited for its new destination's MAC goes on; its copy for the host has no connection any more."""
+    cdef packet_t up
+    up.frame = NULL
+    store_mac(p.frame + ETH_DST, dst)
+    if bridge_finish(node, p, &up) >> 8 == V_DROP:
+        node.generated_drops += 1
+    let_go(node, p)
+    if up.frame != NULL:
+        let_go(node, &up)
+
+
+cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
+    """Bridge a frame that came in by p.port.
+
+    Returns its fate as a bridged frame, or PASS if it is for the host alone. Where the host gets it, or a copy of it,
+    up.frame is set.
+    """
+    cdef uint32_t bridge = node.interface[p.port].bridge, to
+    cdef interface_t* br = &node.interface[bridge]
+    cdef uint64_t dst = load_mac(p.frame + ETH_DST), src = load_mac(p.frame + ETH_SRC)
+    cdef int end
+    up.frame = NULL
+    p.dev = bridge
+    if src == 0 or src >> 40 & 1:
+        return drop(R_SOURCE_MAC)
+    if dst & ~<uint64_t>15 == LINK_LOCAL:
+        if dst == LINK_LOCAL + 1:
+            return drop(R_PAUSE)
+        if dst != LINK_LOCAL and not br.group_fwd_mask >> (dst & 15) & 1:
+            fdb_learn(node.fdb, src, 0, p.port, p.now)
+            return drop(R_LINK_LOCAL)
+    if dst == br.mac:
+        p.type = PACKET_HOST
+    if node.bridge_nf and p.ethertype == ETH_IP and not p.tagged:
+        end = check_header(p)
+        if end != PASS:
+            return end
+        to = load32(p.frame + p.l3 + IP_DST)
+        end = enter_netfilter(node, p)
+        if end != PASS:
+            return end
+        p.hooked = True
+        if load32(p.frame + p.l3 + IP_DST) != to:
+            end = redirect(node, p, bridge)
+            if end != PASS:
+                return end
+    return bridge_finish(node, p, up)

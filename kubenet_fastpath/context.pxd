@@ -1,0 +1,163 @@
+"""What one packet and one node are to the stages, and how a frame leaves the node.
+
+A stage is a function `(node_t*, packet_t*) -> fate` in the module of its noun; the pipeline calls them in the
+kernel's hook order. Everything a stage may write is in these two structs and the tables they point to.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from .conntrack cimport NO_CONN, ct_t
+from .defrag cimport defrag_t
+from .fdb cimport fdb_t
+from .fib cimport fib_t
+from .fragment cimport geometry_t
+from .neighbour cimport neigh_table_t
+
+cdef enum:                      # packet type: skb->pkt_type
+    PACKET_HOST = 0
+    PACKET_BROADCAST = 1
+    PACKET_MULTICAST = 2
+    PACKET_OTHERHOST = 3
+
+cdef enum:                      # interface kind
+    IF_NONE = 0                 # free, or not attached
+    IF_ROUTED = 1
+    IF_BRIDGE = 2
+    IF_BRIDGE_PORT = 3
+
+cdef enum:                      # route type: RTN_*
+    ROUTE_UNICAST = 1
+    ROUTE_LOCAL = 2
+    ROUTE_BROADCAST = 3
+    ROUTE_BLACKHOLE = 6
+    ROUTE_UNREACHABLE = 7
+    ROUTE_PROHIBIT = 8
+    ROUTE_THROW = 9
+
+cdef enum:
+    MAX_ADDRESSES = 8           # of one interface
+    MAX_CIDRS = 64              # ip-masq-agent refuses more
+    NO_HOP = 0xFFFFFFFF
+
+cdef struct address_t:
+    uint32_t ip
+    uint32_t mask
+
+cdef struct interface_t:
+    uint64_t mac
+    uint32_t mtu                # bytes of an IP packet
+    uint16_t kind
+    uint16_t bridge             # of a bridge port: its bridge's index
+    uint16_t n_addresses
+    uint16_t group_fwd_mask     # of a bridge
+    uint8_t rp_filter           # max(all, this interface): 0 off, 1 strict, 2 loose
+    bint send_redirects
+    bint route_localnet
+    bint proxy_arp
+    bint promiscuous            # of a bridge
+    bint hairpin                # of a bridge port
+    address_t address[MAX_ADDRESSES]
+    uint64_t rx_packets
+    uint64_t rx_bytes
+    uint64_t tx_packets
+    uint64_t tx_bytes
+
+cdef struct nexthop_t:
+    uint32_t gateway            # 0: the destination is on the link
+    uint32_t source             # preferred source address, 0: chosen by the interface
+    uint16_t dev
+    uint8_t type                # route_type_t
+
+cdef struct packet_t:
+    uint8_t* frame              # the Ethernet header
+    uint32_t length             # bytes from there to the end of the packet, all readable
+    uint32_t missing            # the last of these were not captured; they read as zeros
+    uint32_t l3                 # offset of the network header
+    uint32_t conn               # connection index or NO_CONN
+    uint32_t hop                # chosen next hop, index into node_t.hops
+    const geometry_t* origin    # the fragments it came in, NULL: it came whole
+    int64_t now                 # ns
+    int32_t source              # index in the batch of the packet that caused this one, -1: a timer
+    uint16_t ethertype          # behind all VLAN tags that the kernel takes off
+    uint16_t port               # physical ingress interface
+    uint16_t dev                # interface that the packet is on: a bridge for what a bridge passes up
+    uint8_t type                # packet_type_t
+    uint8_t info                # ctinfo_t
+    bint tagged                 # carries a VLAN tag
+    bint vlan_zero              # all its tags are priority tags (VID 0)
+    bint shared                 # the bytes are needed elsewhere too: copy before writing
+    bint hooked                 # the bridge has run PREROUTING (ip_sabotage_in)
+    bint redirect               # leaves by the interface it came in by: an ICMP redirect is due
+    bint ours                   # made by the node itself
+    bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
+
+cdef struct out_t:
+    const uint8_t* frame
+    uint32_t length             # bytes present
+    uint32_t wire_length
+    int64_t time
+    int32_t source
+    uint16_t port
+
+cdef struct chunk_t:            # memory of the current batch, freed after it
+    chunk_t* next
+    size_t size
+    size_t used
+
+cdef struct icmp_peer_t:        # struct inet_peer, as far as ICMP limits it
+    uint32_t ip
+    uint32_t redirects
+    int64_t tokens              # ns
+    int64_t last                # ns
+
+cdef struct icmp_limit_t:
+    icmp_peer_t* peer           # open addressing, power of two; a row is free when ip and last are 0
+    uint32_t mask
+    uint32_t used
+    int64_t interval            # ns between two errors to one peer, 0: no limit
+    int64_t per_second          # global
+    int64_t burst
+    int64_t credit
+    int64_t stamp
+
+cdef struct node_t:
+    const fib_t* fib
+    fdb_t* fdb
+    ct_t* conntrack
+    defrag_t* defrag
+    neigh_table_t* neighbours
+    interface_t* interface
+    uint32_t n_interfaces
+    nexthop_t* hops
+    uint32_t n_hops
+    bint bridge_nf              # net.bridge.bridge-nf-call-iptables
+    bint drop_invalid           # kube-proxy's KUBE-FORWARD ... INVALID -j DROP
+    bint verify_checksums       # nf_conntrack_checksum
+    bint dedup                  # ebtables drop what cbr0 sends from the pods' addresses to a veth
+    uint32_t dedup_gateway
+    address_t dedup_pods
+    bint masquerade
+    uint8_t masquerade_flags    # RANGE_*
+    uint16_t masquerade_min_port
+    uint16_t masquerade_max_port
+    uint16_t n_direct
+    address_t direct[MAX_CIDRS] # destinations that are not masqueraded
+    icmp_limit_t icmp
+    uint64_t rng
+    uint16_t ip_id
+    int64_t now                 # the latest time seen; time does not run backwards
+    uint64_t verdicts[6]
+    uint64_t reasons[128]
+    uint64_t generated          # packets the node made: ARP, ICMP, RST
+    uint64_t released           # held packets that went on
+    uint64_t generated_drops    # of generated and released packets: dropped
+    uint64_t local_copies       # of bridged frames, for the node itself
+    out_t* out
+    size_t n_out
+    size_t out_capacity
+    chunk_t* chunks
+
+cdef uint8_t* scratch(node_t* node, size_t n) noexcept nogil
+cdef void release_scratch(node_t* node) noexcept nogil
+cdef bint writable(node_t* node, packet_t* p) noexcept nogil
+cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil

@@ -1,0 +1,227 @@
+"""A routed packet leaves: POSTROUTING, fragments, the neighbour's MAC, then a port or the bridge's ports.
+
+Source: net/ipv4/ip_output.c (ip_output, ip_finish_output2), net/ipv4/arp.c (arp_solicit, arp_create),
+net/bridge/br_device.c (br_dev_xmit), br_forward.c (br_dev_queue_push_xmit), br_netfilter_hooks.c
+(br_nf_dev_queue_xmit); the duplicate filter is kubelet's and AgentBaker's ebtables chain (filter OUTPUT).
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from .context cimport (
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, emit, interface_t, node_t, packet_t, scratch, writable,
+)
+from .conntrack cimport CT_INVALID
+from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
+from .frame cimport (
+    ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC,
+    ETH_TYPE, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
+)
+from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
+from .hooks cimport postrouting
+from .neighbour cimport (
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_hold, neigh_resolve, neigh_take,
+    neighbour_t, resolve_t,
+)
+from .route cimport owns, select_address
+from .verdict cimport (
+    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
+    fate,
+)
+
+cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
+
+
+cdef bint duplicate(const node_t* node, const packet_t* p, uint16_t dev) noexcept nogil:
+    """Whether ebtables drops what the bridge itself sends: its own MAC, a pod's address."""
+    cdef uint32_t src
+    if not node.dedup or p.ethertype != ETH_IP or load_mac(p.frame + ETH_SRC) != node.interface[dev].mac:
+        return False
+    src = load32(p.frame + p.l3 + IP_SRC)
+    return src != node.dedup_gateway and (src ^ node.dedup_pods.ip) & node.dedup_pods.mask == 0
+
+
+cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
+    """Send a whole frame by an interface (dev_queue_xmit). PASS when it left by a port at least."""
+    cdef interface_t* device = &node.interface[dev]
+    cdef uint64_t dst
+    cdef int32_t port
+    cdef uint32_t k
+    cdef bint left = False
+    if device.kind == IF_NONE:
+        return drop(R_NO_DEVICE)
+    if device.kind != IF_BRIDGE:
+        return PASS if emit(node, p, dev) else drop(R_NOMEM)
+    device.tx_packets += 1
+    device.tx_bytes += p.length
+    if duplicate(node, p, dev):
+        return drop(R_DEDUP)
+    dst = load_mac(p.frame + ETH_DST)
+    port = FDB_UNKNOWN if dst >> 40 & 1 else fdb_lookup(node.fdb, dst, 0)
+    if port >= 0:
+        return push(node, p, <uint16_t>port, False)
+    if port == FDB_LOCAL:
+        return drop(R_NO_PORT)
+    for k in range(node.n_interfaces):
+        if node.interface[k].kind == IF_BRIDGE_PORT and node.interface[k].bridge == dev:
+            left |= push(node, p, <uint16_t>k, True) == PASS
+    return PASS if left else drop(R_NO_PORT)
+
+
+cdef int push_fragments(node_t* node, packet_t* p, uint16_t port, uint32_t mtu, bint cloned) noexcept nogil:
+    cdef packet_t piece = p[0]
+    cdef fragmenter_t f
+    cdef uint32_t n
+    if p.missing:
+        return drop(R_TRUNCATED)
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin,
+                          FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
+        return drop(R_PKT_TOO_BIG)
+    while True:
+        piece.frame = scratch(node, p.l3 + mtu)
+        if piece.frame == NULL:
+            return drop(R_NOMEM)
+        n = fragment_next(&f, piece.frame)
+        if n == 0:
+            return PASS
+        piece.length = n
+        if not emit(node, &piece, port):
+            return drop(R_NOMEM)
+
+
+cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept nogil:
+    """Let a frame leave by a bridge port (br_nf_dev_queue_xmit, br_dev_queue_push_xmit)."""
+    cdef uint32_t mtu = node.interface[port].mtu
+    cdef uint32_t limit = mtu
+    if p.hooked:
+        if p.origin != NULL and p.origin.max_size < mtu:
+            limit = p.origin.max_size
+        if p.length - p.l3 > limit:
+            if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
+                return drop(R_PKT_TOO_BIG)
+            if p.origin != NULL and p.origin.max_size > mtu:
+                return drop(R_PKT_TOO_BIG)
+            return push_fragments(node, p, port, limit, cloned)
+    if p.length > mtu + ETH_LEN + VLAN_LEN:
+        return drop(R_PKT_TOO_BIG)
+    return PASS if emit(node, p, port) else drop(R_NOMEM)
+
+
+cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uint64_t tha, uint32_t tpa,
+                  uint32_t spa, int32_t source) noexcept nogil:
+    """Build and send an ARP packet (arp_create): RFC 826, 42 bytes."""
+    cdef packet_t p
+    cdef uint8_t* arp
+    cdef uint64_t mac = node.interface[dev].mac
+    p.frame = scratch(node, ETH_LEN + ARP_LEN)
+    if p.frame == NULL:
+        return drop(R_NOMEM)
+    p.length, p.missing, p.l3, p.conn, p.origin = ETH_LEN + ARP_LEN, 0, ETH_LEN, NO_CONN, NULL
+    p.now, p.source, p.ethertype, p.info = node.now, source, ETH_ARP, CT_INVALID
+    p.shared = p.hooked = p.tagged = False
+    store_mac(p.frame + ETH_DST, eth_dst)
+    store_mac(p.frame + ETH_SRC, mac)
+    store16(p.frame + ETH_TYPE, ETH_ARP)
+    arp = p.frame + ETH_LEN
+    store16(arp, 1)
+    store16(arp + 2, ETH_IP)
+    arp[4], arp[5] = 6, 4
+    store16(arp + ARP_OP, op)
+    store_mac(arp + ARP_SHA, mac)
+    store32(arp + ARP_SPA, spa)
+    store_mac(arp + ARP_THA, tha)
+    store32(arp + ARP_TPA, tpa)
+    node.generated += 1
+    return transmit(node, &p, dev)
+
+
+cdef void solicit(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
+    """Ask for a neighbour's MAC (arp_solicit): from the waiting packet's address if that is ours."""
+    cdef neighbour_t* n = &node.neighbours.row[neighbour]
+    cdef packet_t* waiting
+    cdef uint32_t spa = 0
+    if n.last != NULL and n.first != NULL:
+        waiting = <packet_t*>(n.last + 1)
+        spa = load32(<uint8_t*>(n.last + 1) + n.last.record_size + waiting.l3 + IP_SRC)
+        if not owns(node, spa):
+            spa = 0
+    if spa == 0:
+        spa = select_address(node, n.dev, n.ip)
+    if n.state == NUD_PROBE:
+        send_arp(node, n.dev, ARP_REQUEST, n.mac, 0, n.ip, spa, source)
+    else:
+        send_arp(node, n.dev, ARP_REQUEST, BROADCAST, 0, n.ip, spa, source)
+
+
+cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil:
+    """Let a packet wait for a MAC; the oldest ones make room (their connections were confirmed long ago)."""
+    cdef uint32_t lost = neigh_hold(node.neighbours, neighbour, p, sizeof(packet_t), p.frame, p.length)
+    node.generated_drops += lost
+    node.reasons[R_NEIGH_QUEUEFULL] += lost
+
+
+cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil:
+    """The packet that was held, with bytes of its own; its frame is NULL without memory. Frees `h`."""
+    cdef packet_t p
+    memcpy(&p, h + 1, sizeof(packet_t))
+    p.frame = scratch(node, h.length)
+    if p.frame != NULL:
+        memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
+    p.now, p.source, p.shared, p.origin = node.now, source, False, NULL
+    free(h)
+    return p
+
+
+cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
+    """Put the Ethernet header on and send, or wait for the next hop's MAC (ip_finish_output2)."""
+    cdef uint32_t index = neigh_create(node.neighbours, dev, next_hop)
+    cdef resolve_t state
+    cdef uint8_t* eth
+    if index == NO_NEIGHBOUR or not writable(node, p):
+        return drop(R_NOMEM)
+    p.frame += p.l3 - ETH_LEN
+    p.length -= p.l3 - ETH_LEN
+    p.l3 = ETH_LEN
+    eth = p.frame
+    store_mac(eth + ETH_SRC, node.interface[dev].mac)
+    store16(eth + ETH_TYPE, ETH_IP)
+    p.tagged, p.hooked, p.dev = False, False, dev
+    state = neigh_resolve(node.neighbours, index, p.now)
+    if state == NEIGH_SEND:
+        store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
+        return transmit(node, p, dev)
+    hold(node, index, p)
+    if state == NEIGH_ASK:
+        solicit(node, index, p.source)
+    return fate(V_HELD, R_NEIGHBOUR)
+
+
+cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
+    """PASS when the packet left; HELD while its next hop's MAC is asked for; else why it was dropped."""
+    cdef int end = postrouting(node, p, dev, next_hop)
+    cdef uint32_t mtu = node.interface[dev].mtu
+    cdef fragmenter_t f
+    cdef packet_t piece
+    if end != PASS:
+        return end
+    if p.origin != NULL and p.origin.max_size < mtu:
+        mtu = p.origin.max_size
+    if p.length - p.l3 <= mtu:
+        return finish(node, p, dev, next_hop)
+    if p.missing:
+        return drop(R_TRUNCATED)
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin, 0):
+        return drop(R_PKT_TOO_BIG)
+    piece = p[0]
+    piece.shared, piece.origin = False, NULL
+    while True:
+        piece.frame, piece.l3 = scratch(node, p.l3 + mtu), p.l3
+        if piece.frame == NULL:
+            return drop(R_NOMEM)
+        piece.length = fragment_next(&f, piece.frame)
+        if piece.length == 0:
+            return end
+        end = finish(node, &piece, dev, next_hop)
+        if end != PASS and end >> 8 != V_HELD:
+            return end

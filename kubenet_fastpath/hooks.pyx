@@ -1,0 +1,155 @@
+"""What netfilter does to an IPv4 packet at each of its five hooks, in order of priority.
+
+Source: net/netfilter/nf_nat_core.c (nf_nat_inet_fn), nf_nat_proto.c (nf_nat_ipv4_fn), nf_nat_masquerade.c,
+nf_conntrack_core.c (nf_conntrack_in, nf_confirm). Rules are data of the node: kube-proxy's INVALID drop, and the
+masquerading that ip-masq-agent or kubenet install.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from .conntrack cimport (
+    CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
+    CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT_DONE, IPS_NAT_MASK, IPS_SRC_NAT_DONE, NO_CONN, confirm_t, conn_t,
+    ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
+)
+from .context cimport address_t, node_t, packet_t, writable
+from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
+from .nat cimport (
+    MANIP_DST, MANIP_SRC, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
+)
+from .route cimport owns, select_address
+from .verdict cimport (
+    PASS, R_CT_CLASH, R_CT_FULL, R_CT_INVALID, R_MASQUERADE_MOVED, R_NAT_FAILED, R_NOMEM, drop,
+)
+
+
+cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
+    """nf_conntrack_in: find or begin the packet's connection."""
+    cdef segment_t seg
+    cdef uint8_t* l3 = p.frame + p.l3
+    cdef uint32_t header = (l3[0] & 15) * 4
+    seg.tuple.src, seg.tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
+    seg.tuple.proto, seg.tuple.family, seg.tuple.zone = l3[IP_PROTO], 4, 0
+    seg.ip_len = load16(l3 + IP_TOTAL)
+    seg.l4, seg.l4_len = l3 + header, seg.ip_len - header
+    seg.verify = verify and node.verify_checksums and p.missing == 0
+    p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
+    if p.info == CT_DROP:
+        p.conn = NO_CONN
+        return drop(R_CT_FULL)
+    return PASS
+
+
+cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
+    """`-m addrtype ! --dst-type LOCAL`, then a RETURN for each CIDR that is left alone, then MASQUERADE."""
+    cdef uint32_t k
+    if not node.masquerade or owns(node, dst):
+        return False
+    for k in range(node.n_direct):
+        if (node.direct[k].ip ^ dst) & node.direct[k].mask == 0:
+            return False
+    return True
+
+
+cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:
+    """Run the nat table's POSTROUTING rules for a new connection. False: no address to masquerade with."""
+    cdef uint8_t* l3 = p.frame + p.l3
+    cdef nat_range_t chosen
+    cdef conn_t* conn
+    if not masqueraded(node, load32(l3 + IP_DST)) or ct_conn(node.conntrack, p.conn).original.src == 0:
+        nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
+        return True
+    chosen.min_ip = chosen.max_ip = select_address(node, out, next_hop)
+    if chosen.min_ip == 0:
+        return False
+    chosen.min_port, chosen.max_port = node.masquerade_min_port, node.masquerade_max_port
+    chosen.flags = node.masquerade_flags
+    conn = ct_conn(node.conntrack, p.conn)
+    conn.masquerade = out + 1
+    nat_setup(node.conntrack, p.conn, &chosen, MANIP_SRC, p.now, &node.rng)
+    return True
+
+
+cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t out, uint32_t next_hop) noexcept nogil:
+    """nf_nat_ipv4_fn and nf_nat_inet_fn. `rules`: this is POSTROUTING, the one hook with rules of its own."""
+    cdef conn_t* conn
+    cdef uint8_t* l3
+    cdef uint32_t done = IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
+    if p.conn == NO_CONN:
+        return PASS
+    conn = ct_conn(node.conntrack, p.conn)
+    l3 = p.frame + p.l3
+    if p.info == CT_RELATED or p.info == CT_RELATED_REPLY:
+        if l3[IP_PROTO] == PROTO_ICMP:
+            if not writable(node, p):
+                return drop(R_NOMEM)
+            l3 = p.frame + p.l3
+            if not nat_icmp_error(conn, <ctinfo_t>p.info, manip, p.missing == 0, l3, load16(l3 + IP_TOTAL)):
+                return drop(R_NAT_FAILED)
+            return PASS
+    if (p.info == CT_NEW or p.info == CT_RELATED or p.info == CT_RELATED_REPLY) and not conn.status & done:
+        if not rules:
+            nat_setup_null(node.conntrack, p.conn, manip, p.now, &node.rng)
+        elif not setup_source(node, p, out, next_hop):
+            return drop(R_NAT_FAILED)
+        conn = ct_conn(node.conntrack, p.conn)
+    elif rules and conn.masquerade and conn.masquerade != out + 1 and (
+            p.info == CT_ESTABLISHED or p.info == CT_RELATED or p.info == CT_NEW):
+        ct_kill(node.conntrack, p.conn)
+        p.conn = NO_CONN
+        return drop(R_MASQUERADE_MOVED)
+    if conn.status & IPS_NAT_MASK:
+        if not writable(node, p):
+            return drop(R_NOMEM)
+        l3 = p.frame + p.l3
+        nat_packet(conn, <ctinfo_t>p.info, manip, l3, load16(l3 + IP_TOTAL))
+    return PASS
+
+
+cdef int confirm(node_t* node, packet_t* p) noexcept nogil:
+    cdef confirm_t outcome
+    if p.conn == NO_CONN or p.info >= CT_ESTABLISHED_REPLY:     # an error about an unconfirmed connection
+        return PASS
+    if ct_conn(node.conntrack, p.conn).status & IPS_CONFIRMED:
+        return PASS
+    outcome = ct_confirm(node.conntrack, &p.conn, p.now)
+    if outcome == CONFIRM_OK:
+        return PASS
+    p.conn = NO_CONN
+    return drop(R_CT_CLASH) if outcome == CONFIRM_CLASH else drop(R_CT_FULL)
+
+
+cdef int prerouting(node_t* node, packet_t* p) noexcept nogil:
+    """conntrack, then destination NAT. Fragments have been gathered before."""
+    cdef int end = track(node, p, True)
+    return end if end != PASS else nat_hook(node, p, MANIP_DST, False, 0, 0)
+
+
+cdef int forward_hook(node_t* node, packet_t* p) noexcept nogil:
+    """filter FORWARD: kube-proxy drops what conntrack calls INVALID."""
+    return drop(R_CT_INVALID) if p.conn == NO_CONN and node.drop_invalid else PASS
+
+
+cdef int input_hook(node_t* node, packet_t* p) noexcept nogil:
+    """filter INPUT lets all pass; source NAT of what reaches the node itself; confirm."""
+    cdef int end = nat_hook(node, p, MANIP_SRC, False, 0, 0)
+    return end if end != PASS else confirm(node, p)
+
+
+cdef int output_hook(node_t* node, packet_t* p) noexcept nogil:
+    """conntrack, unless the packet is about another one and has that one's connection, then destination NAT."""
+    cdef int end = track(node, p, False) if p.conn == NO_CONN else PASS
+    return end if end != PASS else nat_hook(node, p, MANIP_DST, False, 0, 0)
+
+
+cdef int postrouting(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:
+    """Source NAT with the masquerade rules, then confirm."""
+    cdef int end = nat_hook(node, p, MANIP_SRC, True, out, next_hop)
+    return end if end != PASS else confirm(node, p)
+
+
+cdef void let_go(node_t* node, packet_t* p) noexcept nogil:
+    """The packet is done: a connection that nobody confirmed ends with it (nf_conntrack_put)."""
+    if p.conn != NO_CONN and not ct_conn(node.conntrack, p.conn).status & IPS_CONFIRMED:
+        ct_discard(node.conntrack, p.conn)
+    p.conn = NO_CONN

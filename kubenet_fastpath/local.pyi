@@ -1,0 +1,1 @@
+"""Kernels alone: nothing for Python. See the .pxd."""

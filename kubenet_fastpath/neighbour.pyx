@@ -1,0 +1,363 @@
+"""Neighbours: who owns a next hop's address, found by ARP and kept by Linux's state machine.
+
+Source: net/core/neighbour.c (neigh_event_send, neigh_update, neigh_timer_handler) and net/ipv4/arp.c, with the
+defaults of arp_tbl. `reachable_time` is the base of 30 s, where the kernel draws 15 to 45 s anew every five minutes.
+"""
+
+import numpy as np
+
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from .address import ipv4, ipv4_text, mac as parse_mac, mac_text
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+    uint64_t kf_splitmix(uint64_t* state)
+
+cdef extern from "csrc/bucket.h" nogil:
+    ctypedef struct kf_bucket:
+        uint32_t passed
+        uint32_t* ref
+    enum: KF_SLOTS
+    uint8_t kf_tag(uint64_t hash)
+    uint32_t kf_match(const kf_bucket* b, uint8_t tag)
+    int kf_first(uint32_t mask)
+    kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    int kf_index_init(kf_index* x, uint64_t references)
+    void kf_index_free(kf_index* x)
+    int kf_index_full(const kf_index* x)
+    void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
+    int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
+
+cdef extern from *:
+    """
+    /* The n-th bucket of a probe sequence (bucket.h). */
+    static inline kf_bucket *kf_probe(const kf_index *x, uint64_t hash, uint64_t n)
+    {
+        return &x->bucket[(hash + n * (2 * (uint64_t)kf_tag(hash) + 1)) & x->mask];
+    }
+    """
+    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n) noexcept nogil
+
+cdef enum:
+    NO_DEV = 0xFFFF
+    UCAST_PROBES = 3            # probes start here for a new entry, so that 3 broadcasts remain
+    MCAST_PROBES = 3
+    SKB_OVERHEAD = 768          # truesize of a small frame, less its bytes (struct sk_buff and shared info)
+    QUEUE_BYTES = 212_992       # unres_qlen_bytes: SK_WMEM_MAX
+
+cdef int64_t SECOND = 1_000_000_000
+cdef int64_t RETRANS = 1_000_000_000
+cdef int64_t DELAY = 5_000_000_000
+cdef int64_t REACHABLE = 30_000_000_000
+cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+
+STATES = {NUD_NONE: "NONE", NUD_INCOMPLETE: "INCOMPLETE", NUD_REACHABLE: "REACHABLE", NUD_STALE: "STALE",
+          NUD_DELAY: "DELAY", NUD_PROBE: "PROBE", NUD_FAILED: "FAILED", NUD_PERMANENT: "PERMANENT"}
+
+
+cdef uint64_t neigh_hash(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil:
+    return kf_hash64(<uint64_t>dev << 32 | ip, t.secret)
+
+
+cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil:
+    """The row of (interface, address), or NO_NEIGHBOUR."""
+    cdef uint64_t hash = neigh_hash(t, dev, ip), n = 0
+    cdef kf_bucket* b
+    cdef uint32_t m, ref
+    while True:
+        b = kf_probe(&t.index, hash, n)
+        m = kf_match(b, kf_tag(hash))
+        while m:
+            ref = b.ref[kf_first(m)]
+            if t.row[ref].ip == ip and t.row[ref].dev == dev:
+                return ref
+            m &= m - 1
+        if b.passed == 0:
+            return NO_NEIGHBOUR
+        n += 1
+
+
+cdef bint grow(neigh_table_t* t) noexcept nogil:
+    cdef uint32_t i, capacity
+    cdef neighbour_t* row
+    cdef kf_index bigger
+    if t.n_rows == t.capacity:
+        capacity = 2 * t.capacity
+        row = <neighbour_t*>realloc(t.row, capacity * sizeof(neighbour_t))
+        if row == NULL:
+            return False
+        t.row, t.capacity = row, capacity
+    if kf_index_full(&t.index):
+        if kf_index_init(&bigger, 2 * t.capacity) < 0:
+            return False
+        for i in range(t.n_rows):
+            if t.row[i].dev != NO_DEV:
+                kf_index_insert(&bigger, neigh_hash(t, t.row[i].dev, t.row[i].ip), i)
+        kf_index_free(&t.index)
+        t.index = bigger
+    return True
+
+
+cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil:
+    """A row for (interface, address), new or found; NO_NEIGHBOUR without memory."""
+    cdef uint32_t i = neigh_find(t, dev, ip)
+    if i != NO_NEIGHBOUR:
+        return i
+    if not grow(t):
+        return NO_NEIGHBOUR
+    for i in range(t.n_rows + 1):
+        if i == t.n_rows or t.row[i].dev == NO_DEV:
+            break
+    t.n_rows = max(t.n_rows, i + 1)
+    memset(&t.row[i], 0, sizeof(neighbour_t))
+    t.row[i].dev, t.row[i].ip = dev, ip
+    kf_index_insert(&t.index, neigh_hash(t, dev, ip), i)
+    return i
+
+
+cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nogil:
+    cdef uint32_t i
+    cdef bint was_first = n.timer != 0 and n.timer == t.due
+    n.timer = when
+    if when != 0 and when < t.due:
+        t.due = when
+    elif was_first:
+        t.due = NEVER
+        for i in range(t.n_rows):
+            if t.row[i].dev != NO_DEV and t.row[i].timer != 0:
+                t.due = min(t.due, t.row[i].timer)
+
+
+cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noexcept nogil:
+    """What a packet for this neighbour has to do (neigh_event_send)."""
+    cdef neighbour_t* n = &t.row[index]
+    if n.state & NUD_CONNECTED:
+        return NEIGH_SEND
+    n.used = now
+    if n.state & (NUD_DELAY | NUD_PROBE):
+        return NEIGH_SEND
+    if n.state == NUD_STALE:
+        n.state, n.updated = NUD_DELAY, now
+        set_timer(t, n, now + DELAY)
+        return NEIGH_SEND
+    if n.state == NUD_INCOMPLETE:
+        return NEIGH_HOLD
+    n.state, n.updated, n.probes = NUD_INCOMPLETE, now, UCAST_PROBES + 1
+    set_timer(t, n, now + RETRANS)
+    return NEIGH_ASK
+
+
+cdef uint32_t neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
+                         const uint8_t* frame, uint32_t length) noexcept nogil:
+    """Queue a packet behind its neighbour; the oldest make room. How many packets were lost by that."""
+    cdef neighbour_t* n = &t.row[index]
+    cdef uint32_t lost = 0, size = length + SKB_OVERHEAD
+    cdef held_t* h
+    while n.first != NULL and n.held_bytes + size > QUEUE_BYTES:
+        h = neigh_take(t, index)
+        free(h)
+        lost += 1
+    h = <held_t*>malloc(sizeof(held_t) + record_size + length)
+    if h == NULL:
+        return lost + 1
+    h.next, h.record_size, h.length = NULL, record_size, length
+    memcpy(h + 1, record, record_size)
+    memcpy(<uint8_t*>(h + 1) + record_size, frame, length)
+    if n.first == NULL:
+        n.first = h
+    else:
+        n.last.next = h
+    n.last = h
+    n.held_bytes += size
+    t.held += 1
+    t.discarded += lost
+    return lost
+
+
+cdef held_t* neigh_take(neigh_table_t* t, uint32_t index) noexcept nogil:
+    """The oldest waiting packet, to be freed by the caller, or NULL."""
+    cdef neighbour_t* n = &t.row[index]
+    cdef held_t* h = n.first
+    if h != NULL:
+        n.first = h.next
+        n.held_bytes -= h.length + SKB_OVERHEAD
+        t.held -= 1
+    return h
+
+
+cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override,
+                       int64_t now) noexcept nogil:
+    """Take note of what ARP said (neigh_update). True: the MAC is known from now on, release the queue."""
+    cdef neighbour_t* n = &t.row[index]
+    cdef uint8_t old = n.state
+    cdef uint8_t new = state
+    if old == NUD_PERMANENT:
+        return False
+    if new & NUD_CONNECTED:
+        n.confirmed = now
+    if old & NUD_VALID:
+        if mac != n.mac and not override:
+            return False
+        if mac == n.mac and new == NUD_STALE:
+            new = old
+    if new != old or mac != n.mac:
+        n.updated = now
+    if new != old:
+        n.state = new
+        set_timer(t, n, now + REACHABLE if new == NUD_REACHABLE else 0)
+    if mac != n.mac:
+        n.mac = mac
+        if not new & NUD_CONNECTED:
+            n.confirmed = now - 2 * REACHABLE
+    return new != old and not old & NUD_VALID
+
+
+cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t* when) noexcept nogil:
+    """Run the earliest timer that is due (neigh_timer_handler); call again until NEIGH_NOTHING.
+
+    `when` receives the timer's own time.
+    """
+    cdef uint32_t i
+    cdef neighbour_t* n
+    cdef int64_t time
+    while t.due <= now:
+        for i in range(t.n_rows):
+            n = &t.row[i]
+            if n.dev != NO_DEV and n.timer == t.due:
+                break
+        else:
+            t.due = NEVER
+            break
+        time = n.timer
+        index[0], when[0] = i, time
+        if n.state == NUD_REACHABLE:
+            if time < n.confirmed + REACHABLE:
+                set_timer(t, n, n.confirmed + REACHABLE)
+            elif n.used != 0 and time <= n.used + DELAY:
+                n.state, n.updated = NUD_DELAY, time
+                set_timer(t, n, time + DELAY)
+            else:
+                n.state, n.updated = NUD_STALE, time
+                set_timer(t, n, 0)
+        elif n.state == NUD_DELAY:
+            if time <= n.confirmed + DELAY:
+                n.state, n.updated = NUD_REACHABLE, time
+                set_timer(t, n, n.confirmed + REACHABLE)
+            else:
+                n.state, n.updated, n.probes = NUD_PROBE, time, 1
+                set_timer(t, n, time + RETRANS)
+                return NEIGH_PROBE
+        elif n.state & (NUD_PROBE | NUD_INCOMPLETE):
+            if n.probes >= UCAST_PROBES + (0 if n.state == NUD_PROBE else MCAST_PROBES):
+                n.state, n.updated = NUD_FAILED, time
+                set_timer(t, n, 0)
+                return NEIGH_UNREACHABLE
+            n.probes += 1
+            set_timer(t, n, time + RETRANS)
+            return NEIGH_PROBE
+        else:
+            set_timer(t, n, 0)
+    return NEIGH_NOTHING
+
+
+cdef void forget(neigh_table_t* t, uint32_t index) noexcept nogil:
+    cdef neighbour_t* n = &t.row[index]
+    while n.first != NULL:
+        free(neigh_take(t, index))
+    set_timer(t, n, 0)
+    kf_index_erase(&t.index, neigh_hash(t, n.dev, n.ip), index)
+    n.dev, n.state = NO_DEV, NUD_NONE
+
+
+cdef class NeighbourTable:
+    """Next hop -> MAC for every interface of a node.
+
+    Parameters
+    ----------
+    seed : int
+        Secret of the hash.
+    """
+
+    def __cinit__(self, seed=0):
+        cdef uint64_t state = seed & 0xFFFFFFFFFFFFFFFF
+        self.table.secret[0] = kf_splitmix(&state)
+        self.table.secret[1] = kf_splitmix(&state)
+        self.table.due = NEVER
+        self.table.capacity = 64
+        self.table.row = <neighbour_t*>calloc(self.table.capacity, sizeof(neighbour_t))
+        if self.table.row == NULL or kf_index_init(&self.table.index, 64) < 0:
+            raise MemoryError("no memory for the neighbour table")
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.table.n_rows):
+            while self.table.row[i].first != NULL:
+                free(neigh_take(&self.table, i))
+        free(self.table.row)
+        kf_index_free(&self.table.index)
+
+    def __len__(self):
+        cdef uint32_t i
+        return sum(1 for i in range(self.table.n_rows) if self.table.row[i].dev != NO_DEV)
+
+    def add(self, dev, address, mac):
+        """Set a permanent neighbour, as `ip neigh replace ... nud permanent` does.
+
+        Parameters
+        ----------
+        dev : int
+            Interface index.
+        address, mac : str or int
+            What to resolve, and to what.
+
+        Raises
+        ------
+        AddressError
+            For an address or MAC that is none. Nothing has changed then.
+        """
+        cdef uint32_t ip = ipv4(address)
+        cdef uint64_t lladdr = parse_mac(mac)
+        cdef uint32_t i = neigh_create(&self.table, dev, ip)
+        if i == NO_NEIGHBOUR:
+            raise MemoryError("no memory for a neighbour")
+        self.table.row[i].mac, self.table.row[i].state = lladdr, NUD_PERMANENT
+        set_timer(&self.table, &self.table.row[i], 0)
+
+    def remove(self, dev, address):
+        """Forget a neighbour and the packets that wait for it; KeyError when it is not there."""
+        cdef uint32_t i = neigh_find(&self.table, dev, ipv4(address))
+        if i == NO_NEIGHBOUR:
+            raise KeyError(f"no neighbour {address} on interface {dev}")
+        forget(&self.table, i)
+
+    def flush(self, dev):
+        """Forget all neighbours of an interface."""
+        cdef uint32_t i
+        for i in range(self.table.n_rows):
+            if self.table.row[i].dev == <uint16_t>dev:
+                forget(&self.table, i)
+
+    @property
+    def held(self):
+        """Packets that wait for a MAC."""
+        return self.table.held
+
+    def to_records(self):
+        """The table as a structured array: dev, ip (host order), mac, state (NUD_*), updated (ns)."""
+        cdef uint32_t i
+        rows = [(self.table.row[i].dev, self.table.row[i].ip, self.table.row[i].mac, self.table.row[i].state,
+                 self.table.row[i].updated)
+                for i in range(self.table.n_rows) if self.table.row[i].dev != NO_DEV]
+        return np.array(rows, dtype=[("dev", "u2"), ("ip", "u4"), ("mac", "u8"), ("state", "u1"),
+                                     ("updated", "i8")])
+
+    def to_text(self, names=None):
+        """The table as `ip neigh show` prints it; `names` maps interface indices to names."""
+        lines = []
+        for row in sorted(self.to_records().tolist()):
+            dev, ip, lladdr, state, _ = row
+            known = f" lladdr {mac_text(lladdr)}" if state & NUD_VALID else ""
+            lines.append(f"{ipv4_text(ip)} dev {(names or {}).get(dev, dev)}{known} {STATES[state]}")
+        return "\n".join(lines)

@@ -1,0 +1,404 @@
+"""A node: attach pods, forward batches, look at the tables."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .address import ipv4_text, mac_text
+from .batch import PacketBatch
+from .config import Kubenet, Pod
+from .conntrack import ConnectionTable
+from .fragment_table import FragmentTable
+from .errors import ConfigError, TableFull
+from .fdb import ForwardingDatabase
+from .fib import RouteTable
+from .ipam import HostLocal
+from .neighbour import NeighbourTable
+from .pipeline import Pipeline
+from .plan import LOOPBACK, Interface, NextHop, plan_kubenet, pod_macs
+from .verdict import Reason, Verdict
+
+MAX_PORTS = 1024  #: BR_MAX_PORTS
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where frames enter and leave: a pod's end of its veth pair, or the VNet's side of eth0."""
+
+    index: int
+    name: str
+    pod: Pod | None = None
+
+    def __index__(self) -> int:
+        return self.index
+
+
+class Counters(Mapping[str, int]):
+    """Packets by verdict (`routed`), by reason (`reason.masquerade`), and what else is counted.
+
+    A snapshot: it does not move with the node.
+    """
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self._values.items() if value)
+        return f"Counters({shown})"
+
+
+class Result:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    verdict, reason : (N,) ndarray of uint8
+        `Verdict` and `Reason` of each packet.
+    out_port : (N,) ndarray of int32
+        The port that the packet left by; -1 if it left by none or by several.
+    outputs : (M,) structured ndarray
+        A row for each frame that left, in order: `port`, `source` (index of the packet that caused it, -1: a timer),
+        `offset`, `length`, `wire_length`, `time` (ns), `generated` (the frame is in a buffer of its own).
+    """
+
+    def __init__(
+        self,
+        verdict: NDArray[np.uint8],
+        reason: NDArray[np.uint8],
+        outputs: NDArray[Any],
+        data: NDArray[np.uint8],
+        generated: NDArray[np.uint8],
+        ports: dict[str, Port],
+    ) -> None:
+        self.verdict = verdict
+        self.reason = reason
+        self.outputs = outputs
+        self._data = data
+        self._generated = generated
+        self._ports = ports
+
+    def __len__(self) -> int:
+        return len(self.verdict)
+
+    @property
+    def out_port(self) -> NDArray[np.int32]:
+        """(N,) int32: the one port that each packet left by, or -1."""
+        n = len(self.verdict)
+        caused = self.outputs["source"] >= 0
+        source, port = self.outputs["source"][caused], self.outputs["port"][caused]
+        out = np.full(n, -1, np.int32)
+        out[source] = port
+        several = np.bincount(source, minlength=n) > 1 if n else np.zeros(0, np.bool_)
+        flooded = np.isin(self.verdict, (Verdict.FLOODED, Verdict.DROP, Verdict.HELD, Verdict.LOCAL))
+        out[several | flooded] = -1
+        return out
+
+    def _rows(self, port: str | Port | int) -> NDArray[np.bool_]:
+        if isinstance(port, str):
+            if port not in self._ports:
+                raise KeyError(f"no port {port!r}; there are {', '.join(self._ports)}")
+            port = self._ports[port]
+        return np.asarray(self.outputs["port"] == port.__index__(), np.bool_)
+
+    def packets(self, port: str | Port | int) -> PacketBatch:
+        """Frames that left by a port, in order.
+
+        Parameters
+        ----------
+        port : str, Port or int
+            Name, port or index.
+
+        Returns
+        -------
+        PacketBatch
+            Shares the batch's bytes when all its frames are in there; else it is a copy.
+
+        Raises
+        ------
+        KeyError
+            For a name that is none.
+        """
+        rows = self.outputs[self._rows(port)]
+        data, offset = self._data, rows["offset"]
+        if rows["generated"].all():
+            data = self._generated
+        elif rows["generated"].any():
+            data = np.concatenate((self._data, self._generated))
+            offset = offset + np.where(rows["generated"], len(self._data), 0)
+        batch = PacketBatch(data, offset, rows["length"], rows["wire_length"], port=rows["port"], time=rows["time"])
+        return batch.copy() if rows["generated"].any() and not rows["generated"].all() else batch
+
+    def source(self, port: str | Port | int) -> NDArray[np.int32]:
+        """(M,) int32: for each of `packets(port)` the index of the packet that caused it, -1 for a timer."""
+        return np.ascontiguousarray(self.outputs["source"][self._rows(port)])
+
+
+class Node:
+    """A node's datapath.
+
+    Parameters
+    ----------
+    config : Kubenet
+        The node. Its plan is made at once; nothing of it changes later but pods and routes.
+
+    Attributes
+    ----------
+    routes : RouteTable
+        Prefix -> index into `next_hops`.
+    fdb, connections, neighbours, fragments
+        The node's tables.
+    ports : dict of str to Port
+        By name; `eth0` is port 0.
+
+    Notes
+    -----
+    Time comes with the packets and does not run backwards: a packet older than the latest one counts as being of the
+    same time. One call at a time: a lock makes others wait.
+
+    Examples
+    --------
+    >>> node = Node(Kubenet(node_ip="10.240.0.4", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16",
+    ...                     gateway="10.240.0.1"))
+    >>> node.attach(Pod("web")).name
+    'web'
+    """
+
+    def __init__(self, config: Kubenet) -> None:
+        self.config = config
+        self.plan = plan = plan_kubenet(config)
+        self.routes = RouteTable()
+        self.fdb = ForwardingDatabase(ageing_s=config.ageing_s, seed=config.seed)
+        self.connections = ConnectionTable(
+            capacity=config.conntrack_max,
+            timeouts=config.timeouts,
+            loose=config.tcp_loose,
+            liberal=config.tcp_be_liberal,
+            seed=config.seed,
+        )
+        self.neighbours = NeighbourTable(seed=config.seed)
+        self.fragments = FragmentTable(seed=config.seed)
+        self.next_hops: list[NextHop] = []
+        self.ports: dict[str, Port] = {}
+        self._lock = threading.Lock()
+        self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
+        self._pods: dict[str, tuple[int, int, int]] = {}  # name -> address, MAC, host MAC
+        self._silent: list[tuple[int, int]] = []  # MACs and ports to announce with the first packet
+        self._devices = {interface.name: index for index, interface in enumerate(plan.interfaces)}
+        self._pipeline = Pipeline(self.routes, self.fdb, self.connections, self.neighbours, self.fragments)
+        nat = plan.source_nat
+        self._pipeline.configure(
+            bridge_nf=plan.bridge_nf,
+            drop_invalid=plan.drop_invalid,
+            verify_checksums=config.conntrack_checksum,
+            dedup=plan.dedup,
+            masquerade=nat is not None,
+            masquerade_flags=(1 if nat and nat.ports else 0) | (2 if nat and nat.random else 0),
+            masquerade_ports=nat.ports if nat and nat.ports else (0, 0),
+            direct=nat.direct if nat else (),
+            icmp_interval_ns=config.icmp_ratelimit_ms * 1_000_000,
+            icmp_per_second=config.icmp_msgs_per_s,
+            icmp_burst=config.icmp_msgs_burst,
+            seed=config.seed,
+        )
+        for interface in plan.interfaces:
+            self._install(self._devices[interface.name], interface, interface.mac)
+            if interface.bridge is None and interface.name != "cbr0":
+                self.ports[interface.name] = Port(self._devices[interface.name], interface.name)
+        for network, prefix_len, hop in plan.routes:
+            self._add_route(network, prefix_len, hop)
+        self._publish_hops()
+        for neighbour in plan.neighbours:
+            self.neighbours.add(self._device(neighbour.dev), neighbour.ip, neighbour.mac)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.config.node_address} with {len(self._pods)} pods>"
+
+    def _device(self, name: str) -> int:
+        if name not in self._devices:
+            raise ConfigError(f"no interface {name!r}; there are {', '.join(self._devices)}")
+        return self._devices[name]
+
+    def _install(self, index: int, interface: Interface, lladdr: int) -> None:
+        self._pipeline.set_interface(
+            index,
+            kind=interface.kind,
+            mac=lladdr,
+            mtu=interface.mtu,
+            addresses=interface.addresses,
+            bridge=self._devices[interface.bridge] if interface.bridge else 0,
+            promiscuous=interface.promiscuous,
+            hairpin=interface.hairpin,
+            proxy_arp=interface.proxy_arp,
+            rp_filter=interface.rp_filter,
+            send_redirects=interface.send_redirects,
+            route_localnet=interface.route_localnet,
+            group_fwd_mask=interface.group_fwd_mask,
+        )
+        if interface.bridge is not None or interface.name == "cbr0":
+            self.fdb.add_local(lladdr, index)
+
+    def _add_route(self, network: int, prefix_len: int, hop: NextHop) -> None:
+        if hop not in self.next_hops:
+            self.next_hops.append(hop)
+        self.routes[network, prefix_len] = self.next_hops.index(hop)
+
+    def _publish_hops(self) -> None:
+        self._pipeline.set_hops(
+            [
+                (hop.type, LOOPBACK if hop.dev is None else self._device(hop.dev), hop.gateway, hop.source)
+                for hop in self.next_hops
+            ]
+        )
+
+    def attach(self, pod: Pod) -> Port:
+        """Plug a pod in.
+
+        Parameters
+        ----------
+        pod : Pod
+            Its name must be new; omitted fields are filled in (see `Pod`).
+
+        Returns
+        -------
+        Port
+            `port.pod` has every field filled in.
+
+        Raises
+        ------
+        ConfigError
+            For a name or address that is taken, or an address outside the node's pod CIDR. Nothing has changed then.
+        TableFull
+            When the bridge has no port (1024) or the pod CIDR no address left. Nothing has changed then.
+        """
+        with self._lock:
+            if pod.name in self.ports or pod.name in self._devices:
+                raise ConfigError(f"the node has a port {pod.name!r} already")
+            if len(self._pods) >= MAX_PORTS:
+                raise TableFull(f"cbr0 has {MAX_PORTS} ports, no more fit")
+            address = self._addresses.reserve(pod.ip) if pod.ip is not None else self._addresses.allocate()
+            lladdr, host = pod_macs(pod, address)
+            taken = {port.index for port in self.ports.values()} | set(self._devices.values())
+            index = next(i for i in range(len(taken) + 1) if i not in taken)
+            filled = Pod(pod.name, ip=ipv4_text(address), mac=mac_text(lladdr), host_mac=mac_text(host))
+            port = Port(index, pod.name, filled)
+            self._install(index, self.plan.pod_port, host)
+            if self.plan.pod_neighbour_dev is not None:
+                self.neighbours.add(self._device(self.plan.pod_neighbour_dev), address, lladdr)
+            if self.plan.announce:
+                self._silent.append((lladdr, index))
+            self.ports[pod.name] = port
+            self._pods[pod.name] = (address, lladdr, host)
+            return port
+
+    def detach(self, pod: str | Port) -> None:
+        """Unplug a pod: its port, what the bridge learned there, its neighbour entry. Its connections time out.
+
+        Raises
+        ------
+        KeyError
+            For a name that is no pod's. Nothing has changed then.
+        """
+        name = pod if isinstance(pod, str) else pod.name
+        with self._lock:
+            if name not in self._pods:
+                raise KeyError(f"no pod {name!r} on this node")
+            address, _, host = self._pods.pop(name)
+            port = self.ports.pop(name)
+            self._silent = [entry for entry in self._silent if entry[1] != port.index]
+            self._pipeline.remove_interface(port.index)
+            self.fdb.flush(port.index)
+            if host in self.fdb:
+                del self.fdb[host]
+            if self.plan.pod_neighbour_dev is not None:
+                self.neighbours.remove(self._device(self.plan.pod_neighbour_dev), address)
+            self._addresses.release(address)
+
+    def forward(self, batch: PacketBatch) -> Result:
+        """Forward a batch in order, rewriting its frames in place.
+
+        Parameters
+        ----------
+        batch : PacketBatch
+            Each packet has its ingress port and its time. Its bytes must be writable and must not be needed as they
+            were: pass `batch.copy()` to keep them.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        TypeError
+            For what is no PacketBatch.
+        ValueError
+            For read-only bytes. Nothing has changed then.
+
+        Notes
+        -----
+        The GIL is released. A batch gives what its packets would give one by one. A truncated packet (captured length
+        below wire length) is forwarded as the whole one would be, with its checksums believed; the missing bytes read
+        as zeros and do not leave.
+        """
+        if not isinstance(batch, PacketBatch):
+            raise TypeError(f"forward takes a PacketBatch, not {type(batch).__name__}")
+        if not batch.data.flags.writeable:
+            raise ValueError("batch has read-only bytes, and forwarding rewrites them: pass batch.copy()")
+        n = len(batch)
+        verdict, reason = np.empty(n, np.uint8), np.empty(n, np.uint8)
+        with self._lock:
+            if n and self._silent:
+                self._announce(int(batch.time[0]))
+            outputs, generated = self._pipeline.forward(
+                batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time, verdict, reason
+            )
+            return Result(verdict, reason, outputs, batch.data, generated, dict(self.ports))
+
+    def _announce(self, now: int) -> None:
+        if self._pipeline.now is not None:
+            now = max(now, self._pipeline.now)
+        for lladdr, index in self._silent:
+            self.fdb.learn(np.array([lladdr], np.uint64), np.array([index], np.uint16), now)
+        self._silent.clear()
+
+    def advance(self, now: int) -> Result:
+        """Let time pass until `now` (ns) without a packet: ARP retries, failures, ageing."""
+        empty = np.empty(0, np.uint8)
+        with self._lock:
+            outputs, generated = self._pipeline.advance(now)
+            return Result(empty, empty, outputs, empty, generated, dict(self.ports))
+
+    @property
+    def now(self) -> int | None:
+        """The node's time in ns: that of the latest packet or `advance`; None before the first."""
+        return self._pipeline.now
+
+    @property
+    def counters(self) -> Counters:
+        """A snapshot of the node's counters."""
+        verdicts, reasons = self._pipeline.verdict_counts(), self._pipeline.reason_counts()
+        values = {v.name.lower(): verdicts[v] for v in Verdict}
+        values |= {f"reason.{r.name.lower()}": reasons[r] for r in Reason}
+        values |= self._pipeline.totals()
+        values["held_now"] = self.neighbours.held + self.fragments.held
+        for port in self.ports.values():
+            traffic = self._pipeline.traffic(port.index)
+            for name, value in zip(("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"), traffic, strict=True):
+                values[f"{port.name}.{name}"] = value
+        return Counters(values)
+
+

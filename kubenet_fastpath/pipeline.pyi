@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conntrack import ConnectionTable
+from .fdb import ForwardingDatabase
+from .fib import RouteTable
+from .fragment_table import FragmentTable
+from .neighbour import NeighbourTable
+
+OUTPUT: Final[np.dtype[np.void]]
+
+@final
+class Pipeline:
+    @property
+    def routes(self) -> RouteTable: ...
+    @property
+    def fdb(self) -> ForwardingDatabase: ...
+    @property
+    def connections(self) -> ConnectionTable: ...
+    @property
+    def neighbours(self) -> NeighbourTable: ...
+    @property
+    def fragments(self) -> FragmentTable: ...
+    def __init__(
+        self,
+        routes: RouteTable,
+        fdb: ForwardingDatabase,
+        connections: ConnectionTable,
+        neighbours: NeighbourTable,
+        fragments: FragmentTable,
+    ) -> None: ...
+    def configure(
+        self,
+        *,
+        bridge_nf: bool,
+        drop_invalid: bool,
+        verify_checksums: bool,
+        dedup: tuple[int, int, int] | None,
+        masquerade: bool,
+        masquerade_flags: int,
+        masquerade_ports: tuple[int, int],
+        direct: Sequence[tuple[int, int]],
+        icmp_interval_ns: int,
+        icmp_per_second: int,
+        icmp_burst: int,
+        seed: int,
+    ) -> None: ...
+    def set_interface(
+        self,
+        index: int,
+        *,
+        kind: int,
+        mac: int,
+        mtu: int,
+        addresses: Sequence[tuple[int, int]] = (),
+        bridge: int = 0,
+        promiscuous: bool = False,
+        hairpin: bool = False,
+        proxy_arp: bool = False,
+        rp_filter: int = 0,
+        send_redirects: bool = True,
+        route_localnet: bool = False,
+        group_fwd_mask: int = 0,
+    ) -> None: ...
+    def remove_interface(self, index: int) -> None: ...
+    def set_hops(self, hops: Sequence[tuple[int, int, int, int]]) -> None: ...
+    def forward(
+        self,
+        data: NDArray[np.uint8],  # (B,)
+        offset: NDArray[np.int64],  # (N,)
+        length: NDArray[np.uint32],  # (N,)
+        wire_length: NDArray[np.uint32],  # (N,)
+        port: NDArray[np.uint16],  # (N,)
+        time: NDArray[np.int64],  # (N,) ns
+        verdict: NDArray[np.uint8],  # (N,)
+        reason: NDArray[np.uint8],  # (N,)
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+    def advance(self, now: int) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+    @property
+    def now(self) -> int | None: ...
+    def verdict_counts(self) -> list[int]: ...
+    def reason_counts(self) -> list[int]: ...
+    def totals(self) -> dict[str, int]: ...
+    def traffic(self, index: int) -> tuple[int, int, int, int]: ...

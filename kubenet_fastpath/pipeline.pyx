@@ -1,0 +1,437 @@
+"""One packet's way through the node, top to bottom, for every packet of a batch in order.
+
+    receive -> bridge (PREROUTING: defragmentation, conntrack, destination NAT; FDB; FORWARD; source NAT)
+            -> the node's stack: ARP, or IPv4 (PREROUTING, route, TTL, FORWARD, source NAT, neighbour, bridge out)
+
+A batch means its packets one by one. What runs ahead of a packet's turn only brings memory nearer.
+"""
+
+cimport cython
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from .arp cimport arp_receive
+from .bridge cimport bridge_receive
+from .conntrack cimport (
+    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_hash, ct_prefetch,
+    tuple_t,
+)
+from .context cimport (
+    IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
+    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
+)
+from .defrag cimport defrag_expire, defrag_next_due, expired_t
+from .egress cimport solicit, waited
+from .fdb cimport ForwardingDatabase, fdb_age
+from .fib cimport RouteTable
+from .forward cimport ip_receive
+from .fragment_table cimport FragmentTable
+from .frame cimport (
+    ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
+    IP_PROTO, IP_SRC, PROTO_TCP, PROTO_UDP, VLAN_LEN, load16, load32, load_mac,
+)
+from .hooks cimport let_go
+from .icmp cimport icmp_send
+from .neighbour cimport (
+    NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
+)
+from .route cimport route_input
+from .verdict cimport (
+    N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
+    R_UNHANDLED_PROTO, V_DROP, drop,
+)
+
+cdef extern from "csrc/bucket.h" nogil:
+    void kf_prefetch(const void* p)
+
+cdef enum:
+    HOST_UNREACH = 1
+    FRAGMENT_TIME = 1           # ICMP_EXC_FRAGTIME
+    MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
+    AHEAD_FRAME = 12            # packets: their headers are on the way
+    AHEAD_FLOW = 6              # packets: their connection's bucket is on the way
+
+cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
+
+OUTPUT = np.dtype([("port", "u2"), ("source", "i4"), ("offset", "i8"), ("length", "u4"), ("wire_length", "u4"),
+                   ("time", "i8"), ("generated", "?")])
+
+
+cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int64_t now, int32_t source) noexcept nogil:
+    p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
+    p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
+    p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
+    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = False
+
+
+cdef int untag(packet_t* p) noexcept nogil:
+    """Take the outer VLAN tag off (skb_vlan_untag)."""
+    if p.length < p.l3 + VLAN_LEN + 2:
+        return drop(R_PKT_TOO_SMALL)
+    p.vlan_zero = load16(p.frame + p.l3) & 0xFFF == 0
+    p.ethertype = load16(p.frame + p.l3 + 2)
+    p.l3 += VLAN_LEN
+    p.tagged = True
+    return PASS
+
+
+cdef int stack(node_t* node, packet_t* p) noexcept nogil:
+    """The host's protocols (__netif_receive_skb_core behind the bridge): priority tags come off, others end here."""
+    cdef int end
+    while p.tagged:
+        if not p.vlan_zero:
+            return drop(R_OTHERHOST)
+        p.tagged = False
+        if p.ethertype == ETH_VLAN or p.ethertype == ETH_QINQ:
+            end = untag(p)
+            if end != PASS:
+                return end
+    if p.length - p.missing < p.l3:
+        return drop(R_TRUNCATED)
+    if p.ethertype == ETH_IP:
+        return ip_receive(node, p)
+    if p.ethertype == ETH_ARP:
+        return arp_receive(node, p)
+    return drop(R_OTHERHOST) if p.type == PACKET_OTHERHOST else drop(R_UNHANDLED_PROTO)
+
+
+cdef int receive(node_t* node, packet_t* p) noexcept nogil:
+    """A frame comes in by a port: its fate."""
+    cdef interface_t* port
+    cdef packet_t up
+    cdef uint64_t dst
+    cdef int end, above
+    if p.port >= node.n_interfaces:
+        return drop(R_NO_SUCH_PORT)
+    port = &node.interface[p.port]
+    if port.kind != IF_ROUTED and port.kind != IF_BRIDGE_PORT:
+        return drop(R_NO_SUCH_PORT)
+    port.rx_packets += 1
+    port.rx_bytes += p.length
+    if p.length < ETH_LEN:
+        return drop(R_PKT_TOO_SMALL)
+    if p.length - p.missing < ETH_LEN:
+        return drop(R_TRUNCATED)
+    dst = load_mac(p.frame + ETH_DST)
+    if dst == port.mac:
+        p.type = PACKET_HOST
+    elif dst >> 40 & 1:
+        p.type = PACKET_BROADCAST if dst == BROADCAST else PACKET_MULTICAST
+    else:
+        p.type = PACKET_OTHERHOST
+    p.ethertype = load16(p.frame + ETH_TYPE)
+    if p.ethertype == ETH_VLAN or p.ethertype == ETH_QINQ:
+        end = untag(p)
+        if end != PASS:
+            return end
+    if port.kind == IF_ROUTED:
+        end = stack(node, p)
+        let_go(node, p)
+        return end
+    end = bridge_receive(node, p, &up)
+    if up.frame != NULL:
+        above = stack(node, &up)
+        let_go(node, &up)
+        if end == PASS or (end >> 8 == V_DROP and above >> 8 != V_DROP):
+            end = above
+    let_go(node, p)
+    return end
+
+
+cdef bint same_connection(node_t* node, const packet_t* p) noexcept nogil:
+    """Whether the packet's connection is still the one it had when it began to wait: rows are used again."""
+    cdef conn_t* conn = ct_conn(node.conntrack, p.conn)
+    cdef const uint8_t* l3 = p.frame + p.l3
+    cdef tuple_t* tuple = &conn.original if p.info >= CT_ESTABLISHED_REPLY else &conn.reply
+    return conn.status & IPS_CONFIRMED and tuple.src == load32(l3 + IP_DST) and tuple.dst == load32(l3 + IP_SRC)
+
+
+cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
+    """Nobody answered: every waiting packet dies, and its sender is told (arp_error_report)."""
+    cdef held_t* h
+    cdef packet_t p
+    while True:
+        h = neigh_take(node.neighbours, index)
+        if h == NULL:
+            return
+        p = waited(node, h, -1)
+        node.generated_drops += 1
+        node.reasons[R_NEIGH_FAILED] += 1
+        if p.frame != NULL and not p.ours:
+            if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
+                p.conn, p.info = NO_CONN, CT_INVALID
+            icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
+        if p.bridged:
+            let_go(node, &p)
+
+
+cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:
+    """A datagram stayed incomplete: only for one to the node itself the sender is told (ip_expire)."""
+    cdef packet_t p
+    node.reasons[R_FRAG_TIMEOUT] += expired.fragments
+    node.generated_drops += expired.fragments
+    if expired.frame == NULL:
+        return
+    begin(&p, scratch(node, expired.end), expired.end, expired.port, node.now, -1)
+    if p.frame == NULL or expired.port >= node.n_interfaces or node.interface[expired.port].kind == IF_NONE:
+        return
+    memcpy(p.frame, expired.frame, expired.end)
+    p.l3, p.ethertype = expired.l3, ETH_IP
+    if node.interface[p.port].kind == IF_BRIDGE_PORT:
+        p.dev = node.interface[p.port].bridge
+    p.type = PACKET_HOST if load_mac(p.frame + ETH_DST) == node.interface[p.dev].mac else PACKET_OTHERHOST
+    if route_input(node, &p, load32(p.frame + p.l3 + IP_SRC), load32(p.frame + p.l3 + IP_DST), False) == PASS and (
+            p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL):
+        icmp_send(node, &p, ICMP_TIME_EXCEEDED, FRAGMENT_TIME, 0)
+
+
+cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
+    """Let everything happen that is due up to now, in order, each at its own time."""
+    cdef uint32_t index
+    cdef int64_t when
+    cdef event_t event
+    cdef expired_t expired
+    while True:
+        when = defrag_next_due(node.defrag)
+        if when <= now and when <= node.neighbours.due:
+            node.now = max(node.now, when)
+            if defrag_expire(node.defrag, when, &expired):
+                end_reassembly(node, &expired)
+        elif node.neighbours.due <= now:
+            event = neigh_timer(node.neighbours, now, &index, &when)
+            if event == NEIGH_NOTHING:
+                continue
+            node.now = max(node.now, when)
+            if event == NEIGH_PROBE:
+                solicit(node, index, -1)
+            else:
+                fail_neighbour(node, index)
+        else:
+            break
+    fdb_age(node.fdb, now)
+    node.now = max(node.now, now)
+
+
+cdef inline void look_ahead(node_t* node, const uint8_t* frame, uint32_t length) noexcept nogil:
+    """Bring the bucket of a frame's connection nearer. A wrong guess costs time only."""
+    cdef tuple_t tuple
+    cdef const uint8_t* l3 = frame + ETH_LEN
+    if length < ETH_LEN + 28 or load16(frame + ETH_TYPE) != ETH_IP or l3[0] != 0x45:
+        return
+    if l3[IP_PROTO] != PROTO_UDP and l3[IP_PROTO] != PROTO_TCP:
+        return
+    tuple.src, tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
+    tuple.sport, tuple.dport = load16(l3 + 20), load16(l3 + 22)
+    tuple.proto, tuple.family, tuple.zone = l3[IP_PROTO], 4, 0
+    ct_prefetch(node.conntrack, ct_hash(node.conntrack, &tuple))
+
+
+@cython.final
+cdef class Pipeline:
+    """The compiled part of a node. `node.Node` owns one and is its only user."""
+
+    cdef node_t node
+    cdef readonly RouteTable routes
+    cdef readonly ForwardingDatabase fdb
+    cdef readonly ConnectionTable connections
+    cdef readonly NeighbourTable neighbours
+    cdef readonly FragmentTable fragments
+
+    def __cinit__(self, RouteTable routes not None, ForwardingDatabase fdb not None,
+                  ConnectionTable connections not None, NeighbourTable neighbours not None,
+                  FragmentTable fragments not None):
+        self.routes, self.fdb, self.connections = routes, fdb, connections
+        self.neighbours, self.fragments = neighbours, fragments
+        self.node.fib, self.node.fdb, self.node.conntrack = routes.fib, fdb.table, connections.table
+        self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
+        self.node.now = -0x8000000000000000
+
+    def __dealloc__(self):
+        release_scratch(&self.node)
+        free(self.node.out)
+        free(self.node.interface)
+        free(self.node.hops)
+        free(self.node.icmp.peer)
+
+    def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
+                  masquerade_ports, direct, icmp_interval_ns, icmp_per_second, icmp_burst, seed):
+        """Set what the plan says of the node as a whole.
+
+        `dedup` is None or (gateway, network, mask); `direct` lists (network, mask) of destinations that are not
+        masqueraded; `masquerade_ports` is (first, last).
+        """
+        cdef node_t* node = &self.node
+        if len(direct) > MAX_CIDRS:
+            raise ValueError(f"at most {MAX_CIDRS} CIDRs can be left alone, not {len(direct)}")
+        node.bridge_nf, node.drop_invalid, node.verify_checksums = bridge_nf, drop_invalid, verify_checksums
+        node.dedup = dedup is not None
+        if dedup is not None:
+            node.dedup_gateway, node.dedup_pods.ip, node.dedup_pods.mask = dedup
+        node.masquerade, node.masquerade_flags = masquerade, masquerade_flags
+        node.masquerade_min_port, node.masquerade_max_port = masquerade_ports
+        for i, (network, mask) in enumerate(direct):
+            node.direct[i].ip, node.direct[i].mask = network, mask
+        node.n_direct = len(direct)
+        node.icmp.interval, node.icmp.per_second = icmp_interval_ns, icmp_per_second
+        node.icmp.burst = node.icmp.credit = icmp_burst
+        node.rng = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
+        node.ip_id = <uint16_t>(seed * 40503 & 0xFFFF)
+
+    def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
+                      proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
+        """Attach or change an interface; its counters stay."""
+        cdef interface_t* i
+        cdef interface_t* grown
+        if len(addresses) > MAX_ADDRESSES:
+            raise ValueError(f"an interface has at most {MAX_ADDRESSES} addresses, not {len(addresses)}")
+        if index >= self.node.n_interfaces:
+            grown = <interface_t*>realloc(self.node.interface, (index + 1) * sizeof(interface_t))
+            if grown == NULL:
+                raise MemoryError("no memory for an interface")
+            memset(grown + self.node.n_interfaces, 0, (index + 1 - self.node.n_interfaces) * sizeof(interface_t))
+            self.node.interface, self.node.n_interfaces = grown, index + 1
+        i = &self.node.interface[index]
+        i.kind, i.mac, i.mtu, i.bridge = kind, mac, mtu, bridge
+        i.promiscuous, i.hairpin, i.proxy_arp = promiscuous, hairpin, proxy_arp
+        i.rp_filter, i.send_redirects, i.route_localnet = rp_filter, send_redirects, route_localnet
+        i.group_fwd_mask = group_fwd_mask
+        for k, (ip, mask) in enumerate(addresses):
+            i.address[k].ip, i.address[k].mask = ip, mask
+        i.n_addresses = len(addresses)
+
+    def remove_interface(self, uint16_t index):
+        """Detach an interface: frames that come in by it are refused, and its counters are gone."""
+        if index < self.node.n_interfaces:
+            memset(&self.node.interface[index], 0, sizeof(interface_t))
+
+    def set_hops(self, hops):
+        """Replace the next hops: (type, dev, gateway, source) each; the FIB's results are indices into them."""
+        cdef nexthop_t* row = <nexthop_t*>malloc(max(1, len(hops)) * sizeof(nexthop_t))
+        if row == NULL:
+            raise MemoryError("no memory for next hops")
+        for i, (kind, dev, gateway, source) in enumerate(hops):
+            row[i].type, row[i].dev, row[i].gateway, row[i].source = kind, dev, gateway, source
+        free(self.node.hops)
+        self.node.hops, self.node.n_hops = row, len(hops)
+
+    cdef void one(self, uint8_t* frame, uint32_t length, uint32_t wire_length, uint16_t port, int64_t time,
+                  int32_t source, uint8_t* verdict, uint8_t* reason) noexcept nogil:
+        cdef node_t* node = &self.node
+        cdef packet_t p
+        cdef int end
+        if time > node.now:
+            run_timers(node, time)
+        begin(&p, frame, length, port, node.now, source)
+        end = PASS
+        if wire_length > length:
+            p.length = min(wire_length, <uint32_t>MAX_FRAME)
+            p.missing = p.length - min(length, p.length)
+            p.frame = scratch(node, p.length)
+            if p.frame == NULL:
+                end = drop(R_NOMEM)
+            else:
+                memcpy(p.frame, frame, p.length - p.missing)
+                memset(p.frame + p.length - p.missing, 0, p.missing)
+        if end == PASS:
+            end = receive(node, &p)
+        verdict[0], reason[0] = <uint8_t>(end >> 8), <uint8_t>(end & 0xFF)
+        node.verdicts[end >> 8] += 1
+        node.reasons[end & 0xFF] += 1
+
+    def forward(self, uint8_t[::1] data not None, const int64_t[::1] offset not None,
+                const uint32_t[::1] length not None, const uint32_t[::1] wire_length not None,
+                const uint16_t[::1] port not None, const int64_t[::1] time not None,
+                uint8_t[::1] verdict not None, uint8_t[::1] reason not None):
+        """Run a batch. The frames are rewritten in place; the caller has checked that the columns agree.
+
+        Returns
+        -------
+        outputs : (M,) ndarray of OUTPUT
+        generated : (G,) ndarray of uint8
+            Frames that are not in `data`; an output's `offset` points there when it is `generated`.
+        """
+        cdef Py_ssize_t i, n = offset.shape[0]
+        cdef uint8_t* base = &data[0] if data.shape[0] else NULL
+        cdef node_t* node = &self.node
+        with nogil:
+            for i in range(min(n, <Py_ssize_t>AHEAD_FRAME)):
+                kf_prefetch(base + offset[i])
+            for i in range(n):
+                if i + AHEAD_FRAME < n:
+                    kf_prefetch(base + offset[i + AHEAD_FRAME])
+                if i + AHEAD_FLOW < n:
+                    look_ahead(node, base + offset[i + AHEAD_FLOW], length[i + AHEAD_FLOW])
+                self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
+                         &reason[i])
+        return self.take_outputs(base, data.shape[0])
+
+    def advance(self, int64_t now):
+        """Let time pass without a packet; returns what `forward` returns."""
+        with nogil:
+            if now > self.node.now:
+                run_timers(&self.node, now)
+        return self.take_outputs(NULL, 0)
+
+    cdef object take_outputs(self, const uint8_t* base, Py_ssize_t size):
+        cdef node_t* node = &self.node
+        cdef Py_ssize_t i, n = node.n_out, bytes_made = 0, at = 0
+        cdef out_t* out
+        outputs = np.empty(n, OUTPUT)
+        cdef uint16_t[:] port = outputs["port"]
+        cdef int32_t[:] source = outputs["source"]
+        cdef int64_t[:] offset = outputs["offset"]
+        cdef uint32_t[:] length = outputs["length"]
+        cdef uint32_t[:] wire_length = outputs["wire_length"]
+        cdef int64_t[:] time = outputs["time"]
+        cdef uint8_t[:] generated = outputs["generated"].view(np.uint8)
+        with nogil:
+            for i in range(n):
+                out = &node.out[i]
+                port[i], source[i], time[i] = out.port, out.source, out.time
+                length[i], wire_length[i] = out.length, out.wire_length
+                generated[i] = not (base != NULL and base <= out.frame < base + size)
+                if generated[i]:
+                    bytes_made += out.length
+                else:
+                    offset[i] = out.frame - base
+        made = np.empty(bytes_made, np.uint8)
+        cdef uint8_t[::1] bytes_view = made
+        with nogil:
+            for i in range(n):
+                out = &node.out[i]
+                if generated[i] and out.length:
+                    memcpy(&bytes_view[at], out.frame, out.length)
+                    offset[i] = at
+                    at += out.length
+                elif generated[i]:
+                    offset[i] = at
+        release_scratch(node)
+        return outputs, made
+
+    @property
+    def now(self):
+        """Time of the latest packet or `advance`, in ns; None before the first."""
+        return None if self.node.now == -0x8000000000000000 else self.node.now
+
+    def verdict_counts(self):
+        """(6,) list: packets by Verdict since the node was made."""
+        return [self.node.verdicts[i] for i in range(N_VERDICTS)]
+
+    def reason_counts(self):
+        """(128,) list: packets by Reason since the node was made."""
+        return [self.node.reasons[i] for i in range(N_REASONS)]
+
+    def totals(self):
+        """What else is counted: generated, released, dropped of these, copies that went up."""
+        return {"generated": self.node.generated, "released": self.node.released,
+                "generated_dropped": self.node.generated_drops, "local_copies": self.node.local_copies}
+
+    def traffic(self, uint16_t index):
+        """(rx_packets, rx_bytes, tx_packets, tx_bytes) of an interface."""
+        if index >= self.node.n_interfaces:
+            raise IndexError(f"interface {index} is out of range for {self.node.n_interfaces}")
+        i = &self.node.interface[index]
+        return i.rx_packets, i.rx_bytes, i.tx_packets, i.tx_bytes
