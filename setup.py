@@ -18,6 +18,7 @@ MODULES = [
     "defrag",
     "fragment_table",
     "tcp",
+    "sctp",
     "flowtable",
     "tracker",
     "columns",

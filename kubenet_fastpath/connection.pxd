@@ -66,7 +66,7 @@ cdef struct conn_t:         # two cache lines; the first is all that finding and
     uint32_t mark
     int64_t stream_after    # ns; UDP: a stream from then on
     uint16_t masquerade     # interface index whose address masks the source, 0: not masqueraded
-    uint8_t tcp_state
+    uint8_t state           # of TCP, SCTP
     uint8_t last_index      # of the latest TCP segment that counted: kind, direction, seq ...
     uint8_t last_dir
     uint8_t last_flags      # TCP_SIDE_* of a SYN that was let through unproven

@@ -95,14 +95,14 @@ cdef bint used_harder(ct_t* t, uint32_t conn, const tuple_t* candidate, uint32_t
     cdef uint32_t other
     cdef int direction
     cdef conn_t* o
-    if left > HARDER or candidate.proto != PROTO_TCP or ct_conn(t, conn).tcp_state != TCPS_SYN_SENT:
+    if left > HARDER or candidate.proto != PROTO_TCP or ct_conn(t, conn).state != TCPS_SYN_SENT:
         return used(t, conn, candidate, now)
     tuple_invert(&reply, candidate)
     other = ct_find(t, &reply, ct_hash(t, &reply), now, &direction)
     if other == NO_CONN:
         return False
     o = ct_conn(t, other)
-    if (direction == 0 or o.tcp_state < TCPS_TIME_WAIT
+    if (direction == 0 or o.state < TCPS_TIME_WAIT
             or o.status & (IPS_SRC_NAT | IPS_FIXED_TIMEOUT) != IPS_SRC_NAT):
         return True
     if <int32_t>(t.side[2 * <uint64_t>conn].end - t.side[2 * <uint64_t>other].end) <= 0:

@@ -17,7 +17,7 @@ cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
     r.src, r.dst, r.sport, r.dport = c.original.src, c.original.dst, c.original.sport, c.original.dport
     r.reply_src, r.reply_dst = c.reply.src, c.reply.dst
     r.reply_sport, r.reply_dport = c.reply.sport, c.reply.dport
-    r.state, r.status, r.mark, r.masquerade = c.tcp_state, c.status, c.mark, c.masquerade
+    r.state, r.status, r.mark, r.masquerade = c.state, c.status, c.mark, c.masquerade
     r.packets, r.reply_packets, r.bytes, r.reply_bytes = c.packets[0], c.packets[1], c.bytes[0], c.bytes[1]
     r.created, r.expires, r.timeout = c.created, c.expires, 0
 

@@ -158,7 +158,7 @@ cdef bint begin(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, bint loos
     if next_state[0][h.kind][TCPS_NONE] == TCPS_INVALID or (h.kind != KIND_SYN and not loose):
         return False
     memset(side, 0, 2 * sizeof(tcp_side_t))
-    conn.tcp_state = TCPS_NONE
+    conn.state = TCPS_NONE
     conn.last_dir = conn.last_flags = conn.last_scale = conn.retrans = 0
     conn.last_seq = conn.last_ack = conn.last_end = conn.last_win = 0
     conn.last_index = KIND_NONE
@@ -197,14 +197,14 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
             elif sack == receiver.end + 1:  # answer to a keepalive
                 receiver.end += 1
     elif (h.flags & TCP_SYN and before(sender.end, end)
-          and (conn.tcp_state == TCPS_SYN_SENT or conn.tcp_state == TCPS_SYN_RECV)):
+          and (conn.state == TCPS_SYN_SENT or conn.state == TCPS_SYN_RECV)):
         begin_side(sender, receiver, h, direction)      # a new try with a higher initial number
         if direction == 1 and not h.flags & TCP_ACKFLAG:
             return WINDOW_ACCEPT
 
     if not h.flags & TCP_ACKFLAG or (h.flags & TCP_RST and ack == 0):
         ack = sack = receiver.end           # no ACK, or that of a stack that resets with ACK 0
-    if h.flags & TCP_RST and seq == 0 and conn.tcp_state == TCPS_SYN_SENT:
+    if h.flags & TCP_RST and seq == 0 and conn.state == TCPS_SYN_SENT:
         seq = end = sender.end              # refusal of a SYN
 
     lag = receiver.end - max(sender.max_win, <uint32_t>ACK_WINDOW) - 1
@@ -294,7 +294,7 @@ cdef void resync(conn_t* conn, tcp_side_t* side, int direction) noexcept nogil:
 
 
 cdef bint assured_established(const conn_t* conn) noexcept nogil:
-    return conn.tcp_state == TCPS_ESTABLISHED and conn.status & IPS_ASSURED != 0
+    return conn.state == TCPS_ESTABLISHED and conn.status & IPS_ASSURED != 0
 
 
 cdef int64_t timeout_of(const conn_t* conn, const tcp_side_t* side, uint8_t kind, uint8_t state,
@@ -323,7 +323,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
         return TRACK_INVALID
     if not conn.status & IPS_CONFIRMED and not begin(conn, side, &h, policy.loose):
         return TRACK_INVALID
-    old = conn.tcp_state
+    old = conn.state
     new = next_state[direction][h.kind][old]
 
     if new == TCPS_INVALID:
@@ -376,7 +376,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
             return TRACK_INVALID
 
     conn.last_index, conn.last_dir = h.kind, direction
-    conn.tcp_state = new
+    conn.state = new
     if old != new and new == TCPS_FIN_WAIT:
         side[direction].flags |= TCP_SIDE_CLOSED_FIRST
     timeout[0] = timeout_of(conn, side, h.kind, new, policy)
