@@ -54,15 +54,16 @@ def ipv4_text(address: SupportsIndex) -> str:
     return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
 
 
-def ipv4_prefix(prefix: str | IPv4Network) -> tuple[int, int]:
+def ipv4_prefix(prefix: str | IPv4Network, *, mask_host_bits: bool = False) -> tuple[int, int]:
     """Return network and length of an IPv4 prefix; an address alone is a /32.
 
-    Whatever `ipaddress.IPv4Network` takes as text is a prefix, a netmask behind the slash included.
+    Whatever `ipaddress.IPv4Network` takes as text is a prefix, a netmask behind the slash included. Bits set
+    behind the prefix length are refused, or cleared on request.
 
     Raises
     ------
     AddressError
-        The text is no prefix, or has bits set behind the prefix length.
+        The text is no prefix, or has host bits set.
     TypeError
         It is no text.
 
@@ -74,7 +75,7 @@ def ipv4_prefix(prefix: str | IPv4Network) -> tuple[int, int]:
     if not isinstance(prefix, str | IPv4Network):
         raise TypeError(f"a prefix is text such as '10.244.0.0/16', not {type(prefix).__name__}")
     try:
-        network = IPv4Network(prefix)
+        network = IPv4Network(prefix, strict=not mask_host_bits)
     except ValueError as error:
         raise AddressError(f"not an IPv4 prefix: {prefix!r} ({error})") from None
     return int(network.network_address), network.prefixlen

@@ -93,6 +93,7 @@ def test_numbers_that_are_no_prefix_are_refused(network, length):
 def test_host_bits_are_refused_and_the_prefix_is_named():
     with pytest.raises(AddressError, match=r"10\.0\.0\.1/8"):
         ipv4_prefix("10.0.0.1/8")
+    assert ipv4_prefix("10.0.0.1/8", mask_host_bits=True) == (0x0A000000, 8)
 
 
 @pytest.mark.parametrize("call", [ipv4, ipv4_prefix, mac])

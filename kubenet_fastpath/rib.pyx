@@ -1,0 +1,150 @@
+"""Insertion, removal and searches of the routing information base. The GIL or one owner guards each table."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+
+cdef extern from *:
+    int __builtin_clz(unsigned int x) nogil
+
+cdef enum: FIRST_NODES = 64
+
+
+cdef bint rib_init(rib_t* r) noexcept nogil:
+    """An empty table, from zeroed memory; False without memory."""
+    if not rib_reserve(r, 1):
+        return False
+    new_node(r, 0, 0)
+    return True
+
+
+cdef void rib_free(rib_t* r) noexcept nogil:
+    free(r.node)
+
+
+cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
+    """Room for so many more prefixes, a node and a fork each; False without memory."""
+    cdef uint64_t need = r.used + 2 * prefixes, capacity
+    cdef rib_node_t* node
+    if need - r.n_free <= r.capacity:
+        return True
+    capacity = max(need, min(2 * <uint64_t>r.capacity, <uint64_t>RIB_NONE), <uint64_t>FIRST_NODES)
+    if capacity > RIB_NONE:
+        return False
+    node = <rib_node_t*>realloc(r.node, capacity * sizeof(rib_node_t))
+    if node == NULL:
+        return False
+    r.node, r.capacity = node, <uint32_t>capacity
+    return True
+
+
+cdef uint32_t new_node(rib_t* r, uint32_t net, int len) noexcept nogil:
+    cdef uint32_t i = r.free_node
+    cdef rib_node_t* n
+    if r.n_free:
+        r.free_node = r.node[i].child[0]
+        r.n_free -= 1
+    else:
+        i = r.used
+        r.used += 1
+    n = &r.node[i]
+    n.net, n.len, n.held, n.hop = net, <uint8_t>len, False, 0
+    n.child[0] = n.child[1] = 0
+    return i
+
+
+cdef void free_node(rib_t* r, uint32_t i) noexcept nogil:
+    r.node[i].child[0] = r.free_node
+    r.free_node = i
+    r.n_free += 1
+
+
+cdef void rib_insert(rib_t* r, uint32_t net, uint8_t len, uint32_t hop) noexcept nogil:
+    """Add a prefix or replace its hop. The caller has reserved room."""
+    cdef uint32_t at = 0, next, fork, i = RIB_NONE
+    cdef int common
+    while r.node[at].len < len:
+        next = r.node[at].child[branch(&r.node[at], net)]
+        if next == 0:
+            i = new_node(r, net, len)
+            r.node[at].child[branch(&r.node[at], net)] = i
+            break
+        common = min(<int>len, <int>r.node[next].len)
+        if (net ^ r.node[next].net) & prefix_mask(common):
+            common = __builtin_clz(net ^ r.node[next].net)
+        if common == r.node[next].len:
+            at = next
+            continue
+        i = new_node(r, net, len)
+        fork = i
+        if common < len:
+            fork = new_node(r, net & prefix_mask(common), common)
+            r.node[fork].child[branch(&r.node[fork], net)] = i
+        r.node[fork].child[branch(&r.node[fork], r.node[next].net)] = next
+        r.node[at].child[branch(&r.node[at], net)] = fork
+        break
+    if i == RIB_NONE:
+        i = at
+    r.count += not r.node[i].held
+    r.node[i].held, r.node[i].hop = True, hop
+
+
+cdef bint rib_remove(rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+    """Remove a prefix; False where it was not held."""
+    cdef uint32_t at = 0, parent = 0, grandparent = 0, only
+    while r.node[at].len < len:
+        grandparent, parent = parent, at
+        at = r.node[at].child[branch(&r.node[at], net)]
+        if at == 0 or not covers(&r.node[at], net, len):
+            return False
+    if not r.node[at].held:
+        return False
+    r.node[at].held = False
+    r.count -= 1
+    if at == 0 or (r.node[at].child[0] and r.node[at].child[1]):
+        return True
+    only = r.node[at].child[0] | r.node[at].child[1]
+    r.node[parent].child[branch(&r.node[parent], net)] = only
+    free_node(r, at)
+    if only == 0 and parent != 0 and not r.node[parent].held:   # a fork with one way left
+        only = r.node[parent].child[0] | r.node[parent].child[1]
+        r.node[grandparent].child[branch(&r.node[grandparent], net)] = only
+        free_node(r, parent)
+    return True
+
+
+cdef uint32_t rib_find(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+    """The node of a prefix that is held, or RIB_NONE."""
+    cdef uint32_t i = rib_inside(r, net, len)
+    return i if i != RIB_NONE and r.node[i].len == len and r.node[i].held else <uint32_t>RIB_NONE
+
+
+cdef uint32_t rib_longest(const rib_t* r, uint32_t address, uint8_t longest) noexcept nogil:
+    """The node of the longest prefix that covers an address and has at most a length, or RIB_NONE."""
+    cdef uint32_t at = 0, found = RIB_NONE
+    while covers(&r.node[at], address, longest):
+        if r.node[at].held:
+            found = at
+        if r.node[at].len == 32:
+            break
+        at = r.node[at].child[branch(&r.node[at], address)]
+        if at == 0:
+            break
+    return found
+
+
+cdef uint32_t rib_inside(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+    """The highest node inside a prefix, below which is all that the prefix covers, or RIB_NONE."""
+    cdef uint32_t at = 0
+    while r.node[at].len < len:
+        at = r.node[at].child[branch(&r.node[at], net)]
+        if at == 0:
+            return RIB_NONE
+    return at if (r.node[at].net ^ net) & prefix_mask(len) == 0 else <uint32_t>RIB_NONE
+
+
+cdef bint rib_longer(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+    """Whether a prefix longer than net/len lies inside it."""
+    cdef uint32_t top = rib_inside(r, net & prefix_mask(len), len)
+    if top == RIB_NONE:
+        return False
+    return r.node[top].len > len or (r.node[top].child[0] | r.node[top].child[1]) != 0
