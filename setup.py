@@ -28,6 +28,7 @@ MODULES = [
     "tracker",
     "columns",
     "records",
+    "snapshot",
     "conntrack",
     "nat",
     "neighbour",

@@ -95,7 +95,7 @@ cdef inline bint tuple_equal(const tuple_t* a, const tuple_t* b) noexcept nogil:
 
 
 cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:
-    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few bytes."""
+    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few."""
     cdef uint8_t proto = tuple.proto
     tuple.sport = tuple.dport = 0
     if proto == PROTO_TCP or proto == PROTO_UDP or proto == PROTO_SCTP or proto == PROTO_UDPLITE:

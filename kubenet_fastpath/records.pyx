@@ -8,7 +8,8 @@ RECORD = np.dtype([
     ("index", "u4"), ("src", "u4"), ("dst", "u4"), ("sport", "u2"), ("dport", "u2"), ("reply_src", "u4"),
     ("reply_dst", "u4"), ("reply_sport", "u2"), ("reply_dport", "u2"), ("proto", "u1"), ("state", "u1"),
     ("zone", "u2"), ("status", "u4"), ("mark", "u4"), ("timeout", "i4"), ("packets", "u8"), ("bytes", "u8"),
-    ("reply_packets", "u8"), ("reply_bytes", "u8"), ("created", "i8"), ("expires", "i8"), ("masquerade", "u2"),
+    ("reply_packets", "u8"), ("reply_bytes", "u8"), ("created", "i8"), ("expires", "i8"),
+    ("masquerade", "u2"),
 ])
 
 
@@ -23,7 +24,7 @@ cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
 
 
 cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexcept nogil:
-    """Write a row for each confirmed connection alive at *now, or for each held if `now` is NULL; how many."""
+    """Write a row for each connection alive at *now, or each held if `now` is NULL; return how many."""
     cdef uint32_t i, n = 0
     cdef const conn_t* c
     for i in range(t.used):

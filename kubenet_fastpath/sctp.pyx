@@ -119,14 +119,15 @@ cdef bint begin(conn_t* conn, sctp_side_t* side, const segment_t* seg) noexcept 
     return True
 
 
-cdef int tag_of_heartbeat(conn_t* conn, sctp_side_t* side, uint8_t kind, uint32_t tag, int direction, bint stop,
-                          bint* ignore) noexcept nogil:
-    """Judge the tag of a heartbeat or its answer, on a path that may be new: 1 go on, 0 skip the chunk, -1 invalid."""
+cdef int tag_of_heartbeat(conn_t* conn, sctp_side_t* side, uint8_t kind, uint32_t tag, int direction,
+                          bint data, bint* ignore) noexcept nogil:
+    """Judge the tag of a heartbeat or its answer, on a path that may be new: 1 go on, 0 skip the chunk,
+    -1 invalid."""
     cdef sctp_side_t* own = &side[direction]
     if own.tag == 0:
         own.tag = tag
     elif tag != own.tag:
-        if stop or ignore[0]:
+        if data or ignore[0]:
             return -1
         if kind == HEARTBEAT:
             conn.last_flags |= HEARTBEAT_FAILED
@@ -202,7 +203,8 @@ cdef track_t sctp_track(conn_t* conn, sctp_side_t* side, const segment_t* seg, i
         new = after(direction, old, kind)
         if new == SCTPS_INVALID:
             return TRACK_INVALID
-        if (kind == INIT or kind == INIT_ACK) and not note_init(conn, side, seg, at, direction, old, new, &ignore):
+        if (kind == INIT or kind == INIT_ACK) and not note_init(
+                conn, side, seg, at, direction, old, new, &ignore):
             return TRACK_INVALID
         conn.state = new
         if old != new and new == SCTPS_ESTABLISHED:

@@ -35,8 +35,8 @@ cdef enum:
     OPTION_SACK = 5
     MAX_SCALE = 14
     ACK_WINDOW = 66000      # an ACK may lag behind by this much at least (MAXACKWINCONST)
-    # Sets of flags that make sense, as bits of a number: SYN, SYN+ACK, RST, RST+ACK, FIN+ACK, ACK, and those of
-    # SYN, FIN+ACK and ACK with URG. PSH, ECE and CWR never matter.
+    # Sets of flags that make sense, as bit numbers: SYN, SYN+ACK, RST, RST+ACK, FIN+ACK, ACK; and with URG
+    # SYN, FIN+ACK, ACK. PSH, ECE and CWR never matter.
     LEGAL_LOW = 1 << 0x02 | 1 << 0x12 | 1 << 0x04 | 1 << 0x14 | 1 << 0x11 | 1 << 0x10
     LEGAL_URGENT = 1 << 0x02 | 1 << 0x11 | 1 << 0x10
 
@@ -89,57 +89,48 @@ cdef bint parse(const segment_t* seg, bint verify, tcp_header_t* h) noexcept nog
     return True
 
 
+cdef bint next_option(const tcp_header_t* h, uint32_t* at, uint8_t* kind, uint32_t* length) noexcept nogil:
+    """The option at or behind `at` that has a value; False at the end, or where options make no sense."""
+    while at[0] < h.options_len:
+        kind[0] = h.options[at[0]]
+        if kind[0] == OPTION_END or (kind[0] != OPTION_NOP and at[0] + 1 >= h.options_len):
+            return False
+        if kind[0] != OPTION_NOP:
+            length[0] = h.options[at[0] + 1]
+            return length[0] >= 2 and at[0] + length[0] <= h.options_len
+        at[0] += 1
+    return False
+
+
 cdef void read_options(const tcp_header_t* h, tcp_side_t* side) noexcept nogil:
     """Take window scale and SACK permission from a SYN; a segment without options changes nothing."""
-    cdef uint32_t i = 0, length
-    cdef uint8_t kind
+    cdef uint32_t at = 0, length = 0
+    cdef uint8_t kind = 0
     if h.options_len == 0:
         return
     side.scale = 0
     side.flags &= TCP_SIDE_LIBERAL
-    while i < h.options_len:
-        kind = h.options[i]
-        if kind == OPTION_END:
-            return
-        if kind == OPTION_NOP:
-            i += 1
-            continue
-        if i + 1 >= h.options_len:
-            return
-        length = h.options[i + 1]
-        if length < 2 or i + length > h.options_len:
-            return
+    while next_option(h, &at, &kind, &length):
         if kind == OPTION_SACK_PERMITTED and length == 2:
             side.flags |= TCP_SIDE_SACK
         elif kind == OPTION_SCALE and length == 3:
-            side.scale = min(h.options[i + 2], MAX_SCALE)
+            side.scale = min(h.options[at + 2], MAX_SCALE)
             side.flags |= TCP_SIDE_SCALE
-        i += length
+        at += length
 
 
 cdef uint32_t highest_sack(const tcp_header_t* h, uint32_t sack) noexcept nogil:
     """The highest right edge of a SACK block, or `sack` if there is none above it."""
-    cdef uint32_t i = 0, length, edge, block
-    cdef uint8_t kind
-    while i < h.options_len:
-        kind = h.options[i]
-        if kind == OPTION_END:
-            return sack
-        if kind == OPTION_NOP:
-            i += 1
-            continue
-        if i + 1 >= h.options_len:
-            return sack
-        length = h.options[i + 1]
-        if length < 2 or i + length > h.options_len:
-            return sack
+    cdef uint32_t at = 0, length = 0, edge, block
+    cdef uint8_t kind = 0
+    while next_option(h, &at, &kind, &length):
         if kind == OPTION_SACK and length >= 10 and (length - 2) % 8 == 0:
             for block in range((length - 2) // 8):
-                edge = load32(h.options + i + 2 + 8 * block + 4)
+                edge = load32(h.options + at + 2 + 8 * block + 4)
                 if before(sack, edge):
                     sack = edge
             return sack
-        i += length
+        at += length
     return sack
 
 
@@ -251,7 +242,7 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
 
 cdef void out_of_window(conn_t* conn, const tcp_header_t* h, int direction, int64_t unacked,
                         int64_t now) noexcept nogil:
-    """A FIN or RST out of window from both ends shortens the wait for a dead connection (nf_tcp_handle_invalid)."""
+    """FIN or RST out of window from both ends: wait less for a dead connection (nf_tcp_handle_invalid)."""
     if (conn.status & (IPS_ASSURED | IPS_FIXED_TIMEOUT)) != IPS_ASSURED:
         return
     if h.kind != KIND_RST and h.kind != KIND_FIN:
