@@ -13,6 +13,10 @@ from setuptools import Extension, setup
 MODULES = [
     "parse",
     "rows",
+    "scan",
+    "pcap",
+    "pcapng",
+    "linktype",
     "rib",
     "fib_trie",
     "fib",
