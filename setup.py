@@ -1,6 +1,11 @@
 """Build every Cython module: `pip install .`; `CHECKED=1 pip install .` builds with all checks on."""
 
 import os
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -8,6 +13,10 @@ from setuptools import Extension, setup
 MODULES = [
     "parse",
     "rows",
+    "scan",
+    "pcap",
+    "pcapng",
+    "linktype",
     "rib",
     "fib_trie",
     "fib",
@@ -18,10 +27,12 @@ MODULES = [
     "defrag",
     "fragment_table",
     "tcp",
+    "sctp",
     "flowtable",
     "tracker",
     "columns",
     "records",
+    "snapshot",
     "conntrack",
     "nat",
     "neighbour",
@@ -38,6 +49,7 @@ MODULES = [
 ]
 
 CHECKED = os.environ.get("CHECKED") == "1"
+BUILD = "build/checked" if CHECKED else "build/release"  # apart: timestamps alone decide what is built anew
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": CHECKED,
@@ -47,19 +59,42 @@ DIRECTIVES = {
     "embedsignature": True,
     "freethreading_compatible": False,
 }
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
-COMPILE = ["-O1", "-g", *SANITIZERS] if CHECKED else ["-O3"]
+
+
+def sanitizers() -> list[str]:
+    """Return the flags of AddressSanitizer and UBSan, as far as this compiler has them."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("int probe(int x) { return x + 1; }\n")
+
+        def has(flag: str) -> bool:
+            command = [*compiler, flag, "-shared", "-fPIC", str(source), "-o", f"{folder}/probe.so"]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+        flags = [flag for flag in ("-fsanitize=address", "-fsanitize=undefined") if has(flag)]
+    return [*flags, "-fno-sanitize-recover=all"] if flags else []
+
+
+SANITIZERS = sanitizers() if CHECKED else []
+COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer"] if CHECKED else ["-O3"]
 
 extensions = [
     Extension(
         f"kubenet_fastpath.{name}",
         [f"kubenet_fastpath/{name}.pyx"],
         include_dirs=["kubenet_fastpath"],
-        extra_compile_args=["-std=gnu11", *COMPILE],
-        extra_link_args=SANITIZERS if CHECKED else [],
+        extra_compile_args=["-std=gnu11", *COMPILE, *SANITIZERS],
+        extra_link_args=SANITIZERS,
     )
     for name in MODULES
     if os.path.exists(f"kubenet_fastpath/{name}.pyx")
 ]
 
-setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, build_dir="build"))
+setup(
+    ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, build_dir=BUILD),
+    options={
+        "build": {"build_base": BUILD},
+        "build_ext": {"parallel": os.cpu_count(), "force": CHECKED},
+    },
+)

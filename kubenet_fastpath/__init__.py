@@ -1,9 +1,10 @@
 """A Linux node's datapath in user space, over numpy batches of real frames."""
 
 from .batch import PacketBatch
+from .capture import iter_pcap, read_pcap, write_pcap
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
 from .conntrack import ConnectionTable
-from .errors import AddressError, CaptureError, ConfigError, FastpathError, TableFull
+from .errors import AddressError, CaptureError, CaptureWarning, ConfigError, FastpathError, TableFull
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .node import Node, Port, Result
@@ -13,6 +14,7 @@ from .verdict import Reason, Verdict
 __all__ = [
     "AddressError",
     "CaptureError",
+    "CaptureWarning",
     "ConfigError",
     "ConnectionTable",
     "FastpathError",
@@ -32,4 +34,7 @@ __all__ = [
     "TableFull",
     "Timeouts",
     "Verdict",
+    "iter_pcap",
+    "read_pcap",
+    "write_pcap",
 ]

@@ -16,7 +16,7 @@ __all__ = ["PacketBatch"]
 
 def _column(name: str, values: ArrayLike | SupportsIndex, n: int, dtype: type) -> NDArray[Any]:
     """`values` as a contiguous column of n items, or a clear refusal."""
-    if hasattr(values, "__index__"):
+    if not isinstance(values, np.ndarray) and hasattr(values, "__index__"):
         values = values.__index__()
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "iub":

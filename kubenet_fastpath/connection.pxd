@@ -66,7 +66,7 @@ cdef struct conn_t:         # two cache lines; the first is all that finding and
     uint32_t mark
     int64_t stream_after    # ns; UDP: a stream from then on
     uint16_t masquerade     # interface index whose address masks the source, 0: not masqueraded
-    uint8_t tcp_state
+    uint8_t state           # of TCP, SCTP
     uint8_t last_index      # of the latest TCP segment that counted: kind, direction, seq ...
     uint8_t last_dir
     uint8_t last_flags      # TCP_SIDE_* of a SYN that was let through unproven
@@ -95,7 +95,7 @@ cdef inline bint tuple_equal(const tuple_t* a, const tuple_t* b) noexcept nogil:
 
 
 cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:
-    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few bytes."""
+    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few."""
     cdef uint8_t proto = tuple.proto
     tuple.sport = tuple.dport = 0
     if proto == PROTO_TCP or proto == PROTO_UDP or proto == PROTO_SCTP or proto == PROTO_UDPLITE:

@@ -5,26 +5,28 @@ and what looks at a table from outside.
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import numpy as np
 
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t
 from .errors import ConfigError
-from .flowtable cimport EXPIRY_SCTP, kf_bucket, ct_init, ct_release, ct_restore
+from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release
 from .listing import connections_text
 from .records cimport record_t, records_fill
 from .records import RECORD
+from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
 
 cdef enum:
     MOST = 1 << 28          # connections: a reference has 32 bits, one of them for the direction
 
-COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve", "expired")
-FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_sport", "reply_dport", "proto", "zone",
-           "mark")
+COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve",
+            "expired")
+FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_sport", "reply_dport", "proto",
+           "zone", "mark")
 
 
 cdef const int64_t[::1] times_of(now, Py_ssize_t n):
@@ -44,7 +46,8 @@ cdef int check_rows(str name, Py_ssize_t rows, Py_ssize_t n) except -1:
 
 
 cdef columns_t tuple_columns(const uint32_t[::1] src, const uint32_t[::1] dst, const uint16_t[::1] sport,
-                             const uint16_t[::1] dport, const uint8_t[::1] proto, const int64_t[::1] now, int zone):
+                             const uint16_t[::1] dport, const uint8_t[::1] proto, const int64_t[::1] now,
+                             int zone):
     cdef columns_t c
     cdef Py_ssize_t n = src.shape[0]
     check_rows("dst", dst.shape[0], n)
@@ -56,7 +59,8 @@ cdef columns_t tuple_columns(const uint32_t[::1] src, const uint32_t[::1] dst, c
     memset(&c, 0, sizeof(c))
     c.n, c.zone, c.one_time = n, <uint16_t>zone, now.shape[0] == 1
     if c.n:
-        c.src, c.dst, c.sport, c.dport, c.proto, c.now = &src[0], &dst[0], &sport[0], &dport[0], &proto[0], &now[0]
+        c.src, c.dst, c.sport, c.dport = &src[0], &dst[0], &sport[0], &dport[0]
+        c.proto, c.now = &proto[0], &now[0]
     return c
 
 
@@ -66,7 +70,7 @@ cdef class ConnectionTable:
     Parameters
     ----------
     capacity : int
-        The most connections held at once (nf_conntrack_max), 1..2**28. Memory is taken as they come, up to about
+        The most connections held at once (nf_conntrack_max), 1..2**28. Memory is taken as they come, about
         190 bytes each. When full, a new connection evicts a few that are not ASSURED, or is refused.
     timeouts : Timeouts, optional
         Seconds a connection lives without a packet.
@@ -90,9 +94,9 @@ cdef class ConnectionTable:
 
     Notes
     -----
-    Time is an argument and every result is a function of the calls made: a batch is its packets one by one. An expired
-    connection is as good as gone; its row is reclaimed by whoever meets it, by a sweep of two rows for every new
-    connection, and by `expire`. Calls on one object must not overlap.
+    Time is an argument, and every result is a function of the calls made: a batch is its packets one by one.
+    An expired connection is as good as gone; its row is reclaimed by whoever meets it, by a sweep of two rows
+    for every new connection, and by `expire`. Calls on one object must not overlap.
 
     Examples
     --------
@@ -166,7 +170,7 @@ cdef class ConnectionTable:
 
     @property
     def counters(self):
-        """Events since the table was made, under the names of `conntrack -S`, and `expired`: a dict of int."""
+        """Events since the table was made, by the names of `conntrack -S`, and `expired`: a dict of int."""
         cdef uint64_t* value = <uint64_t*>&self.table.counters
         return {name: value[i] for i, name in enumerate(COUNTERS)}
 
@@ -188,15 +192,15 @@ cdef class ConnectionTable:
         src, dst : (N,) ndarray of uint32
             IPv4 addresses, host order.
         sport, dport : (N,) ndarray of uint16
-            Ports. Of an ICMP query the identifier, and type << 8 | code; an ICMP error is INVALID here, for there is
-            nothing that it could quote. Protocols without ports: 0.
+            Ports. Of an ICMP query the identifier, and type << 8 | code; an ICMP error is INVALID here, for
+            there is nothing that it could quote. Protocols without ports: 0.
         proto : (N,) ndarray of uint8
             IP protocol numbers.
         now : int or (N,) ndarray of int64
             Time of the packets in ns.
         length : (N,) ndarray of uint16, optional
-            Bytes of the IPv4 packets, for accounting and TCP sequence numbers; 40 for TCP and 28 otherwise when
-            omitted. IPv4 headers count as 20 bytes.
+            Bytes of the IPv4 packets, for accounting and TCP sequence numbers; 40 for TCP and 28 otherwise
+            when omitted. IPv4 headers count as 20 bytes.
         flags : (N,) ndarray of uint8, optional
             TCP flags as in the header (FIN 1, SYN 2, RST 4, ACK 16); ACK alone when omitted.
         seq, ack, window : (N,) ndarray of uint32, uint32, uint16, optional
@@ -207,8 +211,8 @@ cdef class ConnectionTable:
         Returns
         -------
         conn : (N,) ndarray of uint32
-            Index of each packet's connection, or `MISS`. It names the connection until that ends; then it may name
-            another one.
+            Index of each packet's connection, or `MISS`. It names the connection until that ends; then it
+            may name another one.
         info : (N,) ndarray of uint8
             `CtInfo` of each packet.
 
@@ -294,16 +298,17 @@ cdef class ConnectionTable:
         Parameters
         ----------
         now : int, optional
-            Time in ns: only connections alive then, `timeout` is the whole seconds left. Without it, all that are
-            held, and `timeout` is 0.
+            Time in ns: only connections alive then, `timeout` is the whole seconds left. Without it, all
+            that are held, and `timeout` is 0.
 
         Returns
         -------
         (N,) structured ndarray of `RECORD`
-            `src`, `dst`, `sport`, `dport`, `proto`, `zone` of the first packet (ICMP: `sport` is the identifier,
-            `dport` is type << 8 | code), the same with `reply_` for the answers, `state` (`TcpState`, `SctpState`),
-            `status` (`CtStatus`), `mark`, `packets` and `bytes` per direction, `created` and `expires` in ns,
-            `masquerade` (index of the interface whose address masks the source, 0: none), and `index`, the row.
+            `src`, `dst`, `sport`, `dport`, `proto`, `zone` of the first packet (ICMP: `sport` is the
+            identifier, `dport` is type << 8 | code), the same with `reply_` for the answers, `state`
+            (`TcpState`, `SctpState`), `status` (`CtStatus`), `mark`, `packets` and `bytes` per direction,
+            `created` and `expires` in ns, `masquerade` (index of the interface whose address masks the
+            source, 0: none), and `index`, the row.
         """
         cdef int64_t time = 0 if now is None else now
         cdef const int64_t* at = NULL
@@ -316,7 +321,7 @@ cdef class ConnectionTable:
         return rows[:n]
 
     def to_text(self, now, *, extended=False):
-        """Return the connections alive at `now` (ns) as `conntrack -L` prints them, `extended` as with `-o extended`."""
+        """Return the connections alive at `now` (ns) as `conntrack -L` prints them, or `-L -o extended`."""
         return connections_text(self.to_records(now), extended=extended)
 
     def delete(self, index=None, **fields):
@@ -327,8 +332,8 @@ cdef class ConnectionTable:
         index : int or (N,) array_like of int, optional
             Rows of those to end; all rows when omitted.
         **fields : int
-            Of those, only the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`, `dport`,
-            the same with `reply_`, `proto`, `zone`, `mark`.
+            Of those, only the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`,
+            `dport`, the same with `reply_`, `proto`, `zone`, `mark`.
 
         Returns
         -------
@@ -342,7 +347,7 @@ cdef class ConnectionTable:
         """
         unknown = [name for name in fields if name not in FILTERS]
         if unknown or (index is None and not fields):
-            raise TypeError(f"delete() takes index and any of {', '.join(FILTERS)}, got {unknown or 'nothing'}")
+            raise TypeError(f"delete() takes index, {', '.join(FILTERS)}; got {unknown or 'nothing'}")
         records = self.to_records()
         chosen = np.ones(len(records), np.bool_)
         if index is not None:
@@ -373,40 +378,19 @@ cdef class ConnectionTable:
 
     def __getstate__(self):
         cdef ct_t* t = self.table
-        rows = copied(<const uint8_t*>t.row, t.used * <Py_ssize_t>sizeof(conn_t))
-        sides = copied(<const uint8_t*>t.side, t.used * <Py_ssize_t>(2 * sizeof(tcp_side_t)))
-        buckets = copied(<const uint8_t*>t.index.bucket, (t.index.mask + 1) * <Py_ssize_t>sizeof(kf_bucket))
-        return {
+        settings = {
             "capacity": t.room, "timeouts": self.timeouts, "seed": self.seed, "loose": self.loose,
-            "liberal": self.liberal, "checksum": t.checksum != 0, "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0,
-            "max_retrans": t.tcp.max_retrans, "rows": rows, "sides": sides, "buckets": buckets,
-            "free": t.free, "cursor": t.cursor, "count": t.count, "counters": self.counters,
+            "liberal": self.liberal, "checksum": t.checksum != 0,
+            "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0, "max_retrans": t.tcp.max_retrans,
         }
-
-
-cdef object copied(const uint8_t* memory, Py_ssize_t n):
-    column = np.empty(n, np.uint8)
-    cdef uint8_t[::1] out = column
-    if n:
-        memcpy(&out[0], memory, n)
-    return column
+        return {"settings": settings, "counters": self.counters, **snapshot(t)}
 
 
 def _restore(state):
     """Make a `ConnectionTable` from its state, for pickle."""
-    settings = ("capacity", "timeouts", "seed", "loose", "liberal", "checksum", "ignore_invalid_rst", "max_retrans")
-    cdef ConnectionTable self = ConnectionTable(**{name: state[name] for name in settings})
-    cdef ct_t* t = self.table
-    cdef uint64_t* value = <uint64_t*>&t.counters
-    cdef const uint8_t[::1] rows = state["rows"], sides = state["sides"], buckets = state["buckets"]
-    cdef uint32_t used = <uint32_t>(rows.shape[0] // sizeof(conn_t))
-    if (used > t.room or rows.shape[0] != used * sizeof(conn_t) or sides.shape[0] != used * 2 * sizeof(tcp_side_t)
-            or not buckets.shape[0] or buckets.shape[0] % sizeof(kf_bucket)):
-        raise ValueError("state of another version of ConnectionTable")
+    cdef ConnectionTable self = ConnectionTable(**state["settings"])
+    cdef uint64_t* value = <uint64_t*>&self.table.counters
+    restore(self.table, state)
     for i, name in enumerate(COUNTERS):
         value[i] = state["counters"][name]
-    t.free, t.cursor, t.count = state["free"], state["cursor"], state["count"]
-    if not ct_restore(t, &rows[0] if used else NULL, &sides[0] if used else NULL, used, &buckets[0],
-                      buckets.shape[0] // sizeof(kf_bucket) - 1):
-        raise MemoryError("no memory for the restored table")
     return self

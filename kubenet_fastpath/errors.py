@@ -19,3 +19,7 @@ class CaptureError(FastpathError, ValueError):
 
 class TableFull(FastpathError):
     """A bounded table has no room for an entry that the control plane wants in."""
+
+
+class CaptureWarning(UserWarning):
+    """A capture file that could be read in part only; says where it broke."""

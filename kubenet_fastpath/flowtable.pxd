@@ -71,8 +71,8 @@ cdef struct ct_t:
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
-cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used, const uint8_t* buckets,
-                     uint64_t mask) noexcept nogil
+cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
+                     const uint8_t* buckets, uint64_t mask) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
@@ -90,7 +90,7 @@ cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:
 
 
 cdef inline uint64_t ct_hash(const ct_t* t, const tuple_t* tuple) noexcept nogil:
-    # Field by field: a tuple that was just written field by field cannot be read in one piece without a stall.
+    # Field by field: what was just written in small pieces cannot be read in large ones without a stall.
     return kf_hash128(<uint64_t>tuple.src << 32 | tuple.dst,
                       <uint64_t>tuple.sport << 48 | <uint64_t>tuple.dport << 32 | <uint32_t>tuple.proto << 24
                       | <uint32_t>tuple.family << 16 | tuple.zone, t.secret)

@@ -66,7 +66,7 @@ cdef uint32_t* source_slot(const ct_t* t, const tuple_t* original) noexcept nogi
 
 
 cdef uint32_t ct_source_head(const ct_t* t, const tuple_t* original) noexcept nogil:
-    """Index + 1 of the latest connection in the chain of this source, which other sources may share; 0: none."""
+    """Index + 1 of the latest connection in this source's chain, which others may share; 0: none."""
     return source_slot(t, original)[0]
 
 
@@ -81,7 +81,7 @@ cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
 
 
 cdef void forget(ct_t* t, uint32_t conn) noexcept nogil:
-    """Give a row back. Its contents stay until it is used again: the packet in hand may still be translated."""
+    """Give a row back. Its contents stay until it is used again, for the packet in hand may need them."""
     cdef conn_t* c = &t.row[conn]
     if c.status & IPS_SRC_NAT_DONE:
         if c.by_source_prev:
@@ -133,7 +133,8 @@ cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
 
 
 cdef bint early_drop(ct_t* t, uint64_t hash, int64_t now) noexcept nogil:
-    """Make room as the kernel does: near the new tuple, evict from the first bucket whatever is not assured."""
+    """Make room as the kernel does: evict what is not assured from the first bucket near the new tuple
+    that has any."""
     cdef kf_bucket* b
     cdef conn_t* c
     cdef uint32_t m, conn, before = t.count
@@ -197,13 +198,13 @@ cdef bint reindex(ct_t* t, uint64_t references) noexcept nogil:
     return True
 
 
-cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used, const uint8_t* buckets,
-                     uint64_t mask) noexcept nogil:
+cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
+                     const uint8_t* buckets, uint64_t mask) noexcept nogil:
     """Fill an empty table with the memory of another one of the same seed and size. False without memory."""
     cdef uint32_t conn
     cdef conn_t* c
     kf_index_free(&t.index)
-    if kf_index_init(&t.index, (mask + 1) * 10) != 0 or t.index.mask != mask:    # 85 % of 12 are between 9 and 11
+    if kf_index_init(&t.index, (mask + 1) * 10) != 0 or t.index.mask != mask:    # 10 of 12 are below 85 %
         return False
     memcpy(t.index.bucket, buckets, (mask + 1) * sizeof(kf_bucket))
     memcpy(t.row, rows, used * sizeof(conn_t))
@@ -275,7 +276,7 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.expires += now
             c.created = now
             c.status |= IPS_CONFIRMED
-            # The reply's reference first: should both tuples be equal, a lookup meets it first, as in the kernel.
+            # The reply's first: should both tuples be equal, a lookup meets it first, as in the kernel.
             kf_index_insert(&t.index, reply_hash, conn[0] << 1 | 1)
             kf_index_insert(&t.index, hash, conn[0] << 1)
             t.counters.insert += 1
@@ -288,8 +289,8 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
 
 
 cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil:
-    """Whether another connection has this tuple (nf_conntrack_tuple_taken). One of the very same flow has not:
-    confirmation settles that."""
+    """Whether another connection has this tuple (nf_conntrack_tuple_taken). One of the very same flow
+    does not count: confirmation settles that."""
     cdef uint64_t hash = ct_hash(t, reply)
     cdef uint8_t tag = kf_tag(hash)
     cdef uint64_t i = hash, step = 2 * <uint64_t>tag + 1, n = 0

@@ -30,8 +30,8 @@ cdef struct fragmenter_t:
     uint8_t header[60]
 
 # Begin to split frame[:end], whose valid IPv4 header is at l3. `origin` may be NULL; it and the frame must
-# stay as they are until the last fragment is out. Returns the number of fragments; 0: none (no payload, or the MTU
-# leaves no room for 8 bytes of it).
+# stay as they are until the last fragment is out. Returns the number of fragments; 0: none (no payload, or the
+# MTU leaves no room for 8 bytes of it).
 cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3, uint32_t end, uint32_t mtu,
                              const geometry_t* origin, uint8_t flags) noexcept nogil
 # Write the next fragment, link header included, to `out` (l3 + mtu bytes). Returns its length; 0: no more.

@@ -53,12 +53,12 @@ class ExpiredQueue(NamedTuple):
 
 
 # the queues of a table, and their pieces in the same order, as they are pickled
-QUEUE = np.dtype([
+_QUEUE = np.dtype([
     ("due", "i8"), ("user", "u8"), ("src", "u4"), ("dst", "u4"), ("rid", "u4"), ("source_rid", "u4"),
     ("len", "u4"), ("pieces", "u4"), ("id", "u2"), ("port", "u2"), ("max_size", "u2"), ("max_df_size", "u2"),
     ("proto", "u1"), ("ecn", "u1"), ("last_in", "?"),
 ])
-PIECE = np.dtype([
+_PIECE = np.dtype([
     ("offset", "u4"), ("length", "u4"), ("l3", "u4"), ("header", "u4"), ("truesize", "u4"), ("append", "?"),
 ])
 
@@ -205,7 +205,7 @@ cdef class FragmentTable:
         state = (
             t.timeout, t.high_threshold, t.max_distance, t.secret[0], t.secret[1],
             [t.arrived[i] for i in range(FATES)], [t.ended[i] for i in range(FATES)],
-            np.array(queues, QUEUE), np.array(pieces, PIECE), np.frombuffer(b"".join(data), np.uint8),
+            np.array(queues, _QUEUE), np.array(pieces, _PIECE), np.frombuffer(b"".join(data), np.uint8),
         )
         return FragmentTable, (), state
 

@@ -68,8 +68,8 @@ cdef bint used(ct_t* t, uint32_t conn, const tuple_t* candidate, int64_t now) no
 
 
 cdef bint used_unchanged(ct_t* t, uint32_t conn, const tuple_t* candidate, int64_t now) noexcept nogil:
-    """As `used`, for a tuple that NAT leaves alone: two untranslated connections that are each other's answers
-    may meet, confirmation settles that (nf_nat_used_tuple_new)."""
+    """As `used`, for a tuple that NAT leaves alone: two untranslated connections that are each other's
+    answers may meet, confirmation settles that (nf_nat_used_tuple_new)."""
     cdef tuple_t reply
     cdef uint32_t other
     cdef int direction
@@ -88,21 +88,22 @@ cdef bint used_unchanged(ct_t* t, uint32_t conn, const tuple_t* candidate, int64
     return not tuple_equal(&ct_conn(t, other).original, &ct_conn(t, conn).reply)
 
 
-cdef bint used_harder(ct_t* t, uint32_t conn, const tuple_t* candidate, uint32_t left, int64_t now) noexcept nogil:
-    """As `used`; but a SYN that finds few candidates left takes the port of a connection in TIME_WAIT or CLOSE
-    whose sequence numbers it is past (nf_nat_used_tuple_harder)."""
+cdef bint used_harder(ct_t* t, uint32_t conn, const tuple_t* candidate, uint32_t left,
+                      int64_t now) noexcept nogil:
+    """As `used`; but a SYN that finds few candidates left takes the port of a connection in TIME_WAIT or
+    CLOSE whose sequence numbers it is past (nf_nat_used_tuple_harder)."""
     cdef tuple_t reply
     cdef uint32_t other
     cdef int direction
     cdef conn_t* o
-    if left > HARDER or candidate.proto != PROTO_TCP or ct_conn(t, conn).tcp_state != TCPS_SYN_SENT:
+    if left > HARDER or candidate.proto != PROTO_TCP or ct_conn(t, conn).state != TCPS_SYN_SENT:
         return used(t, conn, candidate, now)
     tuple_invert(&reply, candidate)
     other = ct_find(t, &reply, ct_hash(t, &reply), now, &direction)
     if other == NO_CONN:
         return False
     o = ct_conn(t, other)
-    if (direction == 0 or o.tcp_state < TCPS_TIME_WAIT
+    if (direction == 0 or o.state < TCPS_TIME_WAIT
             or o.status & (IPS_SRC_NAT | IPS_FIXED_TIMEOUT) != IPS_SRC_NAT):
         return True
     if <int32_t>(t.side[2 * <uint64_t>conn].end - t.side[2 * <uint64_t>other].end) <= 0:
@@ -172,8 +173,9 @@ cdef uint32_t address_of(const tuple_t* tuple, const nat_range_t* chosen) noexce
 
 cdef void search(ct_t* t, uint32_t conn, tuple_t* tuple, const nat_range_t* chosen, manip_t manip,
                  int64_t now, uint64_t* rng) noexcept nogil:
-    """Give the tuple a free port or identifier: rounds of 128, 64, 32, 16 and 8 candidates, each from a random
-    place (nf_nat_l4proto_unique_tuple). If all are taken the last one stays, and dies at confirmation."""
+    """Give the tuple a free port or identifier: rounds of 128, 64, 32, 16 and 8 candidates, each from a
+    random place (nf_nat_l4proto_unique_tuple). If all are taken the last one stays, and dies at
+    confirmation."""
     cdef uint16_t* key = key_of(tuple, manip)
     cdef uint32_t first, size, attempts, i
     cdef uint16_t place
@@ -241,7 +243,7 @@ cdef void choose(ct_t* t, uint32_t conn, tuple_t* current, tuple_t* result, cons
 
 cdef void nat_setup(ct_t* t, uint32_t conn, const nat_range_t* chosen, manip_t manip,
                     int64_t now, uint64_t* rng) noexcept nogil:
-    """Map a new connection into a range (nf_nat_setup_info). Nothing happens if this side of it is settled."""
+    """Map a new connection into a range (nf_nat_setup_info), unless this side of it is settled."""
     cdef conn_t* c = ct_conn(t, conn)
     cdef tuple_t current, result
     if c.status & (IPS_CONFIRMED | (IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE)):
@@ -270,8 +272,8 @@ cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uin
 
 cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* target, manip_t manip,
                      uint32_t old_ip, uint32_t new_ip) noexcept nogil:
-    """Put the target's port or identifier into an L4 header of which n bytes are there, and correct its checksum
-    for that and for the address; False if too little of it is there."""
+    """Put the target's port or identifier into an L4 header of which n bytes are there, and correct its
+    checksum for that and for the address; False if too little of it is there."""
     cdef uint32_t at = L4_SPORT if manip == MANIP_SRC else L4_DPORT, check_at, crc
     cdef uint16_t port = target.sport if manip == MANIP_SRC else target.dport, check
     cdef uint8_t kind
@@ -284,7 +286,8 @@ cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* targ
     if proto == PROTO_ICMP:
         kind = l4[ICMP_TYPE]
         if kind == 0 or kind == 8 or 13 <= kind <= 18:
-            store16(l4 + ICMP_CHECK, csum_replace16(load16(l4 + ICMP_CHECK), load16(l4 + ICMP_ID), target.sport))
+            check = csum_replace16(load16(l4 + ICMP_CHECK), load16(l4 + ICMP_ID), target.sport)
+            store16(l4 + ICMP_CHECK, check)
             store16(l4 + ICMP_ID, target.sport)
         return True
     if proto == PROTO_SCTP:
@@ -310,15 +313,16 @@ cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* targ
 
 
 cdef bint rewrite(uint8_t* l3, uint32_t n, const tuple_t* target, manip_t manip) noexcept nogil:
-    """Give an IPv4 packet the target's source or destination (nf_nat_ipv4_manip_pkt); False: cut too short."""
-    cdef uint32_t header, old_ip, new_ip, at
+    """Give an IPv4 packet the target's source or destination (nf_nat_ipv4_manip_pkt); False: too short."""
+    cdef uint32_t header, left, old_ip, new_ip, at
     if n < IP_LEN:
         return False
     header = (l3[0] & 15) * 4
     at = IP_SRC if manip == MANIP_SRC else IP_DST
     old_ip = load32(l3 + at)
     new_ip = target.src if manip == MANIP_SRC else target.dst
-    if not rewrite_l4(l3 + header, n - header if n > header else 0, target.proto, target, manip, old_ip, new_ip):
+    left = n - header if n > header else 0
+    if not rewrite_l4(l3 + header, left, target.proto, target, manip, old_ip, new_ip):
         return False
     store16(l3 + IP_CHECK, csum_replace32(load16(l3 + IP_CHECK), old_ip, new_ip))
     store32(l3 + at, new_ip)
@@ -345,8 +349,8 @@ cdef void nat_packet(const conn_t* conn, ctinfo_t info, manip_t manip,
 
 cdef bint nat_icmp_error(const conn_t* conn, ctinfo_t info, manip_t manip, bint verify,
                          uint8_t* l3, uint32_t l3_len) noexcept nogil:
-    """Translate an ICMP error about a connection, outside and inside (nf_nat_icmp_reply_translation); False: the
-    packet is to be dropped."""
+    """Translate an ICMP error about a connection, outside and inside (nf_nat_icmp_reply_translation);
+    False: the packet is to be dropped."""
     cdef bint reply = is_reply(info)
     cdef const tuple_t* quoted = &conn.original if reply else &conn.reply
     cdef uint32_t header = (l3[0] & 15) * 4

@@ -188,6 +188,7 @@ class Node:
             timeouts=config.timeouts,
             loose=config.tcp_loose,
             liberal=config.tcp_be_liberal,
+            checksum=config.conntrack_checksum,
             seed=config.seed,
         )
         self.neighbours = NeighbourTable(seed=config.seed)

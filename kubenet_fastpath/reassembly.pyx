@@ -2,7 +2,7 @@
 
 Fragments are held as runs: pieces that arrived one right behind the other at the end. The kernel tells a
 duplicate from an overlap by them, so that a repeated fragment which lies across two runs ends the datagram.
-Runs stand in an array by offset: a fragment finds its place by bisection, however hostile the order of arrival.
+Runs stand in an array by offset: a fragment finds its place by bisection, however hostile the order.
 """
 
 from libc.stdlib cimport free, malloc, realloc

@@ -35,8 +35,8 @@ cdef enum:
     OPTION_SACK = 5
     MAX_SCALE = 14
     ACK_WINDOW = 66000      # an ACK may lag behind by this much at least (MAXACKWINCONST)
-    # Sets of flags that make sense, as bits of a number: SYN, SYN+ACK, RST, RST+ACK, FIN+ACK, ACK, and those of
-    # SYN, FIN+ACK and ACK with URG. PSH, ECE and CWR never matter.
+    # Sets of flags that make sense, as bit numbers: SYN, SYN+ACK, RST, RST+ACK, FIN+ACK, ACK; and with URG
+    # SYN, FIN+ACK, ACK. PSH, ECE and CWR never matter.
     LEGAL_LOW = 1 << 0x02 | 1 << 0x12 | 1 << 0x04 | 1 << 0x14 | 1 << 0x11 | 1 << 0x10
     LEGAL_URGENT = 1 << 0x02 | 1 << 0x11 | 1 << 0x10
 
@@ -89,57 +89,48 @@ cdef bint parse(const segment_t* seg, bint verify, tcp_header_t* h) noexcept nog
     return True
 
 
+cdef bint next_option(const tcp_header_t* h, uint32_t* at, uint8_t* kind, uint32_t* length) noexcept nogil:
+    """The option at or behind `at` that has a value; False at the end, or where options make no sense."""
+    while at[0] < h.options_len:
+        kind[0] = h.options[at[0]]
+        if kind[0] == OPTION_END or (kind[0] != OPTION_NOP and at[0] + 1 >= h.options_len):
+            return False
+        if kind[0] != OPTION_NOP:
+            length[0] = h.options[at[0] + 1]
+            return length[0] >= 2 and at[0] + length[0] <= h.options_len
+        at[0] += 1
+    return False
+
+
 cdef void read_options(const tcp_header_t* h, tcp_side_t* side) noexcept nogil:
     """Take window scale and SACK permission from a SYN; a segment without options changes nothing."""
-    cdef uint32_t i = 0, length
-    cdef uint8_t kind
+    cdef uint32_t at = 0, length = 0
+    cdef uint8_t kind = 0
     if h.options_len == 0:
         return
     side.scale = 0
     side.flags &= TCP_SIDE_LIBERAL
-    while i < h.options_len:
-        kind = h.options[i]
-        if kind == OPTION_END:
-            return
-        if kind == OPTION_NOP:
-            i += 1
-            continue
-        if i + 1 >= h.options_len:
-            return
-        length = h.options[i + 1]
-        if length < 2 or i + length > h.options_len:
-            return
+    while next_option(h, &at, &kind, &length):
         if kind == OPTION_SACK_PERMITTED and length == 2:
             side.flags |= TCP_SIDE_SACK
         elif kind == OPTION_SCALE and length == 3:
-            side.scale = min(h.options[i + 2], MAX_SCALE)
+            side.scale = min(h.options[at + 2], MAX_SCALE)
             side.flags |= TCP_SIDE_SCALE
-        i += length
+        at += length
 
 
 cdef uint32_t highest_sack(const tcp_header_t* h, uint32_t sack) noexcept nogil:
     """The highest right edge of a SACK block, or `sack` if there is none above it."""
-    cdef uint32_t i = 0, length, edge, block
-    cdef uint8_t kind
-    while i < h.options_len:
-        kind = h.options[i]
-        if kind == OPTION_END:
-            return sack
-        if kind == OPTION_NOP:
-            i += 1
-            continue
-        if i + 1 >= h.options_len:
-            return sack
-        length = h.options[i + 1]
-        if length < 2 or i + length > h.options_len:
-            return sack
+    cdef uint32_t at = 0, length = 0, edge, block
+    cdef uint8_t kind = 0
+    while next_option(h, &at, &kind, &length):
         if kind == OPTION_SACK and length >= 10 and (length - 2) % 8 == 0:
             for block in range((length - 2) // 8):
-                edge = load32(h.options + i + 2 + 8 * block + 4)
+                edge = load32(h.options + at + 2 + 8 * block + 4)
                 if before(sack, edge):
                     sack = edge
             return sack
-        i += length
+        at += length
     return sack
 
 
@@ -158,7 +149,7 @@ cdef bint begin(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, bint loos
     if next_state[0][h.kind][TCPS_NONE] == TCPS_INVALID or (h.kind != KIND_SYN and not loose):
         return False
     memset(side, 0, 2 * sizeof(tcp_side_t))
-    conn.tcp_state = TCPS_NONE
+    conn.state = TCPS_NONE
     conn.last_dir = conn.last_flags = conn.last_scale = conn.retrans = 0
     conn.last_seq = conn.last_ack = conn.last_end = conn.last_win = 0
     conn.last_index = KIND_NONE
@@ -197,14 +188,14 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
             elif sack == receiver.end + 1:  # answer to a keepalive
                 receiver.end += 1
     elif (h.flags & TCP_SYN and before(sender.end, end)
-          and (conn.tcp_state == TCPS_SYN_SENT or conn.tcp_state == TCPS_SYN_RECV)):
+          and (conn.state == TCPS_SYN_SENT or conn.state == TCPS_SYN_RECV)):
         begin_side(sender, receiver, h, direction)      # a new try with a higher initial number
         if direction == 1 and not h.flags & TCP_ACKFLAG:
             return WINDOW_ACCEPT
 
     if not h.flags & TCP_ACKFLAG or (h.flags & TCP_RST and ack == 0):
         ack = sack = receiver.end           # no ACK, or that of a stack that resets with ACK 0
-    if h.flags & TCP_RST and seq == 0 and conn.tcp_state == TCPS_SYN_SENT:
+    if h.flags & TCP_RST and seq == 0 and conn.state == TCPS_SYN_SENT:
         seq = end = sender.end              # refusal of a SYN
 
     lag = receiver.end - max(sender.max_win, <uint32_t>ACK_WINDOW) - 1
@@ -251,7 +242,7 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
 
 cdef void out_of_window(conn_t* conn, const tcp_header_t* h, int direction, int64_t unacked,
                         int64_t now) noexcept nogil:
-    """A FIN or RST out of window from both ends shortens the wait for a dead connection (nf_tcp_handle_invalid)."""
+    """FIN or RST out of window from both ends: wait less for a dead connection (nf_tcp_handle_invalid)."""
     if (conn.status & (IPS_ASSURED | IPS_FIXED_TIMEOUT)) != IPS_ASSURED:
         return
     if h.kind != KIND_RST and h.kind != KIND_FIN:
@@ -294,7 +285,7 @@ cdef void resync(conn_t* conn, tcp_side_t* side, int direction) noexcept nogil:
 
 
 cdef bint assured_established(const conn_t* conn) noexcept nogil:
-    return conn.tcp_state == TCPS_ESTABLISHED and conn.status & IPS_ASSURED != 0
+    return conn.state == TCPS_ESTABLISHED and conn.status & IPS_ASSURED != 0
 
 
 cdef int64_t timeout_of(const conn_t* conn, const tcp_side_t* side, uint8_t kind, uint8_t state,
@@ -323,7 +314,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
         return TRACK_INVALID
     if not conn.status & IPS_CONFIRMED and not begin(conn, side, &h, policy.loose):
         return TRACK_INVALID
-    old = conn.tcp_state
+    old = conn.state
     new = next_state[direction][h.kind][old]
 
     if new == TCPS_INVALID:
@@ -376,7 +367,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
             return TRACK_INVALID
 
     conn.last_index, conn.last_dir = h.kind, direction
-    conn.tcp_state = new
+    conn.state = new
     if old != new and new == TCPS_FIN_WAIT:
         side[direction].flags |= TCP_SIDE_CLOSED_FIRST
     timeout[0] = timeout_of(conn, side, h.kind, new, policy)

@@ -13,8 +13,8 @@ _LONGEST = 2**31 - 1  # s, what the kernel's sysctl takes
 class Timeouts:
     """Seconds until a connection in each state is forgotten; the defaults are the kernel's.
 
-    kube-proxy wants 86400 for `tcp_established_s` and 3600 for `tcp_close_wait_s`; some of its versions only raise
-    what they find. A timeout of 0 forgets at once.
+    kube-proxy wants 86400 for `tcp_established_s` and 3600 for `tcp_close_wait_s`; some of its versions
+    only raise what they find. A timeout of 0 forgets at once.
 
     Raises
     ------

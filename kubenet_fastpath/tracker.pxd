@@ -6,8 +6,8 @@ from .connection cimport ctinfo_t, segment_t
 from .flowtable cimport ct_t
 from .frame cimport ICMP_PARAMETER, ICMP_QUENCH, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_UNREACH
 
-# nf_conntrack_in. CT_INVALID and CT_DROP come with NO_CONN; with CT_NEW the connection is unconfirmed, unless its
-# first packets were seen before. After a reset that ends it, the connection is IPS_DYING, and still translates.
+# nf_conntrack_in. CT_INVALID and CT_DROP come with NO_CONN; with CT_NEW the connection is unconfirmed, unless
+# it is known and unanswered. After a reset that ends it, the connection is IPS_DYING, and still translates.
 cdef ctinfo_t ct_track(ct_t* t, segment_t* seg, int64_t now, uint32_t* conn) noexcept nogil
 
 # The same for a packet that is no ICMP error or unknown ICMP type, its tuple whole (tuple_ports) and hashed.

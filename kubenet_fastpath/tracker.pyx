@@ -13,14 +13,15 @@ from .connection cimport (
     tuple_t,
 )
 from .flowtable cimport (
-    EXPIRY_GENERIC, EXPIRY_GRE, EXPIRY_GRE_STREAM, EXPIRY_ICMP, EXPIRY_UDP, EXPIRY_UDP_STREAM, EXPIRY_UDPLITE,
-    EXPIRY_UDPLITE_STREAM, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new,
+    EXPIRY_GENERIC, EXPIRY_GRE, EXPIRY_GRE_STREAM, EXPIRY_ICMP, EXPIRY_SCTP, EXPIRY_UDP, EXPIRY_UDP_STREAM,
+    EXPIRY_UDPLITE, EXPIRY_UDPLITE_STREAM, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new,
 )
 from .frame cimport (
-    ICMP_LEN, ICMP_MAX_TYPE, ICMP_TYPE, IP_DST, IP_FRAG, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC, PROTO_GRE, PROTO_ICMP, PROTO_TCP,
-    PROTO_UDP, PROTO_UDPLITE, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum, csum_fold, csum_partial, csum_pseudo,
-    load16, load32,
+    ICMP_LEN, ICMP_MAX_TYPE, ICMP_TYPE, IP_DST, IP_FRAG, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC, PROTO_GRE,
+    PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum,
+    csum_fold, csum_partial, csum_pseudo, load16, load32,
 )
+from .sctp cimport sctp_side_t, sctp_track
 from .tcp cimport tcp_track
 
 
@@ -29,7 +30,8 @@ cdef bint pseudo_checksum_ok(const segment_t* seg, uint32_t covered) noexcept no
         seg.tuple.src, seg.tuple.dst, seg.tuple.proto, seg.l4_len))) == 0
 
 
-cdef track_t udp_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t now, int64_t* timeout) noexcept nogil:
+cdef track_t udp_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t now,
+                       int64_t* timeout) noexcept nogil:
     cdef uint16_t length
     if seg.l4_len < UDP_LEN:
         return TRACK_INVALID
@@ -90,12 +92,15 @@ cdef track_t dispatch(ct_t* t, uint32_t conn, const segment_t* seg, int directio
     cdef conn_t* c = ct_conn(t, conn)
     cdef uint8_t proto = seg.tuple.proto
     if proto == PROTO_TCP:
-        return tcp_track(c, &t.side[2 * <uint64_t>conn], seg, direction, seg.verify and t.checksum, &t.tcp, now,
-                         timeout)
+        return tcp_track(c, &t.side[2 * <uint64_t>conn], seg, direction, seg.verify and t.checksum, &t.tcp,
+                         now, timeout)
     if proto == PROTO_UDP:
         return udp_track(t, c, seg, now, timeout)
     if proto == PROTO_ICMP:
         return icmp_track(t, c, timeout)
+    if proto == PROTO_SCTP:
+        return sctp_track(c, <sctp_side_t*>&t.side[2 * <uint64_t>conn], seg, direction,
+                          seg.verify and t.checksum, &t.timeout[EXPIRY_SCTP], timeout)
     if proto == PROTO_GRE:
         return gre_track(t, c, timeout)
     if proto == PROTO_UDPLITE:

@@ -1,0 +1,5 @@
+from typing import Final
+
+import numpy as np
+
+RECORD: Final[np.dtype[np.void]]
