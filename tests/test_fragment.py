@@ -16,11 +16,11 @@ ETHERNET = bytes.fromhex("0a580af40101 0a580af40102")
 LINKS = [b"", b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05\x81\x00\x00\x06"]
 
 
-def ipv4(payload, *, word=0, options=b"", link=b"", identification=7, tos=0):
+def ipv4(payload, *, word=0, options=b"", link=b"", identification=7, tos=0, proto=17):
     """A frame around one IPv4 packet; `word` is flags and offset."""
     total = 20 + len(options) + len(payload)
     header = bytearray([0x45 + len(options) // 4, tos]) + total.to_bytes(2, "big")
-    header += identification.to_bytes(2, "big") + word.to_bytes(2, "big") + bytes([64, 17, 0, 0])
+    header += identification.to_bytes(2, "big") + word.to_bytes(2, "big") + bytes([64, proto, 0, 0])
     header += bytes([10, 244, 1, 2, 198, 51, 100, 7]) + options
     header[10:12] = header_checksum(header)
     return ETHERNET + link + b"\x08\x00" + bytes(header) + payload
@@ -35,6 +35,7 @@ options = st.sampled_from(
         "94040000 0707040000000000 83030400",  # mixed
         "4404050000000000 00010203",  # timestamp, end of list
         "9400",  # length 0: the rest is left alone
+        "07010000",  # length 1: likewise
         "07",  # cut off behind its type
     ]
 ).map(bytes.fromhex) | st.binary(max_size=40)
