@@ -26,7 +26,7 @@ from .context cimport (
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport solicit, waited
 from .fdb cimport ForwardingDatabase, fdb_age
-from .fib cimport RouteTable
+from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
 from .fragment_table cimport FragmentTable
 from .frame cimport (
@@ -364,6 +364,7 @@ cdef class Pipeline:
         cdef uint8_t* base = &data[0] if data.shape[0] else NULL
         cdef node_t* node = &self.node
         cdef uint64_t ahead[16]
+        cdef int epoch = fib_enter(self.routes.fib)
         memset(ahead, 0, sizeof(ahead))
         with nogil:
             for i in range(min(n, <Py_ssize_t>AHEAD_FRAME)):
@@ -380,13 +381,16 @@ cdef class Pipeline:
                     ct_prefetch_conn(node.conntrack, ahead[(i + AHEAD_CONN) & 15])
                 self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
                          &reason[i])
+        fib_leave(self.routes.fib, epoch)
         return self.take_outputs(base, data.shape[0])
 
     def advance(self, int64_t now):
         """Let time pass without a packet; returns what `forward` returns."""
+        cdef int epoch = fib_enter(self.routes.fib)
         with nogil:
             if now > self.node.now:
                 run_timers(&self.node, now)
+        fib_leave(self.routes.fib, epoch)
         return self.take_outputs(NULL, 0)
 
     cdef object take_outputs(self, const uint8_t* base, Py_ssize_t size):
