@@ -26,7 +26,9 @@ def _column(name: str, values: ArrayLike | SupportsIndex, n: int, dtype: type) -
     limits = np.iinfo(dtype)
     if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
         raise ValueError(f"{name} {int(array.min())}..{int(array.max())} does not fit {np.dtype(dtype)}")
-    return np.ascontiguousarray(np.broadcast_to(array.astype(dtype, copy=False), n))
+    if array.ndim == 0:
+        return np.full(n, array, dtype)
+    return np.ascontiguousarray(array, dtype)
 
 
 class PacketBatch:

@@ -114,7 +114,7 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
 
 
 cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
-    """Learn, look up, send on (br_handle_frame_finish); up.frame is set if the host gets the frame or a copy."""
+    """Learn, look up, send on (br_handle_frame_finish). PASS: the host gets it; up.frame is set if it gets a copy."""
     cdef uint32_t bridge = p.dev
     cdef interface_t* br = &node.interface[bridge]
     cdef uint64_t dst = load_mac(p.frame + ETH_DST)
@@ -125,12 +125,7 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     if not dst >> 40 & 1:
         port = fdb_lookup(node.fdb, dst, 0)
         if port == FDB_LOCAL:
-            up[0] = p[0]
-            p.conn = NO_CONN
-            end = PASS if p.type == PACKET_HOST else confirm(node, up)
-            if end != PASS:
-                up.frame = NULL
-            return end
+            return PASS if p.type == PACKET_HOST else confirm(node, p)
     copied = p.type != PACKET_OTHERHOST and (br.promiscuous or dst >> 40 & 1)
     if copied:
         up[0] = p[0]
@@ -154,9 +149,11 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
 cdef void bridge_resume(node_t* node, packet_t* p, uint64_t dst) noexcept nogil:
     """A frame that waited for its new destination's MAC goes on; its copy for the host has no connection any more."""
     cdef packet_t up
+    cdef int end
     up.frame = NULL
     store_mac(p.frame + ETH_DST, dst)
-    if bridge_finish(node, p, &up) >> 8 == V_DROP:
+    end = bridge_finish(node, p, &up)
+    if end == PASS or end >> 8 == V_DROP:
         node.generated_drops += 1
     let_go(node, p)
     if up.frame != NULL:
@@ -166,8 +163,8 @@ cdef void bridge_resume(node_t* node, packet_t* p, uint64_t dst) noexcept nogil:
 cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     """Bridge a frame that came in by p.port.
 
-    Returns its fate as a bridged frame, or PASS if it is for the host alone. Where the host gets it, or a copy of it,
-    up.frame is set.
+    Returns its fate as a bridged frame, or PASS if it goes up to the host and nowhere else. If the host gets a copy
+    of it, that is in `up`; else up.frame is NULL.
     """
     cdef uint32_t bridge = node.interface[p.port].bridge, to
     cdef interface_t* br = &node.interface[bridge]

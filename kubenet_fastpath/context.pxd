@@ -91,13 +91,14 @@ cdef struct packet_t:
     bint ours                   # made by the node itself
     bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
 
-cdef struct out_t:
-    const uint8_t* frame
+cdef struct out_t:              # a row of pipeline.OUTPUT
+    int64_t frame               # address; in the end its offset in the batch's bytes, or among the generated ones
+    int64_t time                # ns
     uint32_t length             # bytes present
     uint32_t wire_length
-    int64_t time
     int32_t source
     uint16_t port
+    uint16_t generated          # 1: not among the batch's bytes
 
 cdef struct chunk_t:            # memory of the current batch, freed after it
     chunk_t* next

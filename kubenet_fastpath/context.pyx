@@ -1,5 +1,6 @@
 """Memory of one batch, and the list of frames that leave."""
 
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
@@ -60,7 +61,7 @@ cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil:
         node.out, node.out_capacity = out, capacity
     out = &node.out[node.n_out]
     node.n_out += 1
-    out.frame, out.port, out.time, out.source = p.frame, port, p.now, p.source
+    out.frame, out.port, out.time, out.source = <int64_t>p.frame, port, p.now, p.source
     out.wire_length = p.length
     out.length = p.length - p.missing
     dev = &node.interface[port]

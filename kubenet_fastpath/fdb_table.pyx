@@ -211,7 +211,8 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
             n += 1
         else:
             after = min(after, expiry)
-    qsort(f.due, n, sizeof(int64_t), earlier_first)
+    if n:
+        qsort(f.due, n, sizeof(int64_t), earlier_first)
     while True:
         while i < n and f.due[i] <= t:
             i += 1
@@ -233,28 +234,29 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
 
 cdef void hash_block(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
                      Py_ssize_t n, uint64_t* key, uint64_t* hash) noexcept nogil:
+    """Keys and hashes of n addresses; asks for the buckets, then for the entries, that they will read."""
     cdef Py_ssize_t i
+    cdef uint32_t m
+    cdef const kf_bucket* b
     for i in range(n):
         key[i] = fdb_key(mac[i], vlan[i * vlan_step])
         hash[i] = fdb_hash(f, key[i])
         fdb_prefetch(f, hash[i])
+    for i in range(n):
+        b = kf_home(&f.index, hash[i])
+        m = kf_match(b, kf_tag(hash[i]))
+        if m:
+            kf_prefetch(&f.entry[b.ref[kf_first(m)]])
 
 
 cdef void fdb_lookup_batch(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
-                       Py_ssize_t n, int32_t* out) noexcept nogil:
+                           Py_ssize_t n, int32_t* out) noexcept nogil:
     cdef uint64_t key[BLOCK]
     cdef uint64_t hash[BLOCK]
     cdef Py_ssize_t at = 0, i, size
-    cdef uint32_t m
-    cdef const kf_bucket* b
     while at < n:
         size = min(<Py_ssize_t>BLOCK, n - at)
         hash_block(f, mac + at, vlan + at * vlan_step, vlan_step, size, key, hash)
-        for i in range(size):
-            b = kf_home(&f.index, hash[i])
-            m = kf_match(b, kf_tag(hash[i]))
-            if m:
-                kf_prefetch(&f.entry[b.ref[kf_first(m)]])
         for i in range(size):
             out[at + i] = fdb_lookup_hashed(f, key[i], hash[i])
         at += size

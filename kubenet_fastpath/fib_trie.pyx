@@ -7,7 +7,7 @@ left alone. A chunk exists exactly where the RIB has a longer prefix than the sl
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 
 from .rib cimport (
     RIB_NONE, prefix_size, rib_inside, rib_longer, rib_longest, rib_next, rib_node_t, rib_t, rib_walk,
@@ -21,7 +21,15 @@ cdef extern from *:
     void fib_publish(uint32_t* slot, uint32_t value) nogil
     void fib_publish_block "fib_publish"(uint32_t** slot, uint32_t* block) nogil
 
+cdef extern from "stdlib.h" nogil:
+    void* aligned_alloc(size_t alignment, size_t size)
+
+cdef extern from "sys/mman.h" nogil:
+    enum: MADV_HUGEPAGE
+    int madvise(void* p, size_t size, int advice)
+
 cdef enum:
+    HUGE = 2 << 20              # bytes
     ROOT = 1 << 16
     CHUNK = 256
     CHUNKS_MAX = 1 << 24        # 2**32 slots
@@ -38,13 +46,15 @@ cdef uint32_t child(uint32_t v) noexcept nogil:
 
 
 cdef bint block_init(fib_block_t* b, uint64_t chunks, uint32_t wide) noexcept nogil:
-    cdef uint64_t base = (ROOT + wide) // CHUNK, i
+    cdef uint64_t base = (ROOT + wide) // CHUNK, size = (base + chunks) * CHUNK * sizeof(uint32_t), i
     b.wide, b.n_wide, b.used, b.capacity, b.free_chunk, b.n_free = wide, 0, base, base + chunks, 0, 0
     if base + chunks > CHUNKS_MAX:
         return False
-    b.slot = <uint32_t*>malloc((base + chunks) * CHUNK * sizeof(uint32_t))
+    b.slot = <uint32_t*>aligned_alloc(HUGE if size >= HUGE else 64, size)
     if b.slot == NULL:
         return False
+    if size >= HUGE:
+        madvise(b.slot, size, MADV_HUGEPAGE)    # with 4 KiB pages a lookup misses the TLB too
     for i in range(ROOT + wide):
         b.slot[i] = FIB_MISS
     return True
@@ -293,7 +303,7 @@ cdef size_t fib_nbytes(const fib_t* f) noexcept nogil:
 cdef void fib_lookup_batch(const uint32_t* slot, const uint32_t* dst, Py_ssize_t n,
                            uint32_t* hop) noexcept nogil:
     """hop[i] = next hop of dst[i]; the arrays may be one and the same."""
-    cdef uint32_t v, at, deeper
+    cdef uint32_t v, at, below, deeper
     cdef uint32_t second[BLOCK]
     cdef uint32_t key[BLOCK]
     cdef Py_ssize_t done = 0, i, size
@@ -304,7 +314,8 @@ cdef void fib_lookup_batch(const uint32_t* slot, const uint32_t* dst, Py_ssize_t
             key[i] = dst[done + i]
             at = key[i] >> 16
             v = slot[at]
-            at = (v << 8) | (key[i] >> 8 & 255) if is_child(v) else at
+            below = (v << 8) | (key[i] >> 8 & 255)
+            at ^= (at ^ below) & (0 - is_child(v))      # a choice without a branch: keys are hard to predict
             second[i] = at
             kf_prefetch(&slot[at])
         for i in range(size):

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "csrc/bucket.h" nogil:
     ctypedef struct kf_index:
-        pass
+        uint64_t mask
 
 cdef enum:
     NO_NEIGHBOUR = 0xFFFFFFFF

@@ -74,9 +74,9 @@ cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noex
             if t.row[ref].ip == ip and t.row[ref].dev == dev:
                 return ref
             m &= m - 1
-        if b.passed == 0:
-            return NO_NEIGHBOUR
         n += 1
+        if b.passed == 0 or n > t.index.mask:
+            return NO_NEIGHBOUR
 
 
 cdef bint grow(neigh_table_t* t) noexcept nogil:

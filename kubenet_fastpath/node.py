@@ -73,7 +73,7 @@ class Result:
         The port that the packet left by; -1 if it left by none or by several.
     outputs : (M,) structured ndarray
         A row for each frame that left, in order: `port`, `source` (index of the packet that caused it, -1: a timer),
-        `offset`, `length`, `wire_length`, `time` (ns), `generated` (the frame is in a buffer of its own).
+        `offset`, `length`, `wire_length`, `time` (ns), `generated` (1: the frame is not among the batch's bytes).
     """
 
     def __init__(
@@ -135,13 +135,15 @@ class Result:
         """
         rows = self.outputs[self._rows(port)]
         data, offset = self._data, rows["offset"]
-        if rows["generated"].all():
-            data = self._generated
-        elif rows["generated"].any():
+        made = rows["generated"] != 0
+        mixed = bool(made.any()) and not made.all()
+        if mixed:
             data = np.concatenate((self._data, self._generated))
-            offset = offset + np.where(rows["generated"], len(self._data), 0)
+            offset = offset + np.where(made, len(self._data), 0)
+        elif made.any():
+            data = self._generated
         batch = PacketBatch(data, offset, rows["length"], rows["wire_length"], port=rows["port"], time=rows["time"])
-        return batch.copy() if rows["generated"].any() and not rows["generated"].all() else batch
+        return batch.copy() if mixed else batch
 
     def source(self, port: str | Port | int) -> NDArray[np.int32]:
         """(M,) int32: for each of `packets(port)` the index of the packet that caused it, -1 for a timer."""
@@ -302,7 +304,7 @@ class Node:
                 self.neighbours.add(self._device(self.plan.pod_neighbour_dev), address, lladdr)
             if self.plan.announce:
                 self._silent.append((lladdr, index))
-            self.ports[pod.name] = port
+            self.ports = self.ports | {pod.name: port}
             self._pods[pod.name] = (address, lladdr, host)
             return port
 
@@ -319,7 +321,8 @@ class Node:
             if name not in self._pods:
                 raise KeyError(f"no pod {name!r} on this node")
             address, _, host = self._pods.pop(name)
-            port = self.ports.pop(name)
+            port = self.ports[name]
+            self.ports = {other: p for other, p in self.ports.items() if other != name}
             self._silent = [entry for entry in self._silent if entry[1] != port.index]
             self._pipeline.remove_interface(port.index)
             self.fdb.flush(port.index)
@@ -367,7 +370,7 @@ class Node:
             outputs, generated = self._pipeline.forward(
                 batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time, verdict, reason
             )
-            return Result(verdict, reason, outputs, batch.data, generated, dict(self.ports))
+            return Result(verdict, reason, outputs, batch.data, generated, self.ports)
 
     def _announce(self, now: int) -> None:
         if self._pipeline.now is not None:
@@ -381,7 +384,7 @@ class Node:
         empty = np.empty(0, np.uint8)
         with self._lock:
             outputs, generated = self._pipeline.advance(now)
-            return Result(empty, empty, outputs, empty, generated, dict(self.ports))
+            return Result(empty, empty, outputs, empty, generated, self.ports)
 
     @property
     def now(self) -> int | None:

@@ -17,7 +17,7 @@ from .arp cimport arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
     CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_hash, ct_prefetch,
-    tuple_t,
+    ct_prefetch_conn, tuple_t,
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
@@ -26,7 +26,7 @@ from .context cimport (
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport solicit, waited
 from .fdb cimport ForwardingDatabase, fdb_age
-from .fib cimport RouteTable
+from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
 from .fragment_table cimport FragmentTable
 from .frame cimport (
@@ -51,13 +51,15 @@ cdef enum:
     HOST_UNREACH = 1
     FRAGMENT_TIME = 1           # ICMP_EXC_FRAGTIME
     MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
-    AHEAD_FRAME = 12            # packets: their headers are on the way
-    AHEAD_FLOW = 6              # packets: their connection's bucket is on the way
+    AHEAD_FRAME = 20            # packets from now: its headers are on the way
+    AHEAD_BUCKET = 12           # its connection's bucket is on the way; below 16
+    AHEAD_CONN = 6              # its connection is on the way
 
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
-OUTPUT = np.dtype([("port", "u2"), ("source", "i4"), ("offset", "i8"), ("length", "u4"), ("wire_length", "u4"),
-                   ("time", "i8"), ("generated", "?")])
+#: A frame that left. `generated` is 1 if it is not among the batch's bytes.
+OUTPUT = np.dtype([("offset", "i8"), ("time", "i8"), ("length", "u4"), ("wire_length", "u4"), ("source", "i4"),
+                   ("port", "u2"), ("generated", "u2")])
 
 
 cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int64_t now, int32_t source) noexcept nogil:
@@ -132,10 +134,12 @@ cdef int receive(node_t* node, packet_t* p) noexcept nogil:
         let_go(node, p)
         return end
     end = bridge_receive(node, p, &up)
-    if up.frame != NULL:
+    if end == PASS:
+        end = stack(node, p)
+    elif up.frame != NULL:
         above = stack(node, &up)
         let_go(node, &up)
-        if end == PASS or (end >> 8 == V_DROP and above >> 8 != V_DROP):
+        if end >> 8 == V_DROP and above >> 8 != V_DROP:
             end = above
     let_go(node, p)
     return end
@@ -215,18 +219,21 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     node.now = max(node.now, now)
 
 
-cdef inline void look_ahead(node_t* node, const uint8_t* frame, uint32_t length) noexcept nogil:
-    """Bring the bucket of a frame's connection nearer. A wrong guess costs time only."""
+cdef inline uint64_t look_ahead(node_t* node, const uint8_t* frame, uint32_t length) noexcept nogil:
+    """Bring the bucket of a frame's connection nearer; its hash, or 0. A wrong guess costs time only."""
     cdef tuple_t tuple
     cdef const uint8_t* l3 = frame + ETH_LEN
+    cdef uint64_t hash
     if length < ETH_LEN + 28 or load16(frame + ETH_TYPE) != ETH_IP or l3[0] != 0x45:
-        return
+        return 0
     if l3[IP_PROTO] != PROTO_UDP and l3[IP_PROTO] != PROTO_TCP:
-        return
+        return 0
     tuple.src, tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
     tuple.sport, tuple.dport = load16(l3 + 20), load16(l3 + 22)
     tuple.proto, tuple.family, tuple.zone = l3[IP_PROTO], 4, 0
-    ct_prefetch(node.conntrack, ct_hash(node.conntrack, &tuple))
+    hash = ct_hash(node.conntrack, &tuple)
+    ct_prefetch(node.conntrack, hash)
+    return hash
 
 
 @cython.final
@@ -356,58 +363,64 @@ cdef class Pipeline:
         cdef Py_ssize_t i, n = offset.shape[0]
         cdef uint8_t* base = &data[0] if data.shape[0] else NULL
         cdef node_t* node = &self.node
+        cdef uint64_t ahead[16]
+        cdef int epoch = fib_enter(self.routes.fib)
+        memset(ahead, 0, sizeof(ahead))
         with nogil:
             for i in range(min(n, <Py_ssize_t>AHEAD_FRAME)):
                 kf_prefetch(base + offset[i])
+            for i in range(min(n, <Py_ssize_t>AHEAD_BUCKET)):
+                ahead[i & 15] = look_ahead(node, base + offset[i], length[i])
             for i in range(n):
                 if i + AHEAD_FRAME < n:
                     kf_prefetch(base + offset[i + AHEAD_FRAME])
-                if i + AHEAD_FLOW < n:
-                    look_ahead(node, base + offset[i + AHEAD_FLOW], length[i + AHEAD_FLOW])
+                if i + AHEAD_BUCKET < n:
+                    ahead[(i + AHEAD_BUCKET) & 15] = look_ahead(node, base + offset[i + AHEAD_BUCKET],
+                                                                length[i + AHEAD_BUCKET])
+                if i + AHEAD_CONN < n and ahead[(i + AHEAD_CONN) & 15] != 0:
+                    ct_prefetch_conn(node.conntrack, ahead[(i + AHEAD_CONN) & 15])
                 self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
                          &reason[i])
+        fib_leave(self.routes.fib, epoch)
         return self.take_outputs(base, data.shape[0])
 
     def advance(self, int64_t now):
         """Let time pass without a packet; returns what `forward` returns."""
+        cdef int epoch = fib_enter(self.routes.fib)
         with nogil:
             if now > self.node.now:
                 run_timers(&self.node, now)
+        fib_leave(self.routes.fib, epoch)
         return self.take_outputs(NULL, 0)
 
     cdef object take_outputs(self, const uint8_t* base, Py_ssize_t size):
         cdef node_t* node = &self.node
-        cdef Py_ssize_t i, n = node.n_out, bytes_made = 0, at = 0
+        cdef Py_ssize_t i, n = node.n_out, size_made = 0, at = 0
+        cdef int64_t first = <int64_t>base
         cdef out_t* out
+        with nogil:
+            for i in range(n):
+                out = &node.out[i]
+                out.generated = not first <= out.frame < first + size
+                if out.generated:
+                    size_made += out.length
+        made = np.empty(size_made, np.uint8)
+        cdef uint8_t[::1] bytes_made = made
         outputs = np.empty(n, OUTPUT)
-        cdef uint16_t[:] port = outputs["port"]
-        cdef int32_t[:] source = outputs["source"]
-        cdef int64_t[:] offset = outputs["offset"]
-        cdef uint32_t[:] length = outputs["length"]
-        cdef uint32_t[:] wire_length = outputs["wire_length"]
-        cdef int64_t[:] time = outputs["time"]
-        cdef uint8_t[:] generated = outputs["generated"].view(np.uint8)
+        cdef uint8_t[::1] rows
         with nogil:
             for i in range(n):
                 out = &node.out[i]
-                port[i], source[i], time[i] = out.port, out.source, out.time
-                length[i], wire_length[i] = out.length, out.wire_length
-                generated[i] = not (base != NULL and base <= out.frame < base + size)
-                if generated[i]:
-                    bytes_made += out.length
-                else:
-                    offset[i] = out.frame - base
-        made = np.empty(bytes_made, np.uint8)
-        cdef uint8_t[::1] bytes_view = made
-        with nogil:
-            for i in range(n):
-                out = &node.out[i]
-                if generated[i] and out.length:
-                    memcpy(&bytes_view[at], out.frame, out.length)
-                    offset[i] = at
-                    at += out.length
-                elif generated[i]:
-                    offset[i] = at
+                if not out.generated:
+                    out.frame -= first
+                    continue
+                if out.length:
+                    memcpy(&bytes_made[at], <const void*>out.frame, out.length)
+                out.frame = at
+                at += out.length
+        if n:
+            rows = outputs.view(np.uint8)
+            memcpy(&rows[0], node.out, n * sizeof(out_t))
         release_scratch(node)
         return outputs, made
 

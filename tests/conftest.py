@@ -1,5 +1,10 @@
 """Settings of the whole suite. `pytest --hypothesis-profile=deep` looks where the usual run has not been."""
 
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
 from hypothesis import settings
 
 # derandomised: a run that passes passes again, on any machine
@@ -7,3 +12,23 @@ settings.register_profile("usual", deadline=None, derandomize=True, max_examples
 settings.register_profile("brief", settings.get_profile("usual"), max_examples=15)  # for slow, checked builds
 settings.register_profile("deep", settings.get_profile("usual"), derandomize=False, max_examples=2000)
 settings.load_profile("usual")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many recorded cases passed, by category."""
+    passed: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for outcome in ("passed", "failed", "xfailed", "xpassed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "golden":
+                    seen[str(value)] += 1
+                    passed[str(value)] += outcome == "passed"
+    if seen:
+        terminalreporter.section("golden cases")
+        for category in sorted(seen):
+            terminalreporter.line(f"{category:<20} {passed[category]:>4} of {seen[category]:>3} pass")

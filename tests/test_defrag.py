@@ -145,13 +145,53 @@ def test_a_repeated_fragment_is_dropped_alone_and_an_overlap_ends_the_datagram()
     assert table.ended[FragmentFate.OVERLAP] == 2
 
 
-def test_a_full_table_refuses_new_fragments_only():
-    table = FragmentTable(high_threshold=1000)
+def test_a_middle_fragment_may_end_where_the_last_one_did():
+    table = FragmentTable()
+    last, middle = piece(8, b"b" * 8, more=False), piece(8, b"b" * 8)
+    assert fates(table, last, middle) == ["HELD", "DUPLICATE"]
+    assert fates(table, piece(8, b"b" * 16)) == ["BAD_END"]
+
+
+def test_datagrams_do_not_mix():
+    table = FragmentTable()
+    others = [piece(8, b"b", more=False, **differs) for differs in ({"proto": 6}, {"identification": 8})]
+    assert fates(table, piece(0, b"a" * 8), *others) == ["HELD"] * 3
+    assert table.add(piece(8, b"b", more=False), 0, user=1) == FragmentFate.HELD
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    ("frame_bytes", "charged"), [(256, 640), (257, 1024), (640, 1024), (641, 2048), (1514, 2048)]
+)
+def test_memory_is_charged_as_the_kernel_does(frame_bytes, charged):
+    table = FragmentTable()
+    table.add(piece(0, bytes(frame_bytes - 34)), 0)
+    assert table.memory == 200 + 256 + charged
+
+
+@pytest.mark.parametrize(("threshold", "fate"), [(1095, "NO_MEMORY"), (1096, "HELD")])
+def test_a_table_over_its_threshold_refuses_new_fragments_only(threshold, fate):
+    table = FragmentTable(high_threshold=threshold)
     other = piece(8, b"b", more=False, identification=1)
-    assert fates(table, piece(0, b"a" * 8), other) == ["HELD", "NO_MEMORY"]
-    assert table.held == 1
+    assert fates(table, piece(0, b"a" * 8), other) == ["HELD", fate]
     assert table.expire(30 * SECOND)[0].frame == piece(0, b"a" * 8)
     assert table.memory == 0
+
+
+def test_a_queue_left_behind_by_its_source_starts_anew():
+    table = FragmentTable(max_distance=2)
+    table.add(piece(0, b"a" * 8, tos=0), 0)
+    for identification in (8, 9):
+        table.add(piece(0, b"a" * 8, identification=identification), 0)
+    again = [table.add(piece(8, b"b", more=False, tos=1), 5), table.add(piece(0, b"a" * 8, tos=1), 6)]
+    assert again[0] == FragmentFate.HELD
+    assert isinstance(again[1], Datagram)  # the ECN field of the fragment that was given up counts no more
+    assert table.ended[FragmentFate.TOO_FAR] == 1
+    table.add(piece(0, b"a" * 8), 7)
+    for identification in (18, 19):
+        table.add(piece(0, b"a" * 8, identification=identification), 8)
+    table.add(piece(8, b"b" * 8), 9)  # and its time begins again
+    assert [queue.due for queue in table.expire(1 << 62)] == [30 * SECOND + n for n in (0, 0, 8, 8, 9)]
 
 
 def test_thousands_of_datagrams_in_hostile_order():

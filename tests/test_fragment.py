@@ -16,28 +16,31 @@ ETHERNET = bytes.fromhex("0a580af40101 0a580af40102")
 LINKS = [b"", b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05\x81\x00\x00\x06"]
 
 
-def ipv4(payload, *, word=0, options=b"", link=b"", identification=7, tos=0):
+def ipv4(payload, *, word=0, options=b"", link=b"", identification=7, tos=0, proto=17):
     """A frame around one IPv4 packet; `word` is flags and offset."""
     total = 20 + len(options) + len(payload)
     header = bytearray([0x45 + len(options) // 4, tos]) + total.to_bytes(2, "big")
-    header += identification.to_bytes(2, "big") + word.to_bytes(2, "big") + bytes([64, 17, 0, 0])
+    header += identification.to_bytes(2, "big") + word.to_bytes(2, "big") + bytes([64, proto, 0, 0])
     header += bytes([10, 244, 1, 2, 198, 51, 100, 7]) + options
     header[10:12] = header_checksum(header)
     return ETHERNET + link + b"\x08\x00" + bytes(header) + payload
 
 
-options = st.sampled_from(
-    [
-        "",
-        "01010101",  # no-operations
-        "94040000",  # router alert: copied
-        "070b0400000000000000000000",  # record route: not copied
-        "94040000 0707040000000000 83030400",  # mixed
-        "4404050000000000 00010203",  # timestamp, end of list
-        "9400",  # length 0: the rest is left alone
-        "07",  # cut off behind its type
-    ]
-).map(bytes.fromhex) | st.binary(max_size=40)
+# options as they come, and as they are in all fragments but the first
+OPTIONS = {
+    "01010101": "01010101",  # no-operations
+    "94040000": "94040000",  # router alert: copied
+    "070b04000000000000000000": "010101010101010101010100",  # record route: not copied
+    "94040000 0707040000000000 83030400": "94040000 0101010101010100 83030400",  # 00 ends the list
+    "94040000 0708040000000000 83030400": "94040000 0101010101010101 83030400",
+    "4408050000000000 00440303": "0101010101010101 00440303",  # behind the end of the list
+    "94000707": "94000707",  # a length of 0: the rest is left alone
+    "07010707": "07010707",  # of 1: likewise
+    "07050707": "07050707",  # beyond the header: likewise
+    "07040707": "01010101",
+    "01010107": "01010107",  # cut off behind its type
+}
+options = st.sampled_from(sorted(OPTIONS)).map(bytes.fromhex) | st.binary(max_size=40)
 padded = options.map(lambda text: text + bytes(-len(text) % 4))
 payloads = st.integers(1, 200) | st.integers(1400, 3000)
 mtus = st.integers(68, 200) | st.sampled_from([576, 1280, 1400, 1499, 1500])
@@ -88,6 +91,17 @@ def test_comes_back_in_any_order(data, n, mtu, options):
     assert whole.frame == frame
     again = fragment(whole.frame, 1500, sizes=whole.sizes, max_size=whole.max_size, df=whole.df)
     assert sorted(again) == sorted(parts)
+
+
+@pytest.mark.parametrize(("first", "later"), OPTIONS.items())
+def test_later_fragments_carry_the_options_that_are_to_be_copied(first, later):
+    first, later = bytes.fromhex(first), bytes.fromhex(later)
+    packet = ipv4(bytes(200), options=first)
+    for kinds in ({}, {"sizes": [64, 64, 72], "max_size": 92 + len(first)}):
+        got = [part[34 : 34 + len(first)] for part in fragment(packet, 100, **kinds)]
+        assert got == [first] + [later] * (len(got) - 1)
+        assert len(got) > 2
+        assert all(part[34:].startswith(first) for part in fragment(packet, 100, bridged=True, **kinds))
 
 
 @pytest.mark.parametrize("sizes", [(1480, 1088), (552, 552, 552, 552, 360), (1480, 80, 400, 608)])

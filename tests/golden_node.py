@@ -1,0 +1,216 @@
+"""A node of this project behind the line protocol of golden/README.md: one JSON object a line in, one out.
+
+    python tests/golden_node.py            # then: {"op": "setup", "node": {...}} ...
+
+`GoldenNode` is the same for tests in this process.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from typing import Any
+
+import kubenet_fastpath as kf
+from kubenet_fastpath.connection import CtStatus, TcpState
+
+MS = 1_000_000
+START = 10**18  # ns, the virtual time 0: any will do
+UPLINK = "vnet"
+HAIRPIN = {"promisc": kf.Hairpin.PROMISC, "veth": kf.Hairpin.VETH, "none": kf.Hairpin.NONE}
+MASQUERADE = {"agent": kf.Masquerade.AGENT, "kubenet": kf.Masquerade.KUBENET, "none": kf.Masquerade.NONE}
+TIMEOUTS = {
+    "udp_timeout": "udp_s",
+    "udp_timeout_stream": "udp_stream_s",
+    "icmp_timeout": "icmp_s",
+    "generic_timeout": "generic_s",
+}
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp", 136: "udplite"}
+
+
+class NotYet(Exception):
+    """The case asks for something that no node of this version is."""
+
+
+def sysctls_of(node: dict[str, Any], name: str) -> dict[str, int]:
+    """Values of net.ipv4.conf.*.NAME by interface."""
+    found = {}
+    for key, value in node["sysctls"].items():
+        parts = key.split(".")
+        if parts[:3] == ["net", "ipv4", "conf"] and parts[4:] == [name]:
+            found[parts[3]] = value
+    return found
+
+
+def timeouts_of(node: dict[str, Any]) -> kf.Timeouts:
+    values = {}
+    for key, value in node["sysctls"].items():
+        name = key.removeprefix("net.netfilter.nf_conntrack_")
+        if name in TIMEOUTS:
+            values[TIMEOUTS[name]] = value
+        elif name.startswith("tcp_timeout_"):
+            values[f"tcp_{name.removeprefix('tcp_timeout_')}_s"] = value
+    return kf.Timeouts(**values)
+
+
+def commands_of(node: dict[str, Any]) -> tuple[dict[str, Any], list[kf.Neighbour]]:
+    """Knobs and neighbours that the case's shell commands set."""
+    knobs: dict[str, Any] = {}
+    neighbours = []
+    for command in node["cmds"]:
+        words = command.split()
+        if words[:3] == ["ip", "neigh", "replace"]:
+            neighbours.append(kf.Neighbour(ip=words[3], mac=words[5], dev=words[-1]))
+        elif words[-2] == "group_fwd_mask":
+            knobs["group_fwd_mask"] = int(words[-1], 0)
+        elif words[-2] == "mtu":
+            knobs["mtu"] = int(words[-1])
+    return knobs, neighbours
+
+
+def config_of(node: dict[str, Any]) -> kf.Kubenet:
+    """The configuration that a case's `node` object describes."""
+    if node["mode"] != "kubenet":
+        raise NotYet(f"mode {node['mode']}")
+    sysctls = node["sysctls"]
+    knobs, neighbours = commands_of(node)
+    gateways = [route.split()[2] for route in node["routes"] if route.startswith("default via")]
+    fields = {
+        "node_ip": node["eth0"]["ip"],
+        "node_mac": node["eth0"]["mac"],
+        "gateway": gateways[0] if gateways else str(next(ipaddress.ip_interface(node["eth0"]["ip"]).network.hosts())),
+        "gateway_mac": None,
+        "pod_cidr": str(ipaddress.ip_interface(node["cbr0"]["ip"]).network),
+        "cluster_cidr": node["cluster_cidr"],
+        "bridge_ip": node["cbr0"]["ip"].split("/")[0],
+        "bridge_mac": node["cbr0"]["mac"],
+        "mtu": node["mtu"],
+        "hairpin": HAIRPIN[node["hairpin"]],
+        "dedup": node["ebtables_dedup"],
+        "masquerade": MASQUERADE[node["masq"]],
+        "non_masquerade": tuple(node["nonmasq"]),
+        "random_fully": node["random_fully"],
+        "to_ports": tuple(map(int, node["to_ports"].split("-"))) if node["to_ports"] else None,
+        "kube_proxy": node["kubeproxy"],
+        "bridge_nf_call_iptables": bool(sysctls["net.bridge.bridge-nf-call-iptables"]),
+        "rp_filter": sysctls_of(node, "rp_filter"),
+        "send_redirects": sysctls_of(node, "send_redirects"),
+        "route_localnet": bool(sysctls_of(node, "route_localnet").get("all", 0)),
+        "neighbours": (
+            *(kf.Neighbour(ip=n["ip"], mac=n["mac"], dev=n["dev"]) for n in node["neigh"]),
+            *neighbours,
+        ),
+        "routes": tuple(node["routes"]),
+        "permanent_neighbours": False,
+        "arp_notify": False,
+        "icmp_ratelimit_ms": sysctls["net.ipv4.icmp_ratelimit"],
+        "icmp_msgs_per_s": sysctls["net.ipv4.icmp_msgs_per_sec"],
+        "icmp_msgs_burst": sysctls["net.ipv4.icmp_msgs_burst"],
+        "timeouts": timeouts_of(node),
+        "tcp_loose": bool(sysctls["net.netfilter.nf_conntrack_tcp_loose"]),
+        "tcp_be_liberal": bool(sysctls["net.netfilter.nf_conntrack_tcp_be_liberal"]),
+        "conntrack_checksum": bool(sysctls["net.netfilter.nf_conntrack_checksum"]),
+        "seed": 2028,
+    }
+    return kf.Kubenet(**(fields | knobs))
+
+
+class GoldenNode:
+    """The node of one case, driven in the case's virtual time.
+
+    Raises
+    ------
+    NotYet
+        For a mode that this version does not have.
+    """
+
+    def __init__(self, node: dict[str, Any]) -> None:
+        self.node = kf.Node(config_of(node))
+        self.devices = {"eth0": "eth0", "cbr0": "cbr0"}
+        for pod in node["pods"]:
+            self.node.attach(kf.Pod(pod["port"], ip=pod["ip"], mac=pod["mac"], host_mac=pod["host_mac"]))
+            self.devices[pod["port"]] = pod["host_if"]
+        self.node.advance(START)
+
+    def _frames(self, result: kf.Result) -> list[tuple[str, bytes]]:
+        names = {port.index: UPLINK if name == "eth0" else name for name, port in self.node.ports.items()}
+        queues = {index: iter(result.packets(index)) for index in names}
+        return [(names[port], bytes(next(queues[port]))) for port in result.outputs["port"].tolist()]
+
+    def inject(self, port: str, frame: bytes, t_ms: float) -> list[tuple[str, bytes]]:
+        """Frames that come out when `frame` goes in."""
+        ingress = self.node.ports["eth0" if port == UPLINK else port]
+        batch = kf.PacketBatch.from_frames([frame], ingress, START + round(t_ms * MS))
+        return self._frames(self.node.forward(batch))
+
+    def advance(self, t_ms: float) -> list[tuple[str, bytes]]:
+        """Frames that come out while time passes."""
+        return self._frames(self.node.advance(START + round(t_ms * MS)))
+
+    def conntrack(self) -> list[dict[str, Any]]:
+        """Live connections in the form of the cases."""
+        entries = []
+        for row in self.node.connections.to_records(self.node.now):
+            proto = int(row["proto"])
+            entry: dict[str, Any] = {"proto": PROTOCOLS.get(proto, "unknown"), "status": [], "mark": int(row["mark"])}
+            status = CtStatus(int(row["status"]))
+            if CtStatus.SEEN_REPLY not in status:
+                entry["status"].append("UNREPLIED")
+            if CtStatus.ASSURED in status:
+                entry["status"].append("ASSURED")
+            if proto == 6:
+                entry["state"] = TcpState(int(row["state"])).name
+            for side, prefix in (("orig", ""), ("reply", "reply_")):
+                values: dict[str, Any] = {
+                    "src": str(ipaddress.ip_address(int(row[prefix + "src"]))),
+                    "dst": str(ipaddress.ip_address(int(row[prefix + "dst"]))),
+                }
+                if proto == 1:
+                    kind = int(row[prefix + "dport"])
+                    values |= {"type": kind >> 8, "code": kind & 255, "id": int(row[prefix + "sport"])}
+                elif proto in PROTOCOLS:
+                    values |= {"sport": int(row[prefix + "sport"]), "dport": int(row[prefix + "dport"])}
+                values |= {
+                    "packets": int(row["reply_packets" if prefix else "packets"]),
+                    "bytes": int(row["reply_bytes" if prefix else "bytes"]),
+                }
+                entry[side] = values
+            entry["timeout"] = int(row["timeout"])
+            entries.append(entry)
+        return entries
+
+    def fdb(self) -> set[tuple[str, str, str]]:
+        """(MAC, device, state) of every entry."""
+        names = {port.index: self.devices[name] for name, port in self.node.ports.items()} | {1: "cbr0"}
+        return {
+            (int(row["mac"]).to_bytes(6, "big").hex(":"), names[int(row["port"])], "permanent" if row["local"] else "learned")
+            for row in self.node.fdb.to_records()
+        }
+
+
+def main() -> None:
+    """Answer questions on standard input until it ends."""
+    node: GoldenNode | None = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        answer: dict[str, Any] = {}
+        if question["op"] == "setup":
+            try:
+                node = GoldenNode(question["node"])
+            except NotYet:
+                node = None
+        elif question["op"] == "state":
+            answer["conntrack"] = node.conntrack() if node else None
+        else:
+            frames: list[tuple[str, bytes]] = []
+            if node and question["op"] == "frame":
+                frames = node.inject(question["port"], bytes.fromhex(question["hex"]), question["t_ms"])
+            elif node:
+                frames = node.advance(question["t_ms"])
+            answer["out"] = [{"port": port, "hex": frame.hex()} for port, frame in frames]
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
