@@ -421,3 +421,13 @@ def test_time_does_not_run_backwards(wire: Wire) -> None:
     wire.now -= 50 * SECOND
     wire.send("pod1", from_a(INTERNET, UDP, udp(1, 2)))
     assert wire.node.now == START
+
+
+def test_a_full_neighbour_queue_loses_its_oldest(wire: Wire) -> None:
+    big = udp(1, 2, bytes(1400))
+    for _ in range(120):  # of some 2 KB each, as the kernel counts; 212992 fit
+        wire.send("eth0", from_outside(C, "10.244.1.99", UDP, big))
+        assert wire.verdict is Verdict.HELD
+    counters = wire.node.counters
+    assert counters["held_now"] + counters["reason.neigh_queuefull"] == 120
+    assert counters["reason.neigh_queuefull"] > 0
