@@ -44,7 +44,9 @@ def udp(sport: int, dport: int, data: bytes = b"data") -> bytes:
     return struct.pack("!HHHH", sport, dport, 8 + len(data), 1) + data
 
 
-def tcp(sport: int, dport: int, flags: int, seq: int = 0, ack: int = 0, data: bytes = b"", window: int = 64240) -> bytes:
+def tcp(
+    sport: int, dport: int, flags: int, seq: int = 0, ack: int = 0, data: bytes = b"", window: int = 64240
+) -> bytes:
     return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, window, 0, 0) + data
 
 
@@ -70,7 +72,14 @@ def fragments(l3: bytes, size: int) -> list[bytes]:
     for at in range(0, len(payload), size):
         part = payload[at : at + size]
         field = at // 8 | (0x2000 if at + size < len(payload) else 0)
-        pieces.append(head[:2] + struct.pack("!H", 20 + len(part)) + head[4:6] + struct.pack("!H", field) + head[8:] + part)
+        pieces.append(
+            head[:2]
+            + struct.pack("!H", 20 + len(part))
+            + head[4:6]
+            + struct.pack("!H", field)
+            + head[8:]
+            + part
+        )
     return pieces
 
 

@@ -49,7 +49,15 @@ class Event:
 
 macs = st.sampled_from(
     [mac for _, mac in PODS.values()]
-    + [BRIDGE_MAC, BRIDGE_MAC, NODE_MAC, GATEWAY_MAC, "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "02:00:00:00:00:99"]
+    + [
+        BRIDGE_MAC,
+        BRIDGE_MAC,
+        NODE_MAC,
+        GATEWAY_MAC,
+        "ff:ff:ff:ff:ff:ff",
+        "01:00:5e:00:00:01",
+        "02:00:00:00:00:99",
+    ]
     + ["01:80:c2:00:00:00", "01:80:c2:00:00:0e", "00:00:00:00:00:00"]
 )
 addresses = st.sampled_from([ip for ip, _ in PODS.values()] * 3 + list(OTHERS) * 2 + list(STRANGE))
@@ -67,10 +75,16 @@ def transports(draw: st.DrawFn) -> tuple[int, bytes]:
         seq, ack = draw(st.integers(0, 3)), draw(st.integers(0, 3))
         return frames.TCP, frames.tcp(draw(ports), draw(ports), flags, seq, ack, draw(payloads))
     if kind == "echo":
-        return frames.ICMP, frames.icmp(draw(st.sampled_from([8, 8, 0])), ident=draw(st.integers(1, 2)), data=draw(payloads))
+        return frames.ICMP, frames.icmp(
+            draw(st.sampled_from([8, 8, 0])), ident=draw(st.integers(1, 2)), data=draw(payloads)
+        )
     if kind == "icmp":
-        inner = frames.ipv4(draw(addresses), draw(addresses), frames.UDP, frames.udp(draw(ports), draw(ports)))
-        return frames.ICMP, frames.icmp(draw(st.sampled_from([3, 5, 11, 13, 99])), draw(st.integers(0, 4)), data=inner)
+        inner = frames.ipv4(
+            draw(addresses), draw(addresses), frames.UDP, frames.udp(draw(ports), draw(ports))
+        )
+        return frames.ICMP, frames.icmp(
+            draw(st.sampled_from([3, 5, 11, 13, 99])), draw(st.integers(0, 4)), data=inner
+        )
     return draw(st.sampled_from([2, 47, 132, 253])), draw(payloads)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,14 +31,16 @@ def run(events: list[Event], cuts: list[int], **changes: object) -> dict[str, ob
     verdicts: list[int] = []
     reasons: list[int] = []
     out: dict[str, list[tuple[bytes, int, int, int]]] = {name: [] for name in node.ports}
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         result = node.forward(batch[begin:end])
         verdicts += result.verdict.tolist()
         reasons += result.reason.tolist()
         for name in node.ports:
             left = result.packets(name)
             causes = [source + begin if source >= 0 else -1 for source in result.source(name).tolist()]
-            out[name] += zip(left.frames(), left.wire_length.tolist(), left.time.tolist(), causes, strict=True)
+            out[name] += zip(
+                left.frames(), left.wire_length.tolist(), left.time.tolist(), causes, strict=True
+            )
     return {
         "verdicts": verdicts,
         "reasons": reasons,
