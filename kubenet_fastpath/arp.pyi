@@ -1,1 +1,1 @@
-"""Kernels alone: nothing for Python. See the .pxd."""
+# Nothing for Python: the C interface is in arp.pxd.

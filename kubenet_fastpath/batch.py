@@ -79,7 +79,9 @@ class PacketBatch:
         time: int | ArrayLike = 0,
     ) -> None:
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
-            raise TypeError(f"data must be a (B,) ndarray of uint8, not {getattr(data, 'dtype', type(data).__name__)}")
+            raise TypeError(
+                f"data must be a (B,) ndarray of uint8, not {getattr(data, 'dtype', type(data).__name__)}"
+            )
         if not data.flags.c_contiguous:
             raise ValueError("data must be contiguous")
         n = np.size(np.asarray(offset))
@@ -103,7 +105,9 @@ class PacketBatch:
                 )
             if wire_length is not None and (self.wire_length < self.length).any():
                 i = int((self.wire_length < self.length).argmax())
-                raise ValueError(f"wire_length {self.wire_length[i]} of frame {i} is below its length {self.length[i]}")
+                raise ValueError(
+                    f"wire_length {self.wire_length[i]} of frame {i} is below its length {self.length[i]}"
+                )
 
     @classmethod
     def from_frames(
@@ -187,7 +191,7 @@ class PacketBatch:
         """Frame i as a memoryview; or, for a slice, a mask or an array of indices, a batch that shares the bytes."""
         if isinstance(key, (int, np.integer)):
             start = int(self.offset[key])
-            return memoryview(self.data)[start : start + int(self.length[key])]
+            return self.data.data[start : start + int(self.length[key])]
         batch = object.__new__(PacketBatch)
         batch.data = self.data
         for name in ("offset", "length", "wire_length", "port", "time"):
@@ -195,7 +199,7 @@ class PacketBatch:
         return batch
 
     def __iter__(self) -> Iterator[memoryview]:
-        view = memoryview(self.data)
+        view = self.data.data
         for start, length in zip(self.offset.tolist(), self.length.tolist(), strict=True):
             yield view[start : start + length]
 
@@ -223,14 +227,20 @@ class PacketBatch:
         """Pickle; with protocol 5 the arrays go out of band. A batch that uses little of its buffer leaves the rest."""
         used = int(self.length.sum(dtype=np.int64))
         batch = self if used * 2 >= len(self.data) else self.copy()
-        return PacketBatch, (batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time)
+        return PacketBatch, (
+            batch.data,
+            batch.offset,
+            batch.length,
+            batch.wire_length,
+            batch.port,
+            batch.time,
+        )
 
     @property
     def nbytes(self) -> int:
         """Bytes of the buffer and the columns."""
-        return self.data.nbytes + sum(
-            getattr(self, name).nbytes for name in ("offset", "length", "wire_length", "port", "time")
-        )
+        columns = (self.data, self.offset, self.length, self.wire_length, self.port, self.time)
+        return sum(column.nbytes for column in columns)
 
     @property
     def truncated(self) -> NDArray[np.bool_]:

@@ -61,9 +61,13 @@ def _refuse(link_types: Counter[int], name: str) -> None:
     )
 
 
-def _batch(data: NDArray[np.uint8], rows: NDArray[Any], port: SupportsIndex | ArrayLike, name: str) -> PacketBatch:
+def _batch(
+    data: NDArray[np.uint8], rows: NDArray[Any], port: SupportsIndex | ArrayLike, name: str
+) -> PacketBatch:
     """Packets of a scan as a batch; only other link layers than Ethernet are copied."""
-    kinds = Counter(dict(zip(*(a.tolist() for a in np.unique(rows["link_type"], return_counts=True)), strict=True)))
+    kinds = Counter(
+        dict(zip(*(a.tolist() for a in np.unique(rows["link_type"], return_counts=True)), strict=True))
+    )
     _refuse(kinds, name)
     if any(kind not in READABLE for kind in kinds):
         rows = rows[np.isin(rows["link_type"], list(READABLE))]
@@ -193,7 +197,10 @@ def _stream(file: BinaryIO, name: str, port: SupportsIndex | ArrayLike, most: in
         buffered = cast(Any, gzip.GzipFile(fileobj=buffered))
     head = _read(buffered, PIECE, name)
     scanner, at = _scanner(head[:24], name)
-    data, before = np.frombuffer(bytearray(head), np.uint8), 0  # `before`: bytes of the file in front of `data`
+    data, before = (
+        np.frombuffer(bytearray(head), np.uint8),
+        0,
+    )  # `before`: bytes of the file in front of `data`
     while True:
         rows, end, broken = scanner.scan(data, at, most)
         if len(rows):

@@ -61,7 +61,9 @@ class Route:
             if address is not None:
                 ipv4(address)
         if self.kind not in ("unicast", "unreachable", "prohibit", "blackhole", "throw"):
-            raise ConfigError(f"route kind {self.kind!r} is none of unicast, unreachable, prohibit, blackhole, throw")
+            raise ConfigError(
+                f"route kind {self.kind!r} is none of unicast, unreachable, prohibit, blackhole, throw"
+            )
         if (self.kind == "unicast") != (self.dev is not None):
             raise ConfigError(f"a unicast route needs a dev and others have none: {self}")
 
@@ -80,7 +82,11 @@ class Route:
         Route(prefix='0.0.0.0/0', dev='eth0', via='10.240.0.1', src=None, kind='unicast')
         """
         words = line.split()
-        kind = words.pop(0) if words and words[0] in ("unreachable", "prohibit", "blackhole", "throw") else "unicast"
+        kind = (
+            words.pop(0)
+            if words and words[0] in ("unreachable", "prohibit", "blackhole", "throw")
+            else "unicast"
+        )
         if not words:
             raise ConfigError(f"no route in {line!r}")
         prefix = "0.0.0.0/0" if words[0] == "default" else words[0]
@@ -225,7 +231,9 @@ class Kubenet:
         if not (node ^ cluster) >> (32 - cluster_len):
             raise ConfigError(f"node_ip {self.node_ip} is inside cluster_cidr {self.cluster_cidr}")
         if (ipv4(self.gateway) ^ node_net) >> (32 - node_len) if node_len else False:
-            raise ConfigError(f"gateway {self.gateway} is not in eth0's subnet {prefix_text(node_net, node_len)}")
+            raise ConfigError(
+                f"gateway {self.gateway} is not in eth0's subnet {prefix_text(node_net, node_len)}"
+            )
         if self.bridge_ip is not None and (ipv4(self.bridge_ip) ^ pods) >> (32 - pods_len):
             raise ConfigError(f"bridge_ip {self.bridge_ip} is not inside pod_cidr {self.pod_cidr}")
         for text in (self.node_mac, self.gateway_mac, self.bridge_mac):

@@ -6,10 +6,11 @@ kernel's hook order. Everything a stage may write is in these two structs and th
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .conntrack cimport NO_CONN, ct_t
+from .connection cimport NO_CONN
 from .defrag cimport defrag_t
 from .fdb cimport fdb_t
 from .fib cimport fib_t
+from .flowtable cimport ct_t
 from .fragment cimport geometry_t
 from .neighbour cimport neigh_table_t
 

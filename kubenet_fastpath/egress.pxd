@@ -12,4 +12,5 @@ cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uin
                   uint32_t spa, int32_t source) noexcept nogil
 cdef void solicit(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil
 cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil
+cdef void lose(node_t* node, packet_t* p, int reason) noexcept nogil
 cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil

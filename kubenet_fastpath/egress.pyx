@@ -19,9 +19,9 @@ from .frame cimport (
     ETH_TYPE, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
-from .hooks cimport postrouting
+from .hooks cimport let_go, postrouting
 from .neighbour cimport (
-    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_hold, neigh_resolve, neigh_take,
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
     neighbour_t, resolve_t,
 )
 from .route cimport owns, select_address
@@ -154,13 +154,6 @@ cdef void solicit(node_t* node, uint32_t neighbour, int32_t source) noexcept nog
         send_arp(node, n.dev, ARP_REQUEST, BROADCAST, 0, n.ip, spa, source)
 
 
-cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil:
-    """Let a packet wait for a MAC; the oldest ones make room (their connections were confirmed long ago)."""
-    cdef uint32_t lost = neigh_hold(node.neighbours, neighbour, p, sizeof(packet_t), p.frame, p.length)
-    node.generated_drops += lost
-    node.reasons[R_NEIGH_QUEUEFULL] += lost
-
-
 cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil:
     """The packet that was held, with bytes of its own; its frame is NULL without memory. Frees `h`."""
     cdef packet_t p
@@ -171,6 +164,29 @@ cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil:
     p.now, p.source, p.shared, p.origin = node.now, source, False, NULL
     free(h)
     return p
+
+
+cdef void lose(node_t* node, packet_t* p, int reason) noexcept nogil:
+    """A packet that had been held is gone."""
+    node.generated_drops += 1
+    node.reasons[reason] += 1
+    if p.bridged:                                       # its connection was never confirmed
+        let_go(node, p)
+
+
+cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil:
+    """Let a packet wait for a MAC; the oldest ones make room for it."""
+    cdef held_t* h
+    cdef packet_t old
+    while True:
+        h = neigh_crowded(node.neighbours, neighbour, p.length)
+        if h == NULL:
+            break
+        old = waited(node, h, -1)
+        lose(node, &old, R_NEIGH_QUEUEFULL)
+    if not neigh_hold(node.neighbours, neighbour, p, sizeof(packet_t), p.frame, p.length):
+        old = p[0]
+        lose(node, &old, R_NOMEM)
 
 
 cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:

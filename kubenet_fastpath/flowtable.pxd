@@ -22,6 +22,7 @@ cdef extern from "csrc/bucket.h" nogil:
     void kf_prefetch(const void* p)
 
 cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
 
 cdef enum confirm_t:        # what ct_confirm says
@@ -60,7 +61,8 @@ cdef struct ct_t:
     uint32_t free           # head of the list of free rows below `used`, NO_CONN: none
     uint32_t count          # connections held, unconfirmed and expired ones included
     uint32_t cursor         # where the sweep goes on
-    uint32_t source_mask
+    uint32_t linked         # connections in by-source chains
+    uint32_t source_mask    # as many heads, at least, as connections linked
     uint32_t* source        # heads of the by-source chains: index + 1, 0: empty
     kf_index index          # confirmed connections: index << 1 | direction
     uint64_t secret[2]
@@ -72,7 +74,7 @@ cdef struct ct_t:
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
-                     const uint8_t* buckets, uint64_t mask) noexcept nogil
+                     const uint8_t* buckets, uint64_t mask, uint32_t source_mask) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
@@ -81,7 +83,6 @@ cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil
 cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil
 cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil
 cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil
-cdef uint32_t ct_source_head(const ct_t* t, const tuple_t* original) noexcept nogil
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil
 
 
@@ -110,6 +111,17 @@ cdef inline void ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
         kf_prefetch(conn)
         kf_prefetch(&conn.packets)
         m &= m - 1
+
+
+cdef inline uint32_t* ct_source(const ct_t* t, const tuple_t* original) noexcept nogil:
+    """Where the chain of this source begins, which others may share: index + 1 of its latest, 0: none."""
+    cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
+    return &t.source[kf_hash64(word, t.secret) & t.source_mask]
+
+
+cdef inline void ct_prefetch_new(const ct_t* t, const tuple_t* original) noexcept nogil:
+    """Fetch what a connection needs that is about to begin, but for its reply's bucket."""
+    kf_prefetch(ct_source(t, original))
 
 
 cdef inline bint ct_live(const conn_t* conn, int64_t now) noexcept nogil:

@@ -22,72 +22,89 @@ cdef extern from "csrc/bucket.h" nogil:
     int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
 
 cdef extern from "csrc/hash.h" nogil:
-    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_splitmix(uint64_t* state)
 
 cdef extern from "csrc/slab.h" nogil:
     void* kf_slab_alloc(size_t size)
     void kf_slab_free(void* p, size_t size)
+    void* kf_zeroed_alloc(size_t size)
+    void kf_zeroed_free(void* p, size_t size)
 
 cdef enum:
     FIRST_REFERENCES = 256
     SWEEP = 2               # rows looked at for every new connection
     SWEEP_FULL = 64         # and when the table is full
+    AHEAD = 16              # rows that the sweep fetches ahead
     EVICTION_RANGE = 8      # buckets (NF_CT_EVICTION_RANGE)
 
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     """An empty table for `room` connections; False without memory."""
-    cdef uint64_t state = seed, heads = 1
+    cdef uint64_t state = seed
     memset(t, 0, sizeof(ct_t))
     t.room, t.free = room, NO_CONN
     t.secret[0] = kf_splitmix(&state)
     t.secret[1] = kf_splitmix(&state)
-    while heads < room:
-        heads *= 2
-    t.source_mask = <uint32_t>(heads - 1)
+    t.source_mask = FIRST_REFERENCES - 1
     t.row = <conn_t*>kf_slab_alloc(room * sizeof(conn_t))
     t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
-    t.source = <uint32_t*>kf_slab_alloc(heads * sizeof(uint32_t))
+    t.source = <uint32_t*>kf_zeroed_alloc(FIRST_REFERENCES * sizeof(uint32_t))
     return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
     kf_slab_free(t.row, t.room * sizeof(conn_t))
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
-    kf_slab_free(t.source, (<size_t>t.source_mask + 1) * sizeof(uint32_t))
+    kf_zeroed_free(t.source, (<size_t>t.source_mask + 1) * sizeof(uint32_t))
     kf_index_free(&t.index)
     memset(t, 0, sizeof(ct_t))
 
 
-cdef uint32_t* source_slot(const ct_t* t, const tuple_t* original) noexcept nogil:
-    cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
-    return &t.source[kf_hash64(word, t.secret) & t.source_mask]
-
-
-cdef uint32_t ct_source_head(const ct_t* t, const tuple_t* original) noexcept nogil:
-    """Index + 1 of the latest connection in this source's chain, which others may share; 0: none."""
-    return source_slot(t, original)[0]
-
-
-cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
-    """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
+cdef void push(ct_t* t, uint32_t conn) noexcept nogil:
     cdef conn_t* c = &t.row[conn]
-    cdef uint32_t* head = source_slot(t, &c.original)
+    cdef uint32_t* head = ct_source(t, &c.original)
     c.by_source_next, c.by_source_prev = head[0], 0
     if head[0]:
         t.row[head[0] - 1].by_source_prev = conn + 1
     head[0] = conn + 1
 
 
+cdef void spread_sources(ct_t* t) noexcept nogil:
+    """Twice the heads; each chain keeps its order. Without memory the chains just get longer."""
+    cdef uint32_t* old = t.source
+    cdef uint32_t i, next, conn, heads = t.source_mask + 1
+    cdef uint32_t* larger = <uint32_t*>kf_zeroed_alloc(2 * <size_t>heads * sizeof(uint32_t))
+    if not larger:
+        return
+    t.source, t.source_mask = larger, 2 * heads - 1
+    for i in range(heads):
+        conn = old[i]
+        while conn and t.row[conn - 1].by_source_next:
+            conn = t.row[conn - 1].by_source_next
+        while conn:         # from the oldest to the latest
+            next = t.row[conn - 1].by_source_prev
+            push(t, conn - 1)
+            conn = next
+    kf_zeroed_free(old, heads * sizeof(uint32_t))
+
+
+cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
+    """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
+    if t.linked > t.source_mask:
+        spread_sources(t)
+    t.linked += 1
+    push(t, conn)
+
+
 cdef void forget(ct_t* t, uint32_t conn) noexcept nogil:
     """Give a row back. Its contents stay until it is used again, for the packet in hand may need them."""
     cdef conn_t* c = &t.row[conn]
     if c.status & IPS_SRC_NAT_DONE:
+        t.linked -= 1
         if c.by_source_prev:
             t.row[c.by_source_prev - 1].by_source_next = c.by_source_next
         else:
-            source_slot(t, &c.original)[0] = c.by_source_next
+            ct_source(t, &c.original)[0] = c.by_source_next
         if c.by_source_next:
             t.row[c.by_source_next - 1].by_source_prev = c.by_source_prev
     c.status |= IPS_DYING
@@ -117,15 +134,24 @@ cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil:
     t.counters.expired += 1
 
 
+cdef inline bint is_expired(const conn_t* c, int64_t now) noexcept nogil:
+    return c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and c.expires <= now
+
+
 cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
     """Look at the next `rows` rows, round and round, and reclaim the expired; how many those were."""
-    cdef uint32_t reclaimed = 0
+    cdef uint32_t reclaimed = 0, ahead
     cdef conn_t* c
     for _ in range(min(rows, t.used)):
         if t.cursor >= t.used:
             t.cursor = 0
-        c = &t.row[t.cursor]
-        if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and c.expires <= now:
+        ahead = t.cursor + AHEAD
+        if ahead < t.used and is_expired(&t.row[ahead], now):
+            c = &t.row[ahead]
+            ct_prefetch(t, ct_hash(t, &c.original))
+            ct_prefetch(t, ct_hash(t, &c.reply))
+            kf_prefetch(ct_source(t, &c.original))
+        if is_expired(&t.row[t.cursor], now):
             ct_expire_row(t, t.cursor)
             reclaimed += 1
         t.cursor += 1
@@ -180,26 +206,39 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
     return conn
 
 
+cdef void insert_row(kf_index* index, const ct_t* t, uint32_t conn, uint64_t hash,
+                     uint64_t reply_hash) noexcept nogil:
+    # The reply first: should both tuples be equal, a lookup meets it first, as in the kernel.
+    kf_index_insert(index, reply_hash, conn << 1 | 1)
+    if not t.row[conn].status & IPS_NAT_CLASH:
+        kf_index_insert(index, hash, conn << 1)
+
+
 cdef bint reindex(ct_t* t, uint64_t references) noexcept nogil:
     """An index with room for so many. False without memory, and then nothing has changed."""
     cdef kf_index larger
     cdef conn_t* c
-    cdef uint32_t conn
+    cdef uint32_t base = 0, k
+    cdef uint64_t[AHEAD] hash, reply_hash
     if kf_index_init(&larger, references) != 0:
         return False
-    for conn in range(t.used):
-        c = &t.row[conn]
-        if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
-            kf_index_insert(&larger, ct_hash(t, &c.reply), conn << 1 | 1)
-            if not c.status & IPS_NAT_CLASH:
-                kf_index_insert(&larger, ct_hash(t, &c.original), conn << 1)
+    while base < t.used:
+        for k in range(min(<uint32_t>AHEAD, t.used - base)):
+            c = &t.row[base + k]
+            hash[k], reply_hash[k] = ct_hash(t, &c.original), ct_hash(t, &c.reply)
+            kf_prefetch(kf_home(&larger, hash[k]))
+            kf_prefetch(kf_home(&larger, reply_hash[k]))
+        for k in range(min(<uint32_t>AHEAD, t.used - base)):
+            if t.row[base + k].status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+                insert_row(&larger, t, base + k, hash[k], reply_hash[k])
+        base += AHEAD
     kf_index_free(&t.index)
     t.index = larger
     return True
 
 
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
-                     const uint8_t* buckets, uint64_t mask) noexcept nogil:
+                     const uint8_t* buckets, uint64_t mask, uint32_t source_mask) noexcept nogil:
     """Fill an empty table with the memory of another one of the same seed and size. False without memory."""
     cdef uint32_t conn
     cdef conn_t* c
@@ -210,12 +249,19 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
     memcpy(t.row, rows, used * sizeof(conn_t))
     memcpy(t.side, sides, used * 2 * sizeof(tcp_side_t))
     t.used = used
+    kf_zeroed_free(t.source, FIRST_REFERENCES * sizeof(uint32_t))
+    t.source_mask = source_mask
+    t.source = <uint32_t*>kf_zeroed_alloc((<size_t>source_mask + 1) * sizeof(uint32_t))
+    if not t.source:
+        return False
     for conn in range(used):
         c = &t.row[conn]
         if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
             t.index.used += 1 if c.status & IPS_NAT_CLASH else 2
-        if c.status & (IPS_SRC_NAT_DONE | IPS_DYING) == IPS_SRC_NAT_DONE and c.by_source_prev == 0:
-            source_slot(t, &c.original)[0] = conn + 1
+        if c.status & (IPS_SRC_NAT_DONE | IPS_DYING) == IPS_SRC_NAT_DONE:
+            t.linked += 1
+            if c.by_source_prev == 0:
+                ct_source(t, &c.original)[0] = conn + 1
     return True
 
 
@@ -276,9 +322,7 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.expires += now
             c.created = now
             c.status |= IPS_CONFIRMED
-            # The reply's first: should both tuples be equal, a lookup meets it first, as in the kernel.
-            kf_index_insert(&t.index, reply_hash, conn[0] << 1 | 1)
-            kf_index_insert(&t.index, hash, conn[0] << 1)
+            insert_row(&t.index, t, conn[0], hash, reply_hash)
             t.counters.insert += 1
     if verdict != CONFIRM_OK:
         ct_discard(t, conn[0])

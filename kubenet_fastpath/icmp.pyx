@@ -187,11 +187,13 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
         return
     if p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL:
         speaker = dst
+    elif node.hops[hop].type == ROUTE_LOCAL:            # about a masqueraded packet: to itself, until OUTPUT undoes it
+        speaker = src
     elif node.hops[hop].source:
         speaker = node.hops[hop].source
     else:
         speaker = select_address(node, node.hops[hop].dev, node.hops[hop].gateway if node.hops[hop].gateway else src)
-    if not allowed(node, src, type, code):
+    if node.hops[hop].type != ROUTE_LOCAL and not allowed(node, src, type, code):
         return
     quote = min(p.length - p.l3, <uint32_t>(QUOTE_PACKET - IP_LEN - ICMP_LEN))
     icmp = local_packet(node, &made, p, PROTO_ICMP, speaker, src, (l3[IP_TOS] & 0x1E) | INTERNETCONTROL,

@@ -13,7 +13,7 @@ from .connection cimport (
     proto_allows_clash, tuple_equal, tuple_invert, tuple_t,
 )
 from .flowtable cimport (
-    ct_conn, ct_find, ct_hash, ct_kill, ct_source_head, ct_source_link, ct_taken,
+    ct_conn, ct_find, ct_hash, ct_kill, ct_prefetch, ct_source, ct_source_link, ct_taken,
 )
 from .frame cimport (
     ICMP_CHECK, ICMP_ID, ICMP_LEN, ICMP_REDIRECT, ICMP_TYPE, IP_CHECK, IP_DST, IP_LEN, IP_SRC, L4_DPORT,
@@ -115,7 +115,7 @@ cdef bint used_harder(ct_t* t, uint32_t conn, const tuple_t* candidate, uint32_t
 cdef bint known_source(ct_t* t, const tuple_t* original, const nat_range_t* chosen, int64_t now,
                        tuple_t* result) noexcept nogil:
     """How another connection from the same source was mapped, if that fits (find_appropriate_src)."""
-    cdef uint32_t next = ct_source_head(t, original)
+    cdef uint32_t next = ct_source(t, original)[0]
     cdef conn_t* c
     while next:
         c = ct_conn(t, next - 1)
@@ -218,19 +218,24 @@ cdef void choose(ct_t* t, uint32_t conn, tuple_t* current, tuple_t* result, cons
                  manip_t manip, int64_t now, uint64_t* rng) noexcept nogil:
     """A tuple inside the range whose answers meet no other connection (get_unique_tuple)."""
     cdef bint random = chosen.flags & RANGE_RANDOM != 0
+    cdef tuple_t moved = current[0], reply
+    if chosen.min_ip | chosen.max_ip:
+        if manip == MANIP_SRC:
+            moved.src = address_of(current, chosen)
+        else:
+            moved.dst = address_of(current, chosen)
     if manip == MANIP_SRC and not random:
+        tuple_invert(&reply, &moved)
+        ct_prefetch(t, ct_hash(t, &reply))
         if source_in_range(current, chosen):
             if not used_unchanged(t, conn, current, now):
                 result[0] = current[0]
                 return
         elif known_source(t, current, chosen, now, result) and not used(t, conn, result, now):
             return
-    result[0] = current[0]
-    if chosen.min_ip | chosen.max_ip:
-        if manip == MANIP_SRC:
-            result.src = address_of(current, chosen)
-        else:
-            result.dst = address_of(current, chosen)
+    result[0] = moved
+    if manip == MANIP_DST and not chosen.flags & RANGE_PORTS and current.proto != PROTO_ICMP:
+        return                  # taken or not: there is nothing that may be changed
     if not random:
         if not chosen.flags & RANGE_PORTS:
             if not used(t, conn, result, now):

@@ -64,8 +64,9 @@ cdef struct neigh_table_t:
 cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
 cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
 cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noexcept nogil
-cdef uint32_t neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
-                         const uint8_t* frame, uint32_t length) noexcept nogil
+cdef held_t* neigh_crowded(neigh_table_t* t, uint32_t index, uint32_t length) noexcept nogil
+cdef bint neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
+                     const uint8_t* frame, uint32_t length) noexcept nogil
 cdef held_t* neigh_take(neigh_table_t* t, uint32_t index) noexcept nogil
 cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override,
                        int64_t now) noexcept nogil

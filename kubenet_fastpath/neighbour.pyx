@@ -149,19 +149,21 @@ cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noex
     return NEIGH_ASK
 
 
-cdef uint32_t neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
-                         const uint8_t* frame, uint32_t length) noexcept nogil:
-    """Queue a packet behind its neighbour; the oldest make room. How many packets were lost by that."""
+cdef held_t* neigh_crowded(neigh_table_t* t, uint32_t index, uint32_t length) noexcept nogil:
+    """The oldest waiting packet, taken out, if one more of `length` bytes does not fit; NULL when it does."""
+    if t.row[index].held_bytes + length + SKB_OVERHEAD <= QUEUE_BYTES:
+        return NULL
+    t.discarded += t.row[index].first != NULL
+    return neigh_take(t, index)
+
+
+cdef bint neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
+                     const uint8_t* frame, uint32_t length) noexcept nogil:
+    """Queue a packet behind its neighbour. False without memory."""
     cdef neighbour_t* n = &t.row[index]
-    cdef uint32_t lost = 0, size = length + SKB_OVERHEAD
-    cdef held_t* h
-    while n.first != NULL and n.held_bytes + size > QUEUE_BYTES:
-        h = neigh_take(t, index)
-        free(h)
-        lost += 1
-    h = <held_t*>malloc(sizeof(held_t) + record_size + length)
+    cdef held_t* h = <held_t*>malloc(sizeof(held_t) + record_size + length)
     if h == NULL:
-        return lost + 1
+        return False
     h.next, h.record_size, h.length = NULL, record_size, length
     memcpy(h + 1, record, record_size)
     memcpy(<uint8_t*>(h + 1) + record_size, frame, length)
@@ -170,10 +172,9 @@ cdef uint32_t neigh_hold(neigh_table_t* t, uint32_t index, const void* record, u
     else:
         n.last.next = h
     n.last = h
-    n.held_bytes += size
+    n.held_bytes += length + SKB_OVERHEAD
     t.held += 1
-    t.discarded += lost
-    return lost
+    return True
 
 
 cdef held_t* neigh_take(neigh_table_t* t, uint32_t index) noexcept nogil:

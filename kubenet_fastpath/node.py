@@ -14,10 +14,10 @@ from .address import ipv4_text, mac_text
 from .batch import PacketBatch
 from .config import Kubenet, Pod
 from .conntrack import ConnectionTable
-from .fragment_table import FragmentTable
 from .errors import ConfigError, TableFull
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
+from .fragment_table import FragmentTable
 from .ipam import HostLocal
 from .neighbour import NeighbourTable
 from .pipeline import Pipeline
@@ -142,7 +142,9 @@ class Result:
             offset = offset + np.where(made, len(self._data), 0)
         elif made.any():
             data = self._generated
-        batch = PacketBatch(data, offset, rows["length"], rows["wire_length"], port=rows["port"], time=rows["time"])
+        batch = PacketBatch(
+            data, offset, rows["length"], rows["wire_length"], port=rows["port"], time=rows["time"]
+        )
         return batch.copy() if mixed else batch
 
     def source(self, port: str | Port | int) -> NDArray[np.int32]:
@@ -368,7 +370,14 @@ class Node:
             if n and self._silent:
                 self._announce(int(batch.time[0]))
             outputs, generated = self._pipeline.forward(
-                batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time, verdict, reason
+                batch.data,
+                batch.offset,
+                batch.length,
+                batch.wire_length,
+                batch.port,
+                batch.time,
+                verdict,
+                reason,
             )
             return Result(verdict, reason, outputs, batch.data, generated, self.ports)
 
@@ -401,8 +410,8 @@ class Node:
         values["held_now"] = self.neighbours.held + self.fragments.held
         for port in self.ports.values():
             traffic = self._pipeline.traffic(port.index)
-            for name, value in zip(("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"), traffic, strict=True):
+            for name, value in zip(
+                ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"), traffic, strict=True
+            ):
                 values[f"{port.name}.{name}"] = value
         return Counters(values)
-
-

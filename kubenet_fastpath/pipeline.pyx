@@ -24,7 +24,7 @@ from .context cimport (
     PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
-from .egress cimport solicit, waited
+from .egress cimport lose, solicit, waited
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
@@ -162,14 +162,11 @@ cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
         if h == NULL:
             return
         p = waited(node, h, -1)
-        node.generated_drops += 1
-        node.reasons[R_NEIGH_FAILED] += 1
         if p.frame != NULL and not p.ours:
             if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
                 p.conn, p.info = NO_CONN, CT_INVALID
             icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
-        if p.bridged:
-            let_go(node, &p)
+        lose(node, &p, R_NEIGH_FAILED)
 
 
 cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:

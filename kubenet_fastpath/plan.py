@@ -136,7 +136,9 @@ def _local_routes(interfaces: tuple[Interface, ...]) -> dict[tuple[int, int], Ne
     return local
 
 
-def _table(interfaces: tuple[Interface, ...], main: tuple[Route, ...]) -> tuple[tuple[int, int, NextHop], ...]:
+def _table(
+    interfaces: tuple[Interface, ...], main: tuple[Route, ...]
+) -> tuple[tuple[int, int, NextHop], ...]:
     """The local and the main table as one: what the local table covers, the main one cannot say."""
     table = _local_routes(interfaces)
     hidden = [(network, length) for network, length in table]
@@ -159,15 +161,17 @@ def _table(interfaces: tuple[Interface, ...], main: tuple[Route, ...]) -> tuple[
 
 def plan_kubenet(config: Kubenet) -> NodePlan:
     """The node that kubenet makes (KN NET_CONFIG_TEMPLATE, AgentBaker's 10-containerd-net.conflist)."""
-    node, (subnet, subnet_len) = ipv4(config.node_address), ipv4_prefix(config.node_subnet)
+    node, subnet_len = ipv4(config.node_address), ipv4_prefix(config.node_subnet)[1]
     pods, pods_len = ipv4_prefix(config.pod_cidr)
     bridge = ipv4(config.bridge_address)
     promiscuous = config.hairpin is Hairpin.PROMISC
 
     def sysctls(name: str) -> dict[str, int | bool]:
         redirects = config.send_redirects
-        if isinstance(redirects, Mapping):      # IN_DEV_TX_REDIRECTS is an OR of all and the interface
-            redirects = bool(redirects.get("all", False) or redirects.get(name, redirects.get("default", True)))
+        if isinstance(redirects, Mapping):  # IN_DEV_TX_REDIRECTS is an OR of all and the interface
+            redirects = bool(
+                redirects.get("all", False) or redirects.get(name, redirects.get("default", True))
+            )
         return {
             "rp_filter": _setting(config.rp_filter, name),
             "send_redirects": bool(redirects),

@@ -25,11 +25,6 @@ from .sctp cimport sctp_side_t, sctp_track
 from .tcp cimport tcp_track
 
 
-cdef bint pseudo_checksum_ok(const segment_t* seg, uint32_t covered) noexcept nogil:
-    return csum_fold(csum_partial(seg.l4, covered, csum_pseudo(
-        seg.tuple.src, seg.tuple.dst, seg.tuple.proto, seg.l4_len))) == 0
-
-
 cdef track_t udp_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t now,
                        int64_t* timeout) noexcept nogil:
     cdef uint16_t length
@@ -38,8 +33,8 @@ cdef track_t udp_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t now,
     length = load16(seg.l4 + UDP_LENGTH)
     if length > seg.l4_len or length < UDP_LEN:
         return TRACK_INVALID
-    if (seg.verify and t.checksum and load16(seg.l4 + UDP_CHECK) != 0
-            and not pseudo_checksum_ok(seg, seg.l4_len)):
+    if seg.verify and t.checksum and load16(seg.l4 + UDP_CHECK) != 0 and csum_fold(csum_partial(
+            seg.l4, seg.l4_len, csum_pseudo(seg.tuple.src, seg.tuple.dst, PROTO_UDP, seg.l4_len))) != 0:
         return TRACK_INVALID
     if not c.status & IPS_CONFIRMED:
         c.stream_after = now + 2 * <int64_t>SECOND
@@ -60,7 +55,9 @@ cdef track_t udplite_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t* ti
         covered = seg.l4_len
     if covered < UDP_LEN or covered > seg.l4_len or load16(seg.l4 + UDP_CHECK) == 0:
         return TRACK_INVALID
-    if seg.verify and t.checksum and not pseudo_checksum_ok(seg, covered):
+    # The kernel sums a pseudo header of UDP here, and the length's low byte: what is right by RFC 3828 fails.
+    if seg.verify and t.checksum and csum_fold(csum_partial(seg.l4, covered, csum_pseudo(
+            seg.tuple.src, seg.tuple.dst, PROTO_UDP, seg.l4_len & 0xFF))) != 0:
         return TRACK_INVALID
     if c.status & IPS_SEEN_REPLY:
         timeout[0] = t.timeout[EXPIRY_UDPLITE_STREAM]

@@ -15,7 +15,9 @@ settings.load_profile("usual")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)")
+    parser.addoption(
+        "--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

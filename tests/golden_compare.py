@@ -39,10 +39,18 @@ def l4_parts(frame: bytes, at: int) -> tuple[int, int, int, bytes] | None:
     """(offset, end, protocol, pseudo header) of the transport of an unfragmented packet that is all there."""
     header, total = (frame[at] & 15) * 4, int.from_bytes(frame[at + 2 : at + 4], "big")
     protocol = frame[at + 9]
-    if int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF or len(frame) < at + total or protocol not in CHECK_FIELD:
+    if (
+        int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF
+        or len(frame) < at + total
+        or protocol not in CHECK_FIELD
+    ):
         return None
     start, end = at + header, at + total
-    pseudo = b"" if protocol == 1 else frame[at + 12 : at + 20] + bytes([0, protocol]) + (end - start).to_bytes(2, "big")
+    pseudo = (
+        b""
+        if protocol == 1
+        else frame[at + 12 : at + 20] + bytes([0, protocol]) + (end - start).to_bytes(2, "big")
+    )
     return start, end, protocol, pseudo
 
 
@@ -94,7 +102,9 @@ def step_input(step: dict[str, Any], outputs: list[Frames]) -> tuple[str, bytes]
             port = outputs[earlier][index][0]
         for patch in step.get("patch", ()):
             source = outputs[patch["step"]][patch["out"]][1]
-            frame[patch["dst"] : patch["dst"] + patch["len"]] = source[patch["src"] : patch["src"] + patch["len"]]
+            frame[patch["dst"] : patch["dst"] + patch["len"]] = source[
+                patch["src"] : patch["src"] + patch["len"]
+            ]
     except IndexError:
         return None
     return port, with_checksums(bytes(frame)) if step.get("patch") else bytes(frame)
@@ -148,7 +158,9 @@ def refuse_frame(want: dict[str, Any], frame: bytes, bound: Bindings, limits: di
     differing = [i for i, (a, b, m) in enumerate(zip(frame, expected, mask, strict=True)) if (a ^ b) & m]
     if differing:
         i = differing[0]
-        return f"byte {i} is {frame[i]:02x}, not {expected[i]:02x} ({len(differing)} differ): {want['summary']}"
+        return (
+            f"byte {i} is {frame[i]:02x}, not {expected[i]:02x} ({len(differing)} differ): {want['summary']}"
+        )
     wrong = wrong_checksums(frame, want.get("valid", []))
     if wrong:
         return f"wrong checksum: {', '.join(wrong)}"
@@ -162,7 +174,9 @@ def by_port(frames: Iterator[tuple[str, Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def refuse_step(want: list[dict[str, Any]], got: Frames, bound: Bindings, limits: dict[str, Any]) -> str | None:
+def refuse_step(
+    want: list[dict[str, Any]], got: Frames, bound: Bindings, limits: dict[str, Any]
+) -> str | None:
     """Frames are compared in order within a port."""
     expected, came = by_port((w["port"], w) for w in want), by_port(iter(got))
     for port in sorted(expected | came):
@@ -175,7 +189,9 @@ def refuse_step(want: list[dict[str, Any]], got: Frames, bound: Bindings, limits
     return None
 
 
-def refuse_alternative(case: Case, alternative: dict[str, Any], outputs: list[Frames]) -> tuple[list[str], Bindings]:
+def refuse_alternative(
+    case: Case, alternative: dict[str, Any], outputs: list[Frames]
+) -> tuple[list[str], Bindings]:
     bound, limits = Bindings(), case.get("limits", {})
     want = alternative["out"]
     if case.get("merge_steps"):
@@ -206,7 +222,9 @@ def flat(entry: dict[str, Any], bound: Bindings) -> dict[str, Any]:
     return fields
 
 
-def refuse_conntrack(alternative: dict[str, Any], entries: list[dict[str, Any]], bound: Bindings) -> list[str]:
+def refuse_conntrack(
+    alternative: dict[str, Any], entries: list[dict[str, Any]], bound: Bindings
+) -> list[str]:
     """Differences of the connections afterwards: tuples, states, marks, counters, and timeouts within 1 s."""
     want = alternative.get("conntrack")
     if want is None:

@@ -79,7 +79,9 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet:
     fields = {
         "node_ip": node["eth0"]["ip"],
         "node_mac": node["eth0"]["mac"],
-        "gateway": gateways[0] if gateways else str(next(ipaddress.ip_interface(node["eth0"]["ip"]).network.hosts())),
+        "gateway": gateways[0]
+        if gateways
+        else str(next(ipaddress.ip_interface(node["eth0"]["ip"]).network.hosts())),
         "gateway_mac": None,
         "pod_cidr": str(ipaddress.ip_interface(node["cbr0"]["ip"]).network),
         "cluster_cidr": node["cluster_cidr"],
@@ -153,7 +155,11 @@ class GoldenNode:
         entries = []
         for row in self.node.connections.to_records(self.node.now):
             proto = int(row["proto"])
-            entry: dict[str, Any] = {"proto": PROTOCOLS.get(proto, "unknown"), "status": [], "mark": int(row["mark"])}
+            entry: dict[str, Any] = {
+                "proto": PROTOCOLS.get(proto, "unknown"),
+                "status": [],
+                "mark": int(row["mark"]),
+            }
             status = CtStatus(int(row["status"]))
             if CtStatus.SEEN_REPLY not in status:
                 entry["status"].append("UNREPLIED")
@@ -184,7 +190,11 @@ class GoldenNode:
         """(MAC, device, state) of every entry."""
         names = {port.index: self.devices[name] for name, port in self.node.ports.items()} | {1: "cbr0"}
         return {
-            (int(row["mac"]).to_bytes(6, "big").hex(":"), names[int(row["port"])], "permanent" if row["local"] else "learned")
+            (
+                int(row["mac"]).to_bytes(6, "big").hex(":"),
+                names[int(row["port"])],
+                "permanent" if row["local"] else "learned",
+            )
             for row in self.node.fdb.to_records()
         }
 

@@ -29,7 +29,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pytest.param(
             file,
             id=file.stem,
-            marks=[pytest.mark.xfail(reason=expected[file.stem], strict=True)] if file.stem in expected else [],
+            marks=[pytest.mark.xfail(reason=expected[file.stem], strict=True)]
+            if file.stem in expected
+            else [],
         )
         for file in files
     ]
@@ -79,7 +81,9 @@ def broken(outputs: list[golden_compare.Frames], alternative: dict) -> list[list
     return made
 
 
-@pytest.mark.parametrize("name", ["nat.kubenet.clash_udp", "bridge.station_move", "arp.resolve_queue", "tcp.window_scale"])
+@pytest.mark.parametrize(
+    "name", ["nat.kubenet.clash_udp", "bridge.station_move", "arp.resolve_queue", "tcp.window_scale"]
+)
 def test_the_comparison_refuses_broken_answers(name: str) -> None:
     case = json.loads((HERE / "cases" / f"{name}.json").read_text())
     alternative = case["alternatives"][0]

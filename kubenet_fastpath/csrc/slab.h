@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 enum { KF_HUGE = 2 << 20 };
@@ -30,6 +31,20 @@ static inline void kf_slab_free(void *p, size_t bytes)
 {
     if (p)
         munmap(p, kf_slab_bytes(bytes));
+}
+
+/* The same for a range that may be small. */
+static inline void *kf_zeroed_alloc(size_t bytes)
+{
+    return bytes < KF_HUGE ? calloc(1, bytes) : kf_slab_alloc(bytes);
+}
+
+static inline void kf_zeroed_free(void *p, size_t bytes)
+{
+    if (bytes < KF_HUGE)
+        free(p);
+    else
+        kf_slab_free(p, bytes);
 }
 
 #endif

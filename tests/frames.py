@@ -1,0 +1,102 @@
+"""Building frames for tests: Ethernet, ARP, IPv4, UDP, TCP, ICMP, byte by byte and with the right checksums."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+
+from golden_compare import with_checksums
+
+TCP, UDP, ICMP = 6, 17, 1
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def eth(dst: str, src: str, payload: bytes, kind: int = 0x0800, tags: tuple[int, ...] = ()) -> bytes:
+    """An Ethernet frame; `tags` are the VLAN TCIs, outer first."""
+    vlan = b"".join(struct.pack("!HH", 0x8100, tci) for tci in tags)
+    return mac(dst) + mac(src) + vlan + struct.pack("!H", kind) + payload
+
+
+def ipv4(
+    src: str,
+    dst: str,
+    proto: int,
+    payload: bytes,
+    *,
+    ttl: int = 64,
+    ident: int = 7,
+    flags: int = 0x4000,
+    tos: int = 0,
+    options: bytes = b"",
+) -> bytes:
+    """An IPv4 packet; checksums are filled in by `frame`. `flags` is the whole fragment field."""
+    words = 5 + len(options) // 4
+    addresses = IPv4Address(src).packed + IPv4Address(dst).packed
+    head = struct.pack("!BBHHHBBH", 0x40 | words, tos, words * 4 + len(payload), ident, flags, ttl, proto, 0)
+    return head + addresses + options + payload
+
+
+def udp(sport: int, dport: int, data: bytes = b"data") -> bytes:
+    return struct.pack("!HHHH", sport, dport, 8 + len(data), 1) + data
+
+
+def tcp(
+    sport: int, dport: int, flags: int, seq: int = 0, ack: int = 0, data: bytes = b"", window: int = 64240
+) -> bytes:
+    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, window, 0, 0) + data
+
+
+def icmp(kind: int, code: int = 0, ident: int = 1, seq: int = 1, data: bytes = b"ping") -> bytes:
+    return struct.pack("!BBHHH", kind, code, 0, ident, seq) + data
+
+
+def packet(dst: str, src: str, l3: bytes, tags: tuple[int, ...] = ()) -> bytes:
+    """A frame around an IPv4 packet, all checksums right."""
+    return with_checksums(eth(dst, src, l3, tags=tags))
+
+
+def arp(op: int, sha: str, spa: str, tha: str, tpa: str, dst: str = "ff:ff:ff:ff:ff:ff") -> bytes:
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, op)
+    body += mac(sha) + IPv4Address(spa).packed + mac(tha) + IPv4Address(tpa).packed
+    return eth(dst, sha, body, 0x0806)
+
+
+def fragments(l3: bytes, size: int) -> list[bytes]:
+    """An IPv4 packet without options, cut into pieces of `size` bytes of payload (a multiple of 8)."""
+    head, payload = l3[:20], l3[20:]
+    pieces = []
+    for at in range(0, len(payload), size):
+        part = payload[at : at + size]
+        field = at // 8 | (0x2000 if at + size < len(payload) else 0)
+        pieces.append(
+            head[:2]
+            + struct.pack("!H", 20 + len(part))
+            + head[4:6]
+            + struct.pack("!H", field)
+            + head[8:]
+            + part
+        )
+    return pieces
+
+
+def fields(frame: bytes) -> dict[str, object]:
+    """What tests ask of an untagged IPv4 frame."""
+    l3 = frame[14:]
+    head = (l3[0] & 15) * 4
+    found: dict[str, object] = {
+        "eth_dst": frame[:6].hex(":"),
+        "eth_src": frame[6:12].hex(":"),
+        "src": str(IPv4Address(l3[12:16])),
+        "dst": str(IPv4Address(l3[16:20])),
+        "ttl": l3[8],
+        "proto": l3[9],
+    }
+    if l3[9] in (TCP, UDP):
+        found["sport"], found["dport"] = struct.unpack_from("!HH", l3, head)
+    elif l3[9] == ICMP:
+        found["type"], found["code"] = l3[head], l3[head + 1]
+    return found

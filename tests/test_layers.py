@@ -1,0 +1,65 @@
+"""Imports only point down: every module stands on a floor, and imports from lower floors alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
+
+#: From the ground up. Modules of one floor are siblings and do not know each other.
+FLOORS = (
+    ("errors", "verdict", "frame"),
+    ("address", "connection", "timeouts", "scan", "rows", "rib", "fragment"),
+    ("parse", "linktype", "pcap", "pcapng", "fib_trie", "fdb_table", "reassembly", "tcp", "sctp", "listing", "ipam"),
+    ("batch", "fib", "fdb", "defrag", "flowtable", "neighbour", "config"),
+    ("capture", "fragment_table", "tracker", "nat", "records", "context", "plan"),
+    ("columns", "snapshot", "route"),
+    ("conntrack",),
+    ("hooks",),
+    ("egress",),
+    ("icmp",),
+    ("local",),
+    ("forward",),
+    ("bridge",),
+    ("arp",),
+    ("pipeline",),
+    ("node",),
+    ("linklayer", "readdress", "casting", "answers"),
+    ("replay",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+IMPORT = re.compile(r"^\s*from\s+\.(\w*)\s+c?import\s+(\([^)]*\)|[^\n]*)", re.MULTILINE)
+
+
+def modules() -> set[str]:
+    return {path.stem for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyx", ".pxd")}
+
+
+def imports_of(module: str) -> set[str]:
+    """Modules of the package that a module's sources name."""
+    found: set[str] = set()
+    for suffix in (".py", ".pyx", ".pxd"):
+        path = PACKAGE / (module + suffix)
+        if path.exists():
+            for name, what in IMPORT.findall(path.read_text()):
+                found |= {name} if name else set(re.findall(r"\w+", what)) & modules()
+    return found - {module}
+
+
+def test_every_module_has_its_floor() -> None:
+    assert modules() - set(FLOOR) == set()
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module: str) -> None:
+    upward = {name for name in imports_of(module) if FLOOR[name] >= FLOOR[module]}
+    assert not upward, f"{module} (floor {FLOOR[module]}) imports {upward}"
+
+
+def test_every_compiled_module_has_a_stub() -> None:
+    assert [p.name for p in sorted(PACKAGE.glob("*.pyx")) if not p.with_suffix(".pyi").exists()] == []
