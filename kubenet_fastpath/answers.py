@@ -1,8 +1,8 @@
 """Where the world outside sends its answers: to the address and port that it saw the question come from.
 
-A capture of pods holds answers to the pods' own addresses. A node that masquerades shows the world its own address, so in
-a replay the same answers go there. Which port it chose is known once the question has been forwarded; so a second node,
-the scout, runs ahead in parts that end where an answer needs that.
+A capture of pods holds answers to the pods' own addresses. A node that masquerades shows the world its own
+address, so in a replay the same answers go there. Which port it chose is known once the question has been
+forwarded; so a second node, the scout, runs ahead in parts that end where an answer needs that.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ class Answers:
 
         Notes
         -----
-        A packet goes where the latest packet of its flow that left the node came from; where none has left, to the
-        pod's own address, since then it was the outside that began. An ICMP error is part of the flow that it quotes.
-        Fragments are part of their first fragment's flow, if that came before or in the same batch.
+        A packet goes where the latest packet of its flow that left the node came from; where none has left,
+        to the pod's own address, since then it was the outside that began. An ICMP error is part of the flow
+        that it quotes. Fragments are part of their first fragment's flow, if that came before or in the same
+        batch.
         """
         run = _Run(self, batch, headers, np.flatnonzero(asks | answers), asks)
         verdicts = np.empty(len(batch), np.uint8)
@@ -88,7 +89,7 @@ class Answers:
             verdicts[start:end] = result.verdict
             if run.curious(start, end):
                 rows = result.source("eth0")
-                run.learn(start + rows[rows >= 0], result.packets("eth0")[rows >= 0])
+                run.learn(rows[rows >= 0].astype(np.int64) + start, result.packets("eth0")[rows >= 0])
             start = end
         run.remember()
         return verdicts
@@ -98,7 +99,12 @@ class _Run:
     """One batch's packets between pods and the outside, by flow."""
 
     def __init__(
-        self, answers: Answers, batch: PacketBatch, headers: NDArray[Any], index: NDArray[np.int64], asks: NDArray[Any]
+        self,
+        answers: Answers,
+        batch: PacketBatch,
+        headers: NDArray[Any],
+        index: NDArray[np.int64],
+        asks: NDArray[Any],
     ) -> None:
         self.table = answers
         self.batch = batch
@@ -133,7 +139,10 @@ class _Run:
             kind = int(h["icmp_type"][i])
             here[i], there[i] = 0, UNNUMBERED if asks[i] else UNKNOWN
             if kind in REQUEST:
-                here[i], there[i] = h["icmp_id"][i], REQUEST[kind] | (asks[i] == (kind in REPLIES)) * ASKED_OUTSIDE
+                here[i], there[i] = (
+                    h["icmp_id"][i],
+                    REQUEST[kind] | (asks[i] == (kind in REPLIES)) * ASKED_OUTSIDE,
+                )
             elif kind in ICMP_ERRORS and not asks[i]:
                 quoted = self._quoted(i, int(h["l4_offset"][i] - h["l3_offset"][i]) + 8, int(pod[i]))
                 if quoted is not None:
@@ -152,7 +161,7 @@ class _Run:
         self.low = proto.astype(np.uint64) << np.uint64(32) | here.astype(np.uint64) << np.uint64(16) | there
 
     def _quoted(self, i: int, at: int, pod: int) -> tuple[int, int, int, int] | None:
-        """Outside address, protocol and both ports of the packet that an ICMP error quotes, if a pod sent it."""
+        """Outside address, protocol and ports of the packet that an ICMP error quotes, if the pod sent it."""
         start = int(self.l3[i])
         inner = self.batch.data[start + at : start + int(self.size[i])].tobytes()
         l4 = (inner[0] & 15) * 4 if inner else 0
@@ -168,7 +177,7 @@ class _Run:
         return int.from_bytes(inner[16:20], "big"), proto, here, there
 
     def _fresh(self, h: NDArray[Any]) -> NDArray[np.bool_]:
-        """Questions that may begin a connection of their own, so that the answer's address may be another one."""
+        """Questions that may begin a connection, so that their answers' address may be another one."""
         time = self.time[self.order]
         previous = np.empty_like(time)
         previous[1:] = time[:-1]
@@ -179,7 +188,7 @@ class _Run:
         return np.asarray(fresh & self.asks, np.bool_)
 
     def cuts(self) -> Iterator[int]:
-        """Where the batch has to be cut, as indices of packets: in front of answers whose address is not known yet.
+        """Where to cut the batch, as indices of packets: in front of answers whose address is not known yet.
 
         Known addresses grow between one cut and the next.
         """
@@ -189,13 +198,19 @@ class _Run:
         asks, fresh = self.asks[order], self.fresh[order]
         question = np.maximum.accumulate(np.where(asks, place, -1))
         begin = np.maximum.accumulate(np.where(fresh, place, -1))
-        due = np.flatnonzero(~asks & (question >= group) & (~self.before[self.flow[order]] | (begin >= group)))
+        due = np.flatnonzero(
+            ~asks & (question >= group) & (~self.before[self.flow[order]] | (begin >= group))
+        )
         due = due[np.argsort(order[due])]
         rows, questions = order[due], self.index[order[question[due]]]
         begins = np.where(begin[due] >= group[due], self.index[order[begin[due]]], -1)
         start = 0
         for at, flow, asked, began in zip(
-            self.index[rows].tolist(), self.flow[rows].tolist(), questions.tolist(), begins.tolist(), strict=True
+            self.index[rows].tolist(),
+            self.flow[rows].tolist(),
+            questions.tolist(),
+            begins.tolist(),
+            strict=True,
         ):
             if (began if self.address[flow] >= 0 else asked) >= start:
                 start = at
@@ -230,7 +245,12 @@ class _Run:
             return
         h = packets.headers()
         row = np.minimum(np.searchsorted(self.index, source), len(self.index) - 1)
-        good = (self.index[row] == source) & self.asks[row] & (h["l4_offset"] > 0) & (h["dst"] == self.outside[row])
+        good = (
+            (self.index[row] == source)
+            & self.asks[row]
+            & (h["l4_offset"] > 0)
+            & (h["dst"] == self.outside[row])
+        )
         h, flow = h[good], self.flow[row[good]]
         self.address[flow] = h["src"]
         self.port[flow] = np.where(h["proto"] == ICMP, h["icmp_id"], h["sport"])

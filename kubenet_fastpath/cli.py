@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from .errors import CaptureWarning, FastpathError
-from .replay import Summary, replay
-from .report import replay_tables, show
+from .replay import replay
+from .report import labelled, replay_tables, show
+from .summary import Summary
 
 __all__ = ["main"]
 
@@ -92,9 +93,8 @@ def run_replay(args: argparse.Namespace) -> int:
     parts = replay_tables(summary)
     if args.output is not None:
         written = sum(traffic.packets > 0 for traffic in summary.outputs.values())
-        parts.append(
-            f"written        {args.output}: {len(summary.outputs)} captures, one a port, {written} of them with packets\n"
-        )
+        files = f"{args.output}: {len(summary.outputs)} captures, one a port, {written} of them with packets"
+        parts.append(labelled([("written", files)]))
     show(parts, sys.stdout)
     return 0
 
@@ -103,17 +103,27 @@ def _add_replay(commands: Any) -> None:
     parser = commands.add_parser(
         "replay",
         help="forward a capture through a kubenet node and say what became of each packet",
-        description="Forward a capture through a kubenet node: the hosts of one prefix are its pods, all others are "
-        "behind eth0. Every packet ends in one path or one reason to be dropped.",
-        epilog="Take the capture in a pod, on the bridge or in a LAN: where addresses are not translated yet.",
+        description="Forward a capture through a kubenet node: the hosts of one prefix are its pods, all others "
+        "are behind eth0. Every packet ends in one path, or in one reason to be dropped.",
+        epilog="Take the capture in a pod, on the bridge or in a LAN: where nothing is translated yet.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("capture", nargs="?", type=Path, metavar="IN.pcap", help="pcap or pcapng, gzipped or not")
+    source.add_argument(
+        "capture", nargs="?", type=Path, metavar="IN.pcap", help="pcap or pcapng, gzipped or not"
+    )
     source.add_argument("--sample", action="store_true", help="the capture that comes with the package")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder that receives one capture a port")
-    parser.add_argument("--pod-cidr", metavar="CIDR", help="whose hosts are the pods (default: the private /24 with most)")
-    parser.add_argument("--cluster-cidr", metavar="CIDR", help="pods of all nodes (default: the /16 around the pods)")
-    parser.add_argument("--node-ip", metavar="IP[/LEN]", help="address of eth0 (default: one that the capture leaves free)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="folder that receives one capture a port"
+    )
+    parser.add_argument(
+        "--pod-cidr", metavar="CIDR", help="whose hosts are the pods (default: the private /24 with most)"
+    )
+    parser.add_argument(
+        "--cluster-cidr", metavar="CIDR", help="pods of all nodes (default: the /16 around the pods)"
+    )
+    parser.add_argument(
+        "--node-ip", metavar="IP[/LEN]", help="address of eth0 (default: one that the capture leaves free)"
+    )
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run_replay)

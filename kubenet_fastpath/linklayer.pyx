@@ -6,8 +6,9 @@ import numpy as np
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .frame cimport (
-    ARP_SHA, ARP_THA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_TCP,
-    PROTO_UDP, TCP_CHECK, UDP_CHECK, UDP_LENGTH, csum, csum_fold, csum_partial, csum_pseudo, load16, load32, store16, store_mac,
+    ARP_SHA, ARP_THA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_PROTO, IP_SRC,
+    IP_TOTAL, PROTO_TCP, PROTO_UDP, TCP_CHECK, UDP_CHECK, UDP_LENGTH, csum, csum_fold, csum_partial,
+    csum_pseudo, load16, load32, store16, store_mac,
 )
 from .parse import Status
 
@@ -48,7 +49,7 @@ cdef bint complete(uint8_t* p) noexcept nogil:
     else:
         return False
     pseudo = csum_pseudo(load32(p + IP_SRC), load32(p + IP_DST), p[IP_PROTO], length)
-    if load16(check) != csum_fold(pseudo) ^ 0xFFFF:
+    if load16(check) + csum_fold(pseudo) != 0xFFFF:
         return False
     store16(check, 0)
     store16(check, csum_fold(csum_partial(p + header, length, pseudo)))
@@ -93,18 +94,24 @@ cdef class LinkLayer:
     cdef const uint8_t[::1] router
     cdef readonly int64_t completed
 
-    def __cinit__(self, *, uint32_t network, uint32_t mask, uint32_t node, uint64_t bridge_mac, uint64_t eth0_mac,
-                  uint64_t gateway_mac, const uint16_t[::1] ports not None, const uint64_t[::1] heard not None,
-                  const uint32_t[::1] owner not None, const uint8_t[::1] router not None):
-        if ports.shape[0] != (~mask & 0xFFFFFFFF) + 1 or not heard.shape[0] == owner.shape[0] == router.shape[0]:
+    def __cinit__(self, *, uint32_t network, uint32_t mask, uint32_t node, uint64_t bridge_mac,
+                  uint64_t eth0_mac, uint64_t gateway_mac, const uint16_t[::1] ports not None,
+                  const uint64_t[::1] heard not None, const uint32_t[::1] owner not None,
+                  const uint8_t[::1] router not None):
+        if ports.shape[0] - 1 != mask ^ <uint32_t>BROADCAST:
+            raise ValueError(f"ports has {ports.shape[0]} rows, which is not the size of the prefix")
+        if not heard.shape[0] == owner.shape[0] == router.shape[0]:
             raise ValueError("the columns have different lengths")
         self.network, self.mask, self.node = network, mask, node
         self.bridge_mac, self.eth0_mac, self.gateway_mac = bridge_mac, eth0_mac, gateway_mac
         self.ports, self.heard, self.owner, self.router = ports, heard, owner, router
 
+    cdef bint inside(self, uint32_t address) noexcept nogil:
+        return address & self.mask == self.network
+
     cdef uint16_t port_of(self, uint32_t address) noexcept nogil:
         """0: no pod has it."""
-        return self.ports[address & ~self.mask] if address & self.mask == self.network else 0
+        return self.ports[address & ~self.mask] if self.inside(address) else 0
 
     cdef Py_ssize_t find(self, uint64_t mac) noexcept nogil:
         cdef Py_ssize_t low = 0, high = self.heard.shape[0], middle
@@ -125,7 +132,7 @@ cdef class LinkLayer:
             return GROUP | (dst & 0x7FFFFF)
         if ip and (dst == <uint32_t>BROADCAST or dst == (self.network | (self.mask ^ <uint32_t>BROADCAST))):
             return BROADCAST
-        if (ip or arp) and dst & self.mask == self.network:
+        if (ip or arp) and self.inside(dst):
             return HWADDR | dst if from_pod else self.eth0_mac
         if ip or arp:
             if from_pod:
@@ -163,10 +170,11 @@ cdef class LinkLayer:
 
         Notes
         -----
-        An IPv4 or ARP frame is its source address's; any other, or one from 0.0.0.0, is that pod's whose MAC sent it.
-        A pod's frame arrives at its port, all others at eth0. Group MACs stay. What is for an address of the prefix
-        goes to that host's MAC, what a pod sends elsewhere goes to cbr0's. At eth0, what is for the prefix has eth0's
-        MAC, and what is not has the gateway's: the node takes no part in it.
+        An IPv4 or ARP frame is its source address's; any other, or one from 0.0.0.0, is that pod's whose MAC
+        sent it. A pod's frame arrives at its port, all others at eth0. Group MACs stay. What is for an
+        address of the prefix goes to that host's MAC, what a pod sends elsewhere goes to cbr0's. At eth0,
+        what is for the prefix has eth0's MAC, and what is not has the gateway's: the node takes no part in
+        it.
         """
         cdef Py_ssize_t i, k, n = offset.shape[0]
         cdef const uint64_t[:] eth_dst = headers["eth_dst"], eth_src = headers["eth_src"]
@@ -193,7 +201,8 @@ cdef class LinkLayer:
                 if length[i] < ETH_LEN:
                     continue
                 frame = &data[offset[i]]
-                ip, arp = eth_type[i] == ETH_IP and version[i] == 4, eth_type[i] == ETH_ARP and status[i] == OK
+                ip = eth_type[i] == ETH_IP and version[i] == 4
+                arp = eth_type[i] == ETH_ARP and status[i] == OK
                 src, dst = srcs[i], dsts[i]
                 if not (ip or arp) or src == 0:
                     k = self.find(eth_src[i])
@@ -205,7 +214,7 @@ cdef class LinkLayer:
                 if arp:
                     frame += l3_offset[i]
                     store_mac(frame + ARP_SHA, mac)
-                    if arp_tha[i] != 0 and dst & self.mask == self.network:
+                    if arp_tha[i] != 0 and self.inside(dst):
                         store_mac(frame + ARP_THA, HWADDR | dst)
                 if not ip:
                     continue
@@ -215,6 +224,6 @@ cdef class LinkLayer:
                 self.completed += completed
                 unicast = not eth_dst[i] >> 40 & 1 and dst >> 28 < 14 and tags[i] == 0 and (
                     status[i] == OK or status[i] == OTHER or status[i] == SHORT_L4 or status[i] == BAD_L4)
-                asking[i] = unicast and port[i] and srcs[i] and dst & self.mask != self.network
-                answering[i] = unicast and not port[i] and src & self.mask != self.network and self.port_of(dst)
+                asking[i] = unicast and port[i] and srcs[i] and not self.inside(dst)
+                answering[i] = unicast and not port[i] and not self.inside(src) and self.port_of(dst)
         return asks, answers

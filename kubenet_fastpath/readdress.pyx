@@ -1,15 +1,16 @@
-"""Another destination for captured packets, in place: checksums stay right if they were, and wrong if they were.
+"""Another destination for captured packets, in place; checksums stay as right or wrong as they were.
 
-An outside host answers to the address that it saw. When the node masquerades, that is not the one that the capture has.
+An outside host answers to the address that it saw. When the node masquerades, that is not the one that the
+capture has.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .frame cimport (
-    ICMP_CHECK, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, ICMP_PARAMETER, ICMP_QUENCH, ICMP_REDIRECT,
-    ICMP_TIME_EXCEEDED, ICMP_TIMESTAMP, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC,
-    L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_CHECK, UDP_CHECK, UDP_LEN, csum_fold,
-    csum_partial, csum_replace16, csum_replace32, load16, load32, store16, store32,
+    ICMP_CHECK, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, ICMP_PARAMETER, ICMP_QUENCH,
+    ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_TIMESTAMP, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG, IP_LEN,
+    IP_OFFSET, IP_PROTO, IP_SRC, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+    TCP_CHECK, UDP_CHECK, UDP_LEN, csum_fold, csum_partial, csum_replace16, csum_replace32, load16, load32, store16, store32,
 )
 
 cdef enum:
@@ -41,8 +42,9 @@ cdef uint8_t* l4_check(uint8_t* l4, uint32_t n, uint8_t proto) noexcept nogil:
     return NULL
 
 
-cdef void put_endpoint(uint8_t* l3, uint32_t n, uint32_t field, uint32_t address, uint16_t port) noexcept nogil:
-    """Give a packet of which n bytes are there another source or destination (`field`), in all its checksums."""
+cdef void put_endpoint(
+        uint8_t* l3, uint32_t n, uint32_t field, uint32_t address, uint16_t port) noexcept nogil:
+    """Give a packet, n bytes of it, another source or destination (`field`), in all its checksums."""
     cdef uint32_t header = (l3[0] & 15) * 4, old = load32(l3 + field)
     cdef uint8_t* l4 = l3 + header
     cdef uint8_t* check
@@ -70,7 +72,7 @@ cdef void redirect_one(uint8_t* l3, uint32_t n, uint32_t address, uint16_t port)
     cdef uint32_t header = (l3[0] & 15) * 4, quoted
     cdef uint8_t* icmp = l3 + header
     cdef uint8_t* inner = icmp + ICMP_LEN
-    cdef uint64_t before
+    cdef uint64_t before, check
     cdef bint error = (
         l3[IP_PROTO] == PROTO_ICMP and header >= IP_LEN and not load16(l3 + IP_FRAG) & IP_OFFSET
         and n >= header + ICMP_LEN + IP_LEN and is_error(icmp[0])
@@ -81,8 +83,8 @@ cdef void redirect_one(uint8_t* l3, uint32_t n, uint32_t address, uint16_t port)
         before = csum_partial(inner, quoted, 0)
         put_endpoint(inner, quoted, IP_SRC, address, port)
         # RFC 1624: ~check' = ~check + ~before + after
-        store16(icmp + ICMP_CHECK, csum_fold(
-            <uint64_t>(~load16(icmp + ICMP_CHECK) & 0xFFFF) + csum_fold(before) + csum_partial(inner, quoted, 0)))
+        check = load16(icmp + ICMP_CHECK) ^ 0xFFFF
+        store16(icmp + ICMP_CHECK, csum_fold(check + csum_fold(before) + csum_partial(inner, quoted, 0)))
 
 
 def redirect(uint8_t[::1] data not None, const int64_t[::1] l3 not None, const int64_t[::1] size not None,
@@ -95,8 +97,8 @@ def redirect(uint8_t[::1] data not None, const int64_t[::1] l3 not None, const i
     l3, size : (N,) ndarray of int64
         Where each IPv4 header begins, and the bytes captured from there; at least 20.
     address, port : (N,) ndarray of uint32, uint16
-        The new destination; the port is TCP's or UDP's, or the id of an ICMP query, and others keep theirs. An ICMP error goes to the address, and the packet
-        that it quotes comes from address and port.
+        The new destination; the port is TCP's or UDP's, or the id of an ICMP query, and others keep theirs.
+        An ICMP error goes to the address, and the packet that it quotes comes from address and port.
 
     Raises
     ------

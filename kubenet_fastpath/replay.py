@@ -1,115 +1,39 @@
-"""Replay a capture through a kubenet node: its hosts of one prefix are the node's pods, all others are behind eth0.
+"""Replay a capture through a kubenet node: hosts of one prefix are its pods, all others are behind eth0.
 
-Two walks over the file. The first counts who speaks, to hand out the parts (`casting`). The second gives every frame its
-link layer (`linklayer`) and answers their address (`answers`), and forwards in the capture's time, in batches of bounded
-size.
+Two walks over the file. The first counts who speaks, to hand out the parts (`casting`). The second gives
+every frame its link layer (`linklayer`) and answers their address (`answers`), and forwards in the capture's
+time, in batches of bounded size.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .address import ipv4, ipv4_prefix, mac
 from .answers import Answers
 from .batch import PacketBatch
 from .capture import PcapWriter, iter_pcap
-from .casting import Cast, Census, cast_node
+from .casting import Cast, cast_node
+from .census import Census
 from .config import Pod
 from .errors import ConfigError, FastpathError
 from .linklayer import LinkLayer
 from .node import Node, Port, Result
 from .plan import mask_of
-from .verdict import Reason, Verdict
+from .summary import Summary, Traffic
+from .verdict import Reason
 
 __all__ = ["Summary", "Traffic", "replay"]
 
 BATCH = 1 << 16  # packets
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 
-#: Of a packet that lived, the way it took; of any other the verdict says it.
-WAYS = {Reason.ROUTE: "routed", Reason.MASQUERADE: "masqueraded", Reason.NAT_REPLY: "nat_reply"}
-PATHS = ("bridged", "flooded", "routed", "masqueraded", "nat_reply", "local", "held", "dropped")
-
 Progress = Callable[[str, int, int], None]  # what is done, packets so far, packets in all or 0
-
-
-@dataclass
-class Traffic:
-    """Packets, and their bytes on the wire."""
-
-    packets: int = 0
-    bytes: int = 0
-
-
-@dataclass
-class Summary:
-    """What a replay did.
-
-    Attributes
-    ----------
-    capture, pod_cidr, why, node_ip, bridge_ip, cluster_cidr
-        What was replayed, and how its parts were handed out.
-    pods : tuple of str
-        Addresses of the pods.
-    notes : list of str
-        What to know before reading on.
-    packets : Traffic
-        All that went in.
-    paths : dict of str to Traffic
-        What became of them, one path each: `PATHS`.
-    drops : dict of str to Traffic
-        The dropped ones by `Reason`.
-    outputs : dict of str to Traffic
-        What left by each port, copies of flooded frames and generated ones among it.
-    generated : int
-        Packets that the node made itself: ARP, ICMP, RST.
-    connections : int
-        Connections made; `connections_open` were left at the end.
-    nat_ports : dict of str to int
-        Ports of the node's address that masquerading used, by protocol; ids of ICMP.
-    redirected : int
-        Answers that went to the node's address, because that is what their senders saw.
-    seconds : float
-        From the first packet to the last, in the capture's time.
-    forward_ns : int
-        Wall-clock time in `Node.forward`, nothing else.
-    """
-
-    capture: str
-    pod_cidr: str
-    why: str
-    node_ip: str
-    bridge_ip: str
-    cluster_cidr: str
-    pods: tuple[str, ...]
-    notes: list[str]
-    packets: Traffic = field(default_factory=Traffic)
-    paths: dict[str, Traffic] = field(default_factory=lambda: {path: Traffic() for path in PATHS})
-    drops: dict[str, Traffic] = field(default_factory=dict)
-    outputs: dict[str, Traffic] = field(default_factory=dict)
-    generated: int = 0
-    connections: int = 0
-    connections_open: int = 0
-    nat_ports: dict[str, int] = field(default_factory=dict)
-    redirected: int = 0
-    seconds: float = 0.0
-    forward_ns: int = 0
-
-    @property
-    def ns_per_packet(self) -> float:
-        return self.forward_ns / self.packets.packets if self.packets.packets else 0.0
-
-    @property
-    def packets_per_s(self) -> float:
-        return self.packets.packets * 1e9 / self.forward_ns if self.forward_ns else 0.0
 
 
 def replay(
@@ -130,9 +54,11 @@ def replay(
     capture : path
         Any file that `read_pcap` takes. It is read twice.
     folder : path, optional
-        Receives one capture a port: `eth0.pcap`, and each pod's under its address. Nothing is written if omitted.
+        Receives one capture a port: `eth0.pcap`, and each pod's under its address. Nothing is written if
+        omitted.
     pod_cidr, cluster_cidr, node_ip : str, optional
-        The pods of this node, those of all nodes, and the node; see `casting.cast_node` for what is taken if omitted.
+        The pods of this node, those of all nodes, and the node; see `casting.cast_node` for what is taken if
+        omitted.
     force : bool
         Write into a folder that is not empty; files of the same name are replaced.
     progress : callable, optional
@@ -147,13 +73,13 @@ def replay(
     Raises
     ------
     FastpathError, OSError
-        For a capture that cannot be read, a cast that contradicts itself, a folder that is not empty or cannot be
-        written.
+        For a capture that cannot be read, a cast that contradicts itself, a folder that is not empty or
+        cannot be written.
 
     Notes
     -----
-    The capture should show the pods' packets before any translation: taken in a pod, on the bridge, or in a LAN. Frames
-    that it has twice (`tcpdump -i any`) are replayed twice.
+    The capture should show the pods' packets before any translation: taken in a pod, on the bridge, or in a
+    LAN. Frames that it has twice (`tcpdump -i any`) are replayed twice.
     """
     census = Census()
     target = None if folder is None else _prepare(Path(folder), Path(capture), force)
@@ -198,7 +124,9 @@ class _Stage:
         self.node_address = ipv4(config.node_address)
         self.link = _link_layer(cast, self.node, ports)
         self.used = {proto: np.zeros(1 << 16, np.bool_) for proto in PROTOCOLS}
-        self.files = None if folder is None else {name: _PortFile(folder / f"{name}.pcap") for name in self.node.ports}
+        self.files = (
+            None if folder is None else {name: _PortFile(folder / f"{name}.pcap") for name in self.node.ports}
+        )
 
     def run(self, batch: PacketBatch, summary: Summary) -> None:
         headers = batch.headers()
@@ -208,9 +136,9 @@ class _Stage:
         result = self.node.forward(batch)
         summary.forward_ns += perf_counter_ns() - begin
         if not np.array_equal(scouted, result.verdict):
-            raise FastpathError("node and scout disagree about a packet: this is a fault of kubenet-fastpath, please report it")
+            raise FastpathError("node and scout disagree about a packet; please report this as a bug")
         summary.redirected = self.answers.redirected
-        _count(summary, result, batch.wire_length)
+        summary.count(result, batch.wire_length)
         self._note_ports(result)
         if self.files is not None:
             for name, file in self.files.items():
@@ -232,11 +160,15 @@ class _Stage:
             summary.outputs[name] = Traffic(counters[f"{name}.tx_packets"], counters[f"{name}.tx_bytes"])
         summary.connections = self.node.connections.counters["insert"]
         summary.connections_open = len(self.node.connections)
-        summary.nat_ports = {PROTOCOLS[proto]: int(used.sum()) for proto, used in self.used.items() if used.any()}
+        summary.nat_ports = {
+            PROTOCOLS[proto]: int(used.sum()) for proto, used in self.used.items() if used.any()
+        }
         if self.link.completed:
-            summary.notes.append(f"checksums of {self.link.completed} packets were left to a network card: completed")
+            summary.notes.append(
+                f"checksums of {self.link.completed} packets were left to a network card: completed"
+            )
         if counters["held_now"]:
-            summary.notes.append(f"{counters['held_now']} packets were still held when the capture ended")
+            summary.notes.append(f"held when the capture ended: {counters['held_now']} packets")
 
 
 def _link_layer(cast: Cast, node: Node, ports: list[Port]) -> LinkLayer:
@@ -260,28 +192,8 @@ def _link_layer(cast: Cast, node: Node, ports: list[Port]) -> LinkLayer:
     )
 
 
-def _count(summary: Summary, result: Result, length: NDArray[Any]) -> None:
-    kinds = result.verdict.astype(np.intp) << 8 | result.reason
-    packets, sizes = np.bincount(kinds), np.bincount(kinds, weights=length)
-    summary.packets.packets += len(kinds)
-    summary.packets.bytes += int(length.sum(dtype=np.int64))
-    for kind in np.flatnonzero(packets).tolist():
-        verdict, reason = Verdict(kind >> 8), Reason(kind & 0xFF)
-        if verdict is Verdict.DROP:
-            path = "dropped"
-            _add(summary.drops.setdefault(reason.name, Traffic()), packets[kind], sizes[kind])
-        else:
-            path = WAYS.get(reason, "routed") if verdict is Verdict.ROUTED else verdict.name.lower()
-        _add(summary.paths[path], packets[kind], sizes[kind])
-
-
-def _add(traffic: Traffic, packets: Any, size: Any) -> None:
-    traffic.packets += int(packets)
-    traffic.bytes += int(size)
-
-
 class _PortFile:
-    """A capture that is open only while it is written: a node may have more ports than a process may have files."""
+    """A capture that is open only while it is written: ports may be more than a process may open files."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from .replay import Summary
+from .summary import Summary
 from .verdict import Reason
 
-__all__ = ["Table", "replay_tables", "show"]
+__all__ = ["Table", "labelled", "replay_tables", "show"]
 
 MEANING = {
     "bridged": "from pod to pod on this node",
@@ -60,6 +60,9 @@ BECAUSE = {
     Reason.NO_DEVICE: "the interface is gone",
     Reason.NOMEM: "no memory",
 }
+
+
+ENOUGH = 10_000  # packets, for a rate to mean something
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,17 @@ def replay_tables(summary: Summary) -> list[Table | str]:
         for path, traffic in summary.paths.items()
         if traffic.packets
     ]
-    rows.append(("all", "", sum(t.packets for t in summary.paths.values()), sum(t.bytes for t in summary.paths.values())))
-    parts.append(Table(f"{total.packets:,} packets in, one path each", ("path", "", "packets", "bytes"), rows))
+    rows.append(
+        (
+            "all",
+            "",
+            sum(t.packets for t in summary.paths.values()),
+            sum(t.bytes for t in summary.paths.values()),
+        )
+    )
+    parts.append(
+        Table(f"{total.packets:,} packets in, one path each", ("path", "", "packets", "bytes"), rows)
+    )
     if summary.drops:
         drops = sorted(summary.drops.items(), key=lambda item: -item[1].packets)
         parts.append(
@@ -137,30 +149,37 @@ def replay_tables(summary: Summary) -> list[Table | str]:
     return parts
 
 
+def labelled(rows: Sequence[tuple[str, str]]) -> str:
+    """Lines of a label and a text."""
+    return "".join(f"{label:<13} {text}\n" for label, text in rows)
+
+
 def _cast_text(summary: Summary) -> str:
     pods = summary.pods
     shown = ", ".join(pods if len(pods) <= 8 else (*pods[:7], f"... {pods[-1]}")) or "none"
-    lines = [
-        f"capture   {summary.capture}, {summary.seconds:,.3f} s",
-        f"pods      {summary.pod_cidr} ({summary.why})",
-        f"          {len(pods)}: {shown}",
-        f"node      eth0 {summary.node_ip}, cbr0 {summary.bridge_ip}; pods of other nodes in {summary.cluster_cidr}",
-        *(f"note      {note}" for note in summary.notes),
-    ]
-    return "\n".join(lines) + "\n"
+    return labelled(
+        [
+            ("capture", f"{summary.capture}, {summary.seconds:,.3f} s"),
+            ("pods", f"{summary.pod_cidr} ({summary.why})"),
+            ("", f"{len(pods)}: {shown}"),
+            ("node", f"eth0 {summary.node_ip}, cbr0 {summary.bridge_ip}"),
+            ("other nodes", f"pods in {summary.cluster_cidr}"),
+            *(("note", note) for note in summary.notes),
+        ]
+    )
 
 
 def _cost_text(summary: Summary) -> str:
-    ports = ", ".join(f"{n:,} {'icmp ids' if p == 'icmp' else p}" for p, n in summary.nat_ports.items()) or "none"
+    names = {"icmp": "ICMP ids", "tcp": "TCP", "udp": "UDP"}
+    ports = ", ".join(f"{names[proto]} {n:,}" for proto, n in summary.nat_ports.items()) or "none"
     out = sum(traffic.packets for traffic in summary.outputs.values())
-    lines = [
-        f"connections    {summary.connections:,} made, {summary.connections_open:,} open at the end",
-        f"NAT ports      {ports} in use at any time; {summary.redirected:,} answers went to them",
-        f"packets out    {out:,}, copies of flooded ones among them, {summary.generated:,} made by the node",
+    rows = [
+        ("connections", f"{summary.connections:,} made, {summary.connections_open:,} open at the end"),
+        ("NAT ports", f"{ports}; {summary.redirected:,} answers came to the node's address"),
+        ("packets out", f"{out:,} with copies of flooded ones; {summary.generated:,} made by the node"),
     ]
     if summary.packets.packets:
-        lines.append(
-            f"forwarding     {summary.ns_per_packet:,.0f} ns a packet, {summary.packets_per_s:,.0f} packets/s "
-            "(one core; without reading and writing files)"
-        )
-    return "\n".join(lines) + "\n"
+        speed = f"{summary.ns_per_packet:,.0f} ns a packet, {summary.packets_per_s:,.0f} packets/s"
+        short = "" if summary.packets.packets >= ENOUGH else "; so few packets show a cold start"
+        rows.append(("forwarding", f"{speed} (one core, in memory{short})"))
+    return labelled(rows)
