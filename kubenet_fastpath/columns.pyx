@@ -3,8 +3,8 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from .connection cimport CT_DROP, CT_INVALID, NO_CONN, ctinfo_t, segment_t, tuple_t
-from .flowtable cimport CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn
+from .connection cimport CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, ctinfo_t, segment_t, tuple_t
+from .flowtable cimport CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn
 from .frame cimport (
     ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
     TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_LEN, UDP_LENGTH, store16, store32,
@@ -71,8 +71,9 @@ cdef ctinfo_t track(ct_t* t, const segment_t* seg, uint64_t hash, int64_t now, u
         t.counters.error += 1
         return CT_INVALID
     info = ct_track_hashed(t, seg, hash, now, conn)
-    if conn[0] != NO_CONN and ct_confirm(t, conn, now) != CONFIRM_OK:
-        return CT_DROP
+    if conn[0] == NO_CONN or ct_conn(t, conn[0]).status & IPS_CONFIRMED:
+        return info
+    return info if ct_confirm(t, conn, now) == CONFIRM_OK else CT_DROP
     return info
 
 

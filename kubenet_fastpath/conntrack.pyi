@@ -4,6 +4,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .records import RECORD as RECORD
 from .timeouts import Timeouts
 
 COUNTERS: Final[tuple[str, ...]]
@@ -26,8 +27,8 @@ class ConnectionTable:
     def counters(self) -> dict[str, int]: ...
     @property
     def nbytes(self) -> int: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         capacity: int = 262144,
         *,
         timeouts: Timeouts | None = None,
@@ -37,7 +38,7 @@ class ConnectionTable:
         checksum: bool = True,
         ignore_invalid_rst: bool = False,
         max_retrans: int = 3,
-    ) -> None: ...
+    ) -> ConnectionTable: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[np.void]: ...
     def __getstate__(self) -> dict[str, Any]: ...
