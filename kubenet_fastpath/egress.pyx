@@ -7,10 +7,10 @@ net/bridge/br_device.c (br_dev_xmit), br_forward.c (br_dev_queue_push_xmit), br_
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .context cimport (
-    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, emit, interface_t, node_t, packet_t, scratch, writable,
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, emit, interface_t, node_t, packet_t, scratch, writable,
 )
 from .conntrack cimport CT_INVALID
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
@@ -114,12 +114,12 @@ cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uin
     cdef packet_t p
     cdef uint8_t* arp
     cdef uint64_t mac = node.interface[dev].mac
+    memset(&p, 0, sizeof(packet_t))
     p.frame = scratch(node, ETH_LEN + ARP_LEN)
     if p.frame == NULL:
         return drop(R_NOMEM)
-    p.length, p.missing, p.l3, p.conn, p.origin = ETH_LEN + ARP_LEN, 0, ETH_LEN, NO_CONN, NULL
+    p.length, p.l3, p.conn, p.hop = ETH_LEN + ARP_LEN, ETH_LEN, NO_CONN, NO_HOP
     p.now, p.source, p.ethertype, p.info = node.now, source, ETH_ARP, CT_INVALID
-    p.shared = p.hooked = p.tagged = False
     store_mac(p.frame + ETH_DST, eth_dst)
     store_mac(p.frame + ETH_SRC, mac)
     store16(p.frame + ETH_TYPE, ETH_ARP)
