@@ -66,7 +66,8 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
-    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = False
+    p.ethertype, p.type = 0, PACKET_OTHERHOST
+    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = False
 
 
 cdef int untag(packet_t* p) noexcept nogil:
