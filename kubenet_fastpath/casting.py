@@ -101,11 +101,13 @@ def cast_node(
         notes.append(f"{census.tagged} frames have a VLAN tag: cbr0 bridges them, but nothing routes them")
     mac, spoke = census.macs()
     is_pod = np.isin(spoke, hosts)
-    node = node_ip or _free_node(census, net)
+    if cluster_cidr is None:
+        cluster_cidr = prefix_text(net & mask_of(min(16, length)), min(16, length))
+    node = node_ip or _free_node(census, cluster_cidr)
     config = Kubenet(
         node_ip=node,
         pod_cidr=pod_cidr,
-        cluster_cidr=cluster_cidr or prefix_text(net & mask_of(min(16, length)), min(16, length)),
+        cluster_cidr=cluster_cidr,
         gateway=_gateway(node),
         bridge_ip=ipv4_text(bridge),
         mtu=max(MTU, census.longest),
@@ -149,10 +151,11 @@ def _owners(mac: NDArray[np.uint64], spoke: NDArray[np.uint32]) -> dict[int, int
     return dict(zip(one[alone].tolist(), spoke[at[alone]].tolist(), strict=True))
 
 
-def _free_node(census: Census, pods: int) -> str:
+def _free_node(census: Census, cluster_cidr: str) -> str:
+    cluster, length = ipv4_prefix(cluster_cidr)
     for subnet in SUBNETS:
         net = ipv4_prefix(subnet)[0]
-        if census.unused(subnet) and (net ^ pods) >> 16:
+        if census.unused(subnet) and (net ^ cluster) & mask_of(min(length, 16)):
             return f"{ipv4_text(net + 4)}/16"
     raise ConfigError(f"the capture mentions addresses in all of {', '.join(SUBNETS)}: say --node-ip")
 

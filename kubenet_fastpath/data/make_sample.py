@@ -5,6 +5,8 @@
 Nothing in it is real. What the node itself would say (ARP, its answers to ping) is left out: a replay makes it.
 """
 
+from __future__ import annotations
+
 import random
 import socket
 import struct
@@ -22,29 +24,39 @@ SYN, FIN, RST, PSH, ACK = 2, 1, 4, 8, 16
 MSS = 1400
 
 
-def checksum(data):
+def checksum(data: bytes) -> int:
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total = int(sum(struct.unpack(f">{len(data) // 2}H", data)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-def mac(address):
+def mac(address: str) -> bytes:
     return b"\x0a\x58" + socket.inet_aton(address if address.startswith("10.244.1.") else GATEWAY)
 
 
 class Capture:
     """Frames and their times."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.random = random.Random(2028)
-        self.frames = []
+        self.frames: list[tuple[float, bytes]] = []
 
-    def add(self, at, frame):
+    def add(self, at: float, frame: bytes) -> None:
         self.frames.append((at, frame))
 
-    def ip(self, at, src, dst, proto, payload, ttl=None, fragment=0, ident=None):
+    def ip(
+        self,
+        at: float,
+        src: str,
+        dst: str,
+        proto: int,
+        payload: bytes,
+        ttl: int | None = None,
+        fragment: int = 0,
+        ident: int | None = None,
+    ) -> bytes:
         """An IPv4 packet; `fragment` is the header's field of flags and offset. Returns it."""
         ttl = ttl or (64 if src.startswith("10.244.1.") else 62 if src.startswith("10.244.") else 52)
         ident = self.random.randrange(1 << 16) if ident is None else ident
@@ -54,39 +66,61 @@ class Capture:
         self.add(at, mac(dst) + mac(src) + b"\x08\x00" + packet)
         return packet
 
-    def udp(self, at, src, sport, dst, dport, data, **options):
-        return self.ip(at, src, dst, UDP, udp(src, sport, dst, dport, data), **options)
+    def udp(
+        self, at: float, src: str, sport: int, dst: str, dport: int, data: bytes, ttl: int | None = None
+    ) -> bytes:
+        return self.ip(at, src, dst, UDP, udp(src, sport, dst, dport, data), ttl=ttl)
 
-    def tcp(self, at, src, sport, dst, dport, flags, seq, ack=0, data=b""):
+    def tcp(
+        self,
+        at: float,
+        src: str,
+        sport: int,
+        dst: str,
+        dport: int,
+        flags: int,
+        seq: int,
+        ack: int = 0,
+        data: bytes = b"",
+    ) -> bytes:
         segment = struct.pack(">HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, 64240, 0, 0) + data
         check = checksum(pseudo(src, dst, TCP, segment) + segment)
         return self.ip(at, src, dst, TCP, segment[:16] + struct.pack(">H", check) + segment[18:])
 
-    def echo(self, at, src, dst, kind, ident, number):
+    def echo(self, at: float, src: str, dst: str, kind: int, ident: int, number: int) -> None:
         message = struct.pack(">BBHHH", kind, 0, 0, ident, number) + bytes(range(48))
         self.icmp(at, src, dst, message)
 
-    def icmp(self, at, src, dst, message):
+    def icmp(self, at: float, src: str, dst: str, message: bytes) -> None:
         self.ip(at, src, dst, ICMP, message[:2] + struct.pack(">H", checksum(message)) + message[4:])
 
-    def arp(self, at, op, sender, target):
+    def arp(self, at: float, op: int, sender: str, target: str) -> None:
         there = mac(target) if op == 2 else bytes(6)
         body = struct.pack(">HHBBH", 1, 0x800, 6, 4, op)
         body += mac(sender) + socket.inet_aton(sender) + there + socket.inet_aton(target)
         self.add(at, (mac(target) if op == 2 else b"\xff" * 6) + mac(sender) + b"\x08\x06" + body)
 
-    def ask(self, at, src, dst, sport, round_trip, name):
+    def ask(self, at: float, src: str, dst: str, sport: int, round_trip: float, name: str) -> None:
         """A DNS question and its answer."""
         ident = self.random.randrange(1 << 16)
         self.udp(at, src, sport, dst, 53, dns(ident, name))
         self.udp(at + round_trip, dst, 53, src, sport, dns(ident, name, 2))
 
-    def connect(self, at, client, sport, server, dport, round_trip, exchanges):
+    def connect(
+        self,
+        at: float,
+        client: str,
+        sport: int,
+        server: str,
+        dport: int,
+        round_trip: float,
+        exchanges: list[tuple[int, int]],
+    ) -> None:
         """A TCP connection: handshake, so many (bytes up, bytes down), and its end."""
         ends = [(client, sport, server, dport), (server, dport, client, sport)]
         number = [self.random.randrange(1 << 32), self.random.randrange(1 << 32)]
 
-        def send(side, flags, data=b""):
+        def send(side: int, flags: int, data: bytes = b"") -> None:
             self.tcp(at, *ends[side], flags, number[side], number[1 - side] if flags & ACK else 0, data)
             number[side] = (number[side] + len(data) + bool(flags & (SYN | FIN))) % (1 << 32)
 
@@ -104,7 +138,7 @@ class Capture:
             send(side, flags)
             at += round_trip / 2
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         self.frames.sort(key=lambda frame: frame[0])
         out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
         for at, frame in self.frames:
@@ -113,17 +147,17 @@ class Capture:
         Path(path).write_bytes(b"".join(out))
 
 
-def pseudo(src, dst, proto, payload):
+def pseudo(src: str, dst: str, proto: int, payload: bytes) -> bytes:
     return socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack(">BBH", 0, proto, len(payload))
 
 
-def udp(src, sport, dst, dport, data):
+def udp(src: str, sport: int, dst: str, dport: int, data: bytes) -> bytes:
     datagram = struct.pack(">HHHH", sport, dport, 8 + len(data), 0) + data
     check = checksum(pseudo(src, dst, UDP, datagram) + datagram)
     return datagram[:6] + struct.pack(">H", check) + datagram[8:]
 
 
-def dns(ident, name, answers=0):
+def dns(ident: int, name: str, answers: int = 0) -> bytes:
     """A question for the addresses of a name, or an answer of so many."""
     flags = 0x8180 if answers else 0x0100
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
@@ -133,7 +167,7 @@ def dns(ident, name, answers=0):
     return message
 
 
-def make():
+def make() -> Capture:
     """The ten seconds."""
     c = Capture()
     pods = (DNS, WEB, API, SHOP, BATCH, CACHE)
