@@ -2,9 +2,10 @@
 
     pytest bench/bench_node.py --benchmark-columns=min,median,iqr
 
-CPU time of the one thread that forwards, for machines are shared. 64-byte UDP frames in memory; 65,536 packets a round in random order over the flows, 32 pods; frames are put back
-outside the measured part. `ns_per_packet` in the saved JSON is the median round by the number of packets. The working
-set is about 4 MB of frames and 128 bytes a flow, with 64 bytes of index for some five flows.
+CPU time of the one thread that forwards, for machines are shared. 64-byte UDP frames in memory; 65,536 packets a round
+in random order over the flows, 32 pods; frames are put back outside the measured part. `ns_per_packet` in the saved
+JSON is the median round by the number of packets. The working set is about 4 MB of frames and 128 bytes a flow, with
+64 bytes of index for some five flows.
 """
 
 from __future__ import annotations
