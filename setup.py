@@ -46,6 +46,8 @@ MODULES = [
     "bridge",
     "arp",
     "pipeline",
+    "readdress",
+    "linklayer",
 ]
 
 CHECKED = os.environ.get("CHECKED") == "1"

@@ -39,8 +39,9 @@ FLOORS = (
     ("arp",),
     ("pipeline",),
     ("node",),
-    ("linklayer", "readdress", "casting", "answers"),
-    ("replay",),
+    ("linklayer", "readdress", "census"),
+    ("casting", "answers", "summary"),
+    ("replay", "report"),
     ("cli",),
     ("__init__", "__main__"),
 )
