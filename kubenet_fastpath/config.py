@@ -253,7 +253,9 @@ class Kubenet:
         if self.dedup and self.hairpin is not Hairpin.PROMISC:
             raise ConfigError(f"dedup goes with hairpin PROMISC, not {self.hairpin}")
         if self.conntrack_max < 1 or self.neighbours_max < 1:
-            raise ConfigError(f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1")
+            raise ConfigError(
+                f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
+            )
         for mapping in (self.rp_filter, self.send_redirects):
             values = mapping.values() if isinstance(mapping, Mapping) else (mapping,)
             if any(int(v) not in (0, 1, 2) for v in values):
