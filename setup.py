@@ -79,7 +79,7 @@ def sanitizers() -> list[str]:
 
 
 SANITIZERS = sanitizers() if CHECKED else []
-COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer"] if CHECKED else ["-O3"]
+COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer"] if CHECKED else ["-O3", "-g0"]
 
 extensions = [
     Extension(
@@ -94,7 +94,7 @@ extensions = [
 ]
 
 setup(
-    ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, build_dir=BUILD),
+    ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, build_dir=BUILD, nthreads=os.cpu_count()),
     options={
         "build": {"build_base": BUILD},
         "build_ext": {"parallel": os.cpu_count(), "force": CHECKED},

@@ -26,7 +26,7 @@ from .neighbour cimport (
 )
 from .route cimport owns, select_address
 from .verdict cimport (
-    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
+    PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
     fate,
 )
 
@@ -195,7 +195,7 @@ cdef inline uint32_t neighbour_of(node_t* node, uint16_t dev, uint32_t ip) noexc
     if index < node.neighbours.n_rows and node.neighbours.row[index].ip == ip and (
             node.neighbours.row[index].dev == dev):
         return index
-    index = neigh_create(node.neighbours, dev, ip)
+    index = neigh_create(node.neighbours, dev, ip, node.now)
     node.recent[ip & 63] = index
     return index
 
@@ -205,7 +205,9 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     cdef uint32_t index = neighbour_of(node, dev, next_hop)
     cdef resolve_t state
     cdef uint8_t* eth
-    if index == NO_NEIGHBOUR or not writable(node, p):
+    if index == NO_NEIGHBOUR:
+        return drop(R_NEIGH_CREATEFAIL)
+    if not writable(node, p):
         return drop(R_NOMEM)
     p.frame += p.l3 - ETH_LEN
     p.length -= p.l3 - ETH_LEN
