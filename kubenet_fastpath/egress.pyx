@@ -21,12 +21,12 @@ from .frame cimport (
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
-    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
     neighbour_t, resolve_t,
 )
 from .route cimport owns, select_address
 from .verdict cimport (
-    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
+    PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
     fate,
 )
 
@@ -189,12 +189,25 @@ cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nog
         lose(node, &old, R_NOMEM)
 
 
+cdef inline uint32_t neighbour_of(node_t* node, uint16_t dev, uint32_t ip) noexcept nogil:
+    """The neighbour's row, made if need be; NO_NEIGHBOUR without memory."""
+    cdef uint32_t index = node.recent[ip & 63]
+    if index < node.neighbours.n_rows and node.neighbours.row[index].ip == ip and (
+            node.neighbours.row[index].dev == dev):
+        return index
+    index = neigh_create(node.neighbours, dev, ip, node.now)
+    node.recent[ip & 63] = index
+    return index
+
+
 cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
     """Put the Ethernet header on and send, or wait for the next hop's MAC (ip_finish_output2)."""
-    cdef uint32_t index = neigh_create(node.neighbours, dev, next_hop)
+    cdef uint32_t index = neighbour_of(node, dev, next_hop)
     cdef resolve_t state
     cdef uint8_t* eth
-    if index == NO_NEIGHBOUR or not writable(node, p):
+    if index == NO_NEIGHBOUR:
+        return drop(R_NEIGH_CREATEFAIL)
+    if not writable(node, p):
         return drop(R_NOMEM)
     p.frame += p.l3 - ETH_LEN
     p.length -= p.l3 - ETH_LEN
@@ -203,7 +216,9 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     store_mac(eth + ETH_SRC, node.interface[dev].mac)
     store16(eth + ETH_TYPE, ETH_IP)
     p.tagged, p.hooked, p.dev = False, False, dev
-    state = neigh_resolve(node.neighbours, index, p.now)
+    state = NEIGH_SEND
+    if not node.neighbours.row[index].state & NUD_CONNECTED:
+        state = neigh_resolve(node.neighbours, index, p.now)
     if state == NEIGH_SEND:
         store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
         return transmit(node, p, dev)

@@ -195,7 +195,7 @@ class Node:
             checksum=config.conntrack_checksum,
             seed=config.seed,
         )
-        self.neighbours = NeighbourTable(seed=config.seed)
+        self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max)
         self.fragments = FragmentTable(seed=config.seed)
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}

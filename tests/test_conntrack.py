@@ -94,7 +94,9 @@ class ConntrackMachine(RuleBasedStateMachine):
             status = CtStatus(int(r["status"]))
             counted = (int(r["packets"]), int(r["reply_packets"]))
             got[key] = (int(r["expires"]), CtStatus.SEEN_REPLY in status, CtStatus.ASSURED in status, counted)
-        want = {c.original: (c.expires, c.seen_reply, c.assured, c.packets) for c in self.model.live(self.now)}
+        want = {
+            c.original: (c.expires, c.seen_reply, c.assured, c.packets) for c in self.model.live(self.now)
+        }
         assert got == want
 
 
@@ -176,7 +178,10 @@ def test_every_state_lives_as_long_as_the_kernel_says(state: str) -> None:
     for what in PATHS[state]:
         flow.segment(what)
     record = flow.table.to_records(START)[0]
-    assert int(record["expires"]) - START in {TIMEOUT[NAMES[state]] * SECOND, min(TIMEOUT[NAMES[state]], 300) * SECOND}
+    assert int(record["expires"]) - START in {
+        TIMEOUT[NAMES[state]] * SECOND,
+        min(TIMEOUT[NAMES[state]], 300) * SECOND,
+    }
     assert len(flow.table.to_records(int(record["expires"]) - 1)) == 1
     assert len(flow.table.to_records(int(record["expires"]))) == 0
 

@@ -17,7 +17,9 @@ SECOND = 10**9
 MACS = [0x0A580AF40101, 0x0A580AF40102, 0x0A580AF40103, 0x020000000001, 0, 0x01005E000001, 0xFFFFFFFFFFFF]
 macs = st.sampled_from(MACS)
 ports = st.integers(0, 3)
-gaps = st.sampled_from([0, 1, 10 * MS - 1, 10 * MS, 100 * MS, 2 * SECOND - 1, 2 * SECOND, 2 * SECOND + 1, 5 * SECOND])
+gaps = st.sampled_from(
+    [0, 1, 10 * MS - 1, 10 * MS, 100 * MS, 2 * SECOND - 1, 2 * SECOND, 2 * SECOND + 1, 5 * SECOND]
+)
 frames = st.lists(st.tuples(macs, macs, ports, gaps), max_size=10)
 
 

@@ -13,7 +13,7 @@ NEW, ESTABLISHED, REPLY, INVALID = "NEW", "ESTABLISHED", "ESTABLISHED_REPLY", "I
 QUERIES = {8: 0, 13: 14, 15: 16, 17: 18}
 INVERSE = QUERIES | {answer: query for query, answer in QUERIES.items()}
 
-STATES = "NO SS SR ES FW CW LA TW CL S2".split()
+STATES = ("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2")
 TABLE = {  # nf_conntrack_proto_tcp.c, tcp_conntracks
     ("orig", "syn"): "SS SS IG IG IG IG IG SS SS S2",
     ("orig", "synack"): "IV IV SR IV IV IV IV IV IV SR",
