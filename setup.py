@@ -81,7 +81,7 @@ def sanitizers() -> list[str]:
 SANITIZERS = sanitizers() if CHECKED else []
 COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer"] if CHECKED else ["-O3", "-g0"]
 # One module has Cython's memoryview code for all: it took two thirds of the build when each had its own.
-SHARED = "kubenet_fastpath._cython"
+SHARED = "kubenet_fastpath._cyutility"
 
 
 def extension(name: str, source: str) -> Extension:
@@ -98,7 +98,7 @@ if __name__ == "__main__":  # cythonize may import this file in its workers
     setup(
         ext_modules=cythonize(
             [
-                extension(SHARED, "kubenet_fastpath/_cython.c"),
+                extension(SHARED, "kubenet_fastpath/_cyutility.c"),
                 *(extension(f"kubenet_fastpath.{name}", f"kubenet_fastpath/{name}.pyx") for name in MODULES),
             ],
             compiler_directives=DIRECTIVES,

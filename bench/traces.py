@@ -92,6 +92,11 @@ class Trace:
         batches = [whole[i : i + batch_size] for i in range(0, TRACE, batch_size)]
         return cls(node, path, batches, whole.data, whole.data.copy())
 
+    @property
+    def working_set(self) -> int:
+        """Bytes that a round goes through: all frames, and the connection table."""
+        return self.bytes.nbytes + self.node.connections.nbytes
+
     def restore(self) -> None:
         """Put the frames back, and let a millisecond pass."""
         self.bytes[:] = self.original

@@ -370,6 +370,62 @@ def test_an_error_about_a_masqueraded_packet_finds_its_pod(capture, tmp_path):
     assert sound(out[PEER])
 
 
+# --- anything ---
+
+ends = st.sampled_from(
+    [POD, PEER, "10.1.2.1", "10.1.2.255", SERVER, OTHER, "10.1.9.9", "0.0.0.0", "224.0.0.5"]
+)
+ports = st.sampled_from([53, 80, 5000])
+
+
+@st.composite
+def frames(draw):
+    """A frame of a capture, whole or spoilt."""
+    c, src, dst = Capture(), draw(ends), draw(ends)
+    kind = draw(st.sampled_from(["udp", "tcp", "echo", "error", "arp", "bytes"]))
+    if kind == "udp":
+        c.udp(
+            0,
+            src,
+            draw(ports),
+            dst,
+            draw(ports),
+            draw(st.binary(max_size=9)),
+            ttl=draw(st.sampled_from([1, 64])),
+        )
+    elif kind == "tcp":
+        c.tcp(0, src, draw(ports), dst, draw(ports), draw(st.integers(0, 63)), 1, 1)
+    elif kind == "echo":
+        c.echo(0, src, dst, draw(st.sampled_from([0, 8])), 7, 1)
+    elif kind == "error":
+        quoted = c.udp(0, dst, draw(ports), src, draw(ports), b"")
+        c.icmp(0, draw(ends), dst, struct.pack(">BBHI", 3, 1, 0, 0) + quoted[: draw(st.integers(0, 28))])
+    elif kind == "arp":
+        c.arp(0, draw(st.integers(1, 2)), src, dst)
+    else:
+        return draw(st.binary(max_size=60))
+    frame = bytearray(c.frames[-1][1])
+    if draw(st.integers(0, 3)) == 0:
+        frame[draw(st.integers(0, len(frame) - 1))] ^= draw(st.integers(1, 255))
+    return bytes(frame[: draw(st.integers(0, len(frame)))]) if draw(st.integers(0, 7)) == 0 else bytes(frame)
+
+
+@given(st.lists(st.tuples(frames(), st.sampled_from([0, 1, 40])), max_size=25), st.integers(1, 5))
+def test_nothing_is_lost_whatever_comes(tmp_path_factory, sent, batch_packets):
+    """Every packet has one path, in batches of any size; a checksum that was right is right when it leaves."""
+    folder, capture, at = tmp_path_factory.mktemp("any"), Capture(), 0
+    for frame, gap in sent:
+        at += gap
+        capture.add(at, frame)
+    before = [kf.PacketBatch.from_frames([frame]) for frame, _ in sent]
+    summary, out = run(capture, folder)
+    again = replay(folder / "in.pcap", folder / "again", batch_packets=batch_packets)
+    assert asdict(again) | {"forward_ns": 0} == asdict(summary) | {"forward_ns": 0}
+    assert all(kf.read_pcap(folder / "again" / f"{name}.pcap") == batch for name, batch in out.items())
+    if all(sound(batch) for batch in before):
+        assert all(sound(batch) for batch in out.values())
+
+
 # --- readdressing ---
 
 
