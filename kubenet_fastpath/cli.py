@@ -90,6 +90,8 @@ def run_replay(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_summary_json(summary), indent=2))
         return 0
+    if args.sample:
+        summary.capture = f"{SAMPLE.name}, which comes with the package"
     parts = replay_tables(summary)
     if args.output is not None:
         written = sum(traffic.packets > 0 for traffic in summary.outputs.values())

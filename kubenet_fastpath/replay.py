@@ -31,7 +31,7 @@ from .verdict import Reason
 __all__ = ["Summary", "Traffic", "replay"]
 
 BATCH = 1 << 16  # packets
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp"}
 
 Progress = Callable[[str, int, int], None]  # what is done, packets so far, packets in all or 0
 
@@ -168,7 +168,7 @@ class _Stage:
                 f"checksums of {self.link.completed} packets were left to a network card: completed"
             )
         if counters["held_now"]:
-            summary.notes.append(f"held when the capture ended: {counters['held_now']} packets")
+            summary.notes.append(f"packets still held when the capture ended: {counters['held_now']}")
 
 
 def _link_layer(cast: Cast, node: Node, ports: list[Port]) -> LinkLayer:

@@ -159,7 +159,7 @@ def _cast_text(summary: Summary) -> str:
     shown = ", ".join(pods if len(pods) <= 8 else (*pods[:7], f"... {pods[-1]}")) or "none"
     return labelled(
         [
-            ("capture", f"{summary.capture}, {summary.seconds:,.3f} s"),
+            ("capture", f"{summary.capture} ({summary.seconds:,.3f} s)"),
             ("pods", f"{summary.pod_cidr} ({summary.why})"),
             ("", f"{len(pods)}: {shown}"),
             ("node", f"eth0 {summary.node_ip}, cbr0 {summary.bridge_ip}"),
