@@ -4,6 +4,9 @@
             -> the node's stack: ARP, or IPv4 (PREROUTING, route, TTL, FORWARD, source NAT, neighbour, bridge out)
 
 A batch means its packets one by one. What runs ahead of a packet's turn only brings memory nearer.
+
+Longer than its neighbours, for here the stages meet: the order of a frame's way in, the timers that run between two
+frames, the columns that come in and go out.
 """
 
 cimport cython

@@ -23,8 +23,9 @@ from .census import Census
 from .config import Pod
 from .errors import ConfigError, FastpathError
 from .linklayer import LinkLayer
-from .node import Node, Port, Result
+from .node import Node
 from .plan import mask_of
+from .result import Port, Result
 from .summary import Summary, Traffic
 from .verdict import Reason
 

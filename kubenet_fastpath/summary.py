@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .node import Result
+from .result import Result
 from .verdict import Reason, Verdict
 
 __all__ = ["PATHS", "Summary", "Traffic"]

@@ -28,7 +28,7 @@ FLOORS = (
     ),
     ("batch", "fib", "fdb", "defrag", "flowtable", "neighbour", "config"),
     ("capture", "fragment_table", "tracker", "nat", "records", "context", "plan"),
-    ("columns", "snapshot", "route"),
+    ("columns", "snapshot", "route", "result"),
     ("conntrack",),
     ("hooks",),
     ("egress",),
