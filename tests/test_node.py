@@ -442,3 +442,14 @@ def test_a_full_neighbour_table_refuses_and_recovers() -> None:
     wire.send("eth0", from_outside(C, "10.244.1.120", UDP, udp(1, 2)))
     assert wire.reason is Reason.NEIGHBOUR
     assert len(wire.node.neighbours) == len(PODS) + 2  # the gateway, and the one that is asked for
+
+
+def test_the_first_of_two_arp_replies_counts_for_a_second(wire: Wire) -> None:
+    peer, first, second = "10.240.0.9", "00:0d:3a:00:00:09", "00:0d:3a:00:00:66"
+    wire.send("pod1", from_a(peer, UDP, udp(1, 2)))
+    wire.send("eth0", arp(2, first, peer, NODE_MAC, NODE_IP, dst=NODE_MAC))
+    for seconds, mac in ((0, first), (1, first), (0.1, second)):  # locktime
+        wire.wait(seconds)
+        wire.send("eth0", arp(2, second, peer, NODE_MAC, NODE_IP, dst=NODE_MAC))
+        out = wire.send("pod1", from_a(peer, UDP, udp(1, 2)))
+        assert fields(out["eth0"][0])["eth_dst"] == mac
