@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
     ("errors", "verdict", "frame"),
-    ("address", "connection", "timeouts", "scan", "rows", "rib", "fragment"),
+    ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment"),
     ("parse", "linktype", "pcap", "pcapng", "fib_trie", "fdb_table", "reassembly", "tcp", "sctp", "listing", "ipam"),
     ("batch", "fib", "fdb", "defrag", "flowtable", "neighbour", "config"),
-    ("capture", "fragment_table", "tracker", "nat", "records", "context", "plan"),
-    ("columns", "snapshot", "route"),
+    ("reader", "fragment_table", "tracker", "nat", "records", "context", "plan"),
+    ("capture", "columns", "snapshot", "route"),
     ("conntrack",),
     ("hooks",),
     ("egress",),
