@@ -103,9 +103,7 @@ class PacketBatch:
         self.offset: NDArray[np.int64] = _column("offset", offset, n, np.int64)
         self.length: NDArray[np.uint32] = _column("length", length, n, np.uint32)
         self.wire_length: NDArray[np.uint32] = (
-            self.length.copy()
-            if wire_length is None
-            else _column("wire_length", wire_length, n, np.uint32)
+            self.length.copy() if wire_length is None else _column("wire_length", wire_length, n, np.uint32)
         )
         self.port: NDArray[np.uint16] = _column("port", port, n, np.uint16)
         self.time: NDArray[np.int64] = _column("time", time, n, np.int64)
@@ -155,7 +153,9 @@ class PacketBatch:
         (`array[::2, :60]`), but each has to be contiguous, in ascending order: ValueError otherwise.
         """
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 2:
-            what = f"{frames.dtype}{frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+            what = (
+                f"{frames.dtype}{frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+            )
             raise TypeError(f"frames must be an (N, B) ndarray of uint8, not {what}")
         n, width = frames.shape
         step = frames.strides[0] if n > 1 and width else 0

@@ -109,15 +109,16 @@ def iter_pcap(source: Source, port: SupportsIndex = 0, batch_packets: int = 1 <<
 
 def _batches(source: Source, port: SupportsIndex, most: int) -> Iterator[PacketBatch]:
     with Stream(source) as stream:
-        head = b""
-        while len(head) < PCAP_HEADER and (piece := stream.read()):
-            head += piece
-        reader = Reader(head[:PCAP_HEADER], stream.name, stream.broken, port)
-        data, at, before = _buffer(head), reader.start, 0  # `before`: bytes of the file in front of `data`
+        data = _buffer(b"")
+        while len(data) < PCAP_HEADER and (piece := stream.read()):
+            data = _buffer(data, piece)
+        reader = Reader(data[:PCAP_HEADER].tobytes(), stream.name, stream.broken, port)
+        at, before = reader.start, 0  # `before`: bytes of the file in front of `data`
         while True:
             packets, at, why = reader.scanner.scan(data, at, most)
             if len(packets.offset) and len(batch := reader.batch(data, packets)):
                 yield batch
+                del batch  # memory is to be had by whoever gets it, and for the next piece
             if why is None and len(packets.offset) == most:
                 continue
             if why is None and len(data) - at > MOST:
@@ -125,7 +126,7 @@ def _batches(source: Source, port: SupportsIndex, most: int) -> Iterator[PacketB
             if why or not (piece := stream.read()):
                 break
             before += at
-            data, at = _buffer(data[at:], piece), 0
+            data, at, piece = _buffer(data[at:], piece), 0, b""
         reader.finish(before + at, len(data) - at, why or stream.broken)
 
 

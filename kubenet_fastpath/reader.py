@@ -64,8 +64,10 @@ class Reader:
             self.scanner, self.start = PcapngScanner(), 0
             return
         try:
+            if len(head) < PCAP_HEADER and broken:
+                raise CaptureError(broken)
             if not head:
-                raise CaptureError(broken or "it is empty")
+                raise CaptureError("it is empty")
             for magic, program in PACKED.items():
                 if head.startswith(magic):
                     raise CaptureError(f"it is compressed with {program}, and only gzip is understood")

@@ -140,4 +140,6 @@ def _map(file: BinaryIO, size: int) -> mmap.mmap:
     except OSError as error:
         if error.errno != errno.ENOMEM:
             raise
-        raise MemoryError(f"{file.name} has {size} bytes, too many to map: iter_pcap reads it in batches") from None
+        raise MemoryError(
+            f"{file.name} has {size} bytes, too many to map: iter_pcap reads it in batches"
+        ) from None
