@@ -7,7 +7,8 @@ from .conntrack import ConnectionTable
 from .errors import AddressError, CaptureError, CaptureWarning, ConfigError, FastpathError, TableFull
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
-from .node import Node, Port, Result
+from .node import Node
+from .result import Port, Result
 from .timeouts import Timeouts
 from .verdict import Reason, Verdict
 

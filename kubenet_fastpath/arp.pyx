@@ -84,7 +84,7 @@ cdef int arp_receive(node_t* node, packet_t* p) noexcept nogil:
             send_arp(node, p.dev, ARP_REPLY, sha, sha, 0, tpa, p.source)
         return fate(V_LOCAL, R_ARP)
     if op == ARP_REQUEST and answers_for(node, p, spa, tpa):
-        index = neigh_create(node.neighbours, p.dev, spa)
+        index = neigh_create(node.neighbours, p.dev, spa, p.now)
         if index != NO_NEIGHBOUR:
             learn(node, p, index, sha, NUD_STALE, True)
             send_arp(node, p.dev, ARP_REPLY, sha, sha, spa, tpa, p.source)

@@ -256,7 +256,8 @@ class PacketBatch:
     @property
     def nbytes(self) -> int:
         """Bytes of the buffer and the columns."""
-        return self.data.nbytes + sum(getattr(self, name).nbytes for name in COLUMNS)
+        columns: list[NDArray[Any]] = [getattr(self, name) for name in COLUMNS]
+        return self.data.nbytes + sum(column.nbytes for column in columns)
 
     @property
     def truncated(self) -> NDArray[np.bool_]:

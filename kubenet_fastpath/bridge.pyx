@@ -20,7 +20,7 @@ from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh
 from .route cimport route_input
 from .verdict cimport (
     PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST,
-    R_NEIGHBOUR, R_NO_PORT, R_NOMEM, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
+    R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
     V_FLOODED, V_HELD, drop, fate,
 )
 
@@ -97,9 +97,9 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
         p.type = PACKET_HOST
         return PASS
     next_hop = node.hops[p.hop].gateway if node.hops[p.hop].gateway else dst
-    index = neigh_create(node.neighbours, <uint16_t>bridge, next_hop)
+    index = neigh_create(node.neighbours, <uint16_t>bridge, next_hop, p.now)
     if index == NO_NEIGHBOUR:
-        return drop(R_NOMEM)
+        return drop(R_NEIGH_CREATEFAIL)
     state = neigh_resolve(node.neighbours, index, p.now)
     if state == NEIGH_SEND:
         store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)

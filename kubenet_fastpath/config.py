@@ -169,6 +169,8 @@ class Kubenet:
         Pods' and the gateway's MACs are known from the start; otherwise the node asks by ARP as a kernel does.
     arp_notify : bool
         A pod announces itself when it is attached, so the bridge knows its MAC (CNI sets the sysctl).
+    neighbours_max : int
+        net.ipv4.neigh.default.gc_thresh3; AKS sets 16384.
     seed : int
         Secret of the hash tables and source of all random choices.
 
@@ -218,6 +220,7 @@ class Kubenet:
     conntrack_checksum: bool = True
     conntrack_max: int = 262144
     ageing_s: float = 300
+    neighbours_max: int = 1024
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -249,8 +252,10 @@ class Kubenet:
             raise ConfigError(f"to_ports {self.to_ports} is no range of ports")
         if self.dedup and self.hairpin is not Hairpin.PROMISC:
             raise ConfigError(f"dedup goes with hairpin PROMISC, not {self.hairpin}")
-        if self.conntrack_max < 1:
-            raise ConfigError(f"conntrack_max {self.conntrack_max} leaves no connection")
+        if self.conntrack_max < 1 or self.neighbours_max < 1:
+            raise ConfigError(
+                f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
+            )
         for mapping in (self.rp_filter, self.send_redirects):
             values = mapping.values() if isinstance(mapping, Mapping) else (mapping,)
             if any(int(v) not in (0, 1, 2) for v in values):

@@ -147,6 +147,7 @@ cdef struct node_t:
     icmp_limit_t icmp
     uint64_t rng
     uint16_t ip_id
+    uint32_t recent[64]         # neighbours found lately, by the last bits of their address: a hint
     int64_t now                 # the latest time seen; time does not run backwards
     uint64_t verdicts[6]
     uint64_t reasons[128]
@@ -161,5 +162,10 @@ cdef struct node_t:
 
 cdef uint8_t* scratch(node_t* node, size_t n) noexcept nogil
 cdef void release_scratch(node_t* node) noexcept nogil
-cdef bint writable(node_t* node, packet_t* p) noexcept nogil
+cdef bint unshare(node_t* node, packet_t* p) noexcept nogil
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil
+
+
+cdef inline bint writable(node_t* node, packet_t* p) noexcept nogil:
+    """Give the packet bytes of its own if they are shared (skb_ensure_writable). False without memory."""
+    return True if not p.shared else unshare(node, p)

@@ -35,11 +35,9 @@ cdef void release_scratch(node_t* node) noexcept nogil:
     node.n_out = 0
 
 
-cdef bint writable(node_t* node, packet_t* p) noexcept nogil:
-    """Give the packet bytes of its own if they are shared (skb_ensure_writable). False without memory."""
+cdef bint unshare(node_t* node, packet_t* p) noexcept nogil:
+    """Give the packet bytes of its own. False without memory."""
     cdef uint8_t* copy
-    if not p.shared:
-        return True
     copy = scratch(node, p.length)
     if copy == NULL:
         return False

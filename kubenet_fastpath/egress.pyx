@@ -7,10 +7,10 @@ net/bridge/br_device.c (br_dev_xmit), br_forward.c (br_dev_queue_push_xmit), br_
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .context cimport (
-    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, emit, interface_t, node_t, packet_t, scratch, writable,
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, emit, interface_t, node_t, packet_t, scratch, writable,
 )
 from .conntrack cimport CT_INVALID
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
@@ -21,12 +21,12 @@ from .frame cimport (
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
-    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
     neighbour_t, resolve_t,
 )
 from .route cimport owns, select_address
 from .verdict cimport (
-    PASS, R_DEDUP, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
+    PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
     fate,
 )
 
@@ -114,12 +114,12 @@ cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uin
     cdef packet_t p
     cdef uint8_t* arp
     cdef uint64_t mac = node.interface[dev].mac
+    memset(&p, 0, sizeof(packet_t))
     p.frame = scratch(node, ETH_LEN + ARP_LEN)
     if p.frame == NULL:
         return drop(R_NOMEM)
-    p.length, p.missing, p.l3, p.conn, p.origin = ETH_LEN + ARP_LEN, 0, ETH_LEN, NO_CONN, NULL
+    p.length, p.l3, p.conn, p.hop = ETH_LEN + ARP_LEN, ETH_LEN, NO_CONN, NO_HOP
     p.now, p.source, p.ethertype, p.info = node.now, source, ETH_ARP, CT_INVALID
-    p.shared = p.hooked = p.tagged = False
     store_mac(p.frame + ETH_DST, eth_dst)
     store_mac(p.frame + ETH_SRC, mac)
     store16(p.frame + ETH_TYPE, ETH_ARP)
@@ -189,12 +189,25 @@ cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nog
         lose(node, &old, R_NOMEM)
 
 
+cdef inline uint32_t neighbour_of(node_t* node, uint16_t dev, uint32_t ip) noexcept nogil:
+    """The neighbour's row, made if need be; NO_NEIGHBOUR without memory."""
+    cdef uint32_t index = node.recent[ip & 63]
+    if index < node.neighbours.n_rows and node.neighbours.row[index].ip == ip and (
+            node.neighbours.row[index].dev == dev):
+        return index
+    index = neigh_create(node.neighbours, dev, ip, node.now)
+    node.recent[ip & 63] = index
+    return index
+
+
 cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
     """Put the Ethernet header on and send, or wait for the next hop's MAC (ip_finish_output2)."""
-    cdef uint32_t index = neigh_create(node.neighbours, dev, next_hop)
+    cdef uint32_t index = neighbour_of(node, dev, next_hop)
     cdef resolve_t state
     cdef uint8_t* eth
-    if index == NO_NEIGHBOUR or not writable(node, p):
+    if index == NO_NEIGHBOUR:
+        return drop(R_NEIGH_CREATEFAIL)
+    if not writable(node, p):
         return drop(R_NOMEM)
     p.frame += p.l3 - ETH_LEN
     p.length -= p.l3 - ETH_LEN
@@ -203,7 +216,9 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     store_mac(eth + ETH_SRC, node.interface[dev].mac)
     store16(eth + ETH_TYPE, ETH_IP)
     p.tagged, p.hooked, p.dev = False, False, dev
-    state = neigh_resolve(node.neighbours, index, p.now)
+    state = NEIGH_SEND
+    if not node.neighbours.row[index].state & NUD_CONNECTED:
+        state = neigh_resolve(node.neighbours, index, p.now)
     if state == NEIGH_SEND:
         store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
         return transmit(node, p, dev)

@@ -246,8 +246,9 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
     if kf_index_init(&t.index, (mask + 1) * 10) != 0 or t.index.mask != mask:    # 10 of 12 are below 85 %
         return False
     memcpy(t.index.bucket, buckets, (mask + 1) * sizeof(kf_bucket))
-    memcpy(t.row, rows, used * sizeof(conn_t))
-    memcpy(t.side, sides, used * 2 * sizeof(tcp_side_t))
+    if used:                                    # an empty array may have no address
+        memcpy(t.row, rows, used * sizeof(conn_t))
+        memcpy(t.side, sides, used * 2 * sizeof(tcp_side_t))
     t.used = used
     kf_zeroed_free(t.source, FIRST_REFERENCES * sizeof(uint32_t))
     t.source_mask = source_mask

@@ -9,8 +9,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport (
     CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
-    CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT_DONE, IPS_NAT_MASK, IPS_SRC_NAT_DONE, NO_CONN, confirm_t, conn_t,
-    ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
+    CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
+    confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
 from .context cimport address_t, node_t, packet_t, writable
 from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
@@ -98,7 +98,8 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
         ct_kill(node.conntrack, p.conn)
         p.conn = NO_CONN
         return drop(R_MASQUERADE_MOVED)
-    if conn.status & IPS_NAT_MASK:
+    # the opposite direction undoes what the other hook did: nf_nat_packet's statusbit
+    if conn.status & (IPS_SRC_NAT if (manip == MANIP_SRC) == (p.info < CT_ESTABLISHED_REPLY) else IPS_DST_NAT):
         if not writable(node, p):
             return drop(R_NOMEM)
         l3 = p.frame + p.l3

@@ -55,14 +55,17 @@ cdef struct neigh_table_t:
     kf_index index
     uint64_t secret[2]
     neighbour_t* row
-    uint32_t n_rows         # rows ever used; a free one has state NUD_NONE and dev NO_DEV
+    uint32_t n_rows         # rows ever used; a free one has dev NO_DEV, and the next free one as its ip
     uint32_t capacity
+    uint32_t free           # NO_NEIGHBOUR: none
+    uint32_t dynamic        # rows that are not permanent
+    uint32_t limit          # of these (gc_thresh3)
     int64_t due             # ns, the earliest timer
     uint64_t discarded      # packets that a full queue pushed out
     uint64_t held           # packets waiting now
 
 cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
-cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
+cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip, int64_t now) noexcept nogil
 cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noexcept nogil
 cdef held_t* neigh_crowded(neigh_table_t* t, uint32_t index, uint32_t length) noexcept nogil
 cdef bint neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,

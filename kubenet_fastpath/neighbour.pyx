@@ -100,23 +100,6 @@ cdef bint grow(neigh_table_t* t) noexcept nogil:
     return True
 
 
-cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil:
-    """A row for (interface, address), new or found; NO_NEIGHBOUR without memory."""
-    cdef uint32_t i = neigh_find(t, dev, ip)
-    if i != NO_NEIGHBOUR:
-        return i
-    if not grow(t):
-        return NO_NEIGHBOUR
-    for i in range(t.n_rows + 1):
-        if i == t.n_rows or t.row[i].dev == NO_DEV:
-            break
-    t.n_rows = max(t.n_rows, i + 1)
-    memset(&t.row[i], 0, sizeof(neighbour_t))
-    t.row[i].dev, t.row[i].ip = dev, ip
-    kf_index_insert(&t.index, neigh_hash(t, dev, ip), i)
-    return i
-
-
 cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nogil:
     cdef uint32_t i
     cdef bint was_first = n.timer != 0 and n.timer == t.due
@@ -128,6 +111,49 @@ cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nog
         for i in range(t.n_rows):
             if t.row[i].dev != NO_DEV and t.row[i].timer != 0:
                 t.due = min(t.due, t.row[i].timer)
+
+
+cdef void forget(neigh_table_t* t, uint32_t index) noexcept nogil:
+    cdef neighbour_t* n = &t.row[index]
+    while n.first != NULL:
+        free(neigh_take(t, index))
+    set_timer(t, n, 0)
+    kf_index_erase(&t.index, neigh_hash(t, n.dev, n.ip), index)
+    t.dynamic -= n.state != NUD_PERMANENT
+    n.dev, n.state, n.ip, t.free = NO_DEV, NUD_NONE, t.free, index
+
+
+cdef void collect(neigh_table_t* t, int64_t now) noexcept nogil:
+    """Make room in a full table (neigh_forced_gc): failed rows go, and what has not changed for 5 s."""
+    cdef uint32_t i
+    cdef neighbour_t* n
+    for i in range(t.n_rows):
+        n = &t.row[i]
+        if n.dev != NO_DEV and n.state != NUD_PERMANENT and n.first == NULL and (
+                n.state == NUD_FAILED or now - n.updated > 5 * SECOND):
+            forget(t, i)
+
+
+cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip, int64_t now) noexcept nogil:
+    """A row for (interface, address), new or found; NO_NEIGHBOUR if the table is full, or without memory."""
+    cdef uint32_t i = neigh_find(t, dev, ip)
+    if i != NO_NEIGHBOUR:
+        return i
+    if t.dynamic >= t.limit:
+        collect(t, now)
+    if t.dynamic >= t.limit or not grow(t):
+        return NO_NEIGHBOUR
+    if t.free != NO_NEIGHBOUR:
+        i = t.free
+        t.free = t.row[i].ip
+    else:
+        i = t.n_rows
+        t.n_rows += 1
+    memset(&t.row[i], 0, sizeof(neighbour_t))
+    t.row[i].dev, t.row[i].ip, t.row[i].updated = dev, ip, now
+    t.dynamic += 1
+    kf_index_insert(&t.index, neigh_hash(t, dev, ip), i)
+    return i
 
 
 cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noexcept nogil:
@@ -263,15 +289,6 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
     return NEIGH_NOTHING
 
 
-cdef void forget(neigh_table_t* t, uint32_t index) noexcept nogil:
-    cdef neighbour_t* n = &t.row[index]
-    while n.first != NULL:
-        free(neigh_take(t, index))
-    set_timer(t, n, 0)
-    kf_index_erase(&t.index, neigh_hash(t, n.dev, n.ip), index)
-    n.dev, n.state = NO_DEV, NUD_NONE
-
-
 cdef class NeighbourTable:
     """Next hop -> MAC for every interface of a node.
 
@@ -279,13 +296,18 @@ cdef class NeighbourTable:
     ----------
     seed : int
         Secret of the hash.
+    limit : int
+        Most neighbours that are not permanent (gc_thresh3). When it is reached, those that failed or have not
+        changed for 5 s make room; a packet for one more is dropped as NEIGH_CREATEFAIL.
     """
 
-    def __cinit__(self, seed=0):
+    def __cinit__(self, seed=0, limit=1024):
         cdef uint64_t state = seed & 0xFFFFFFFFFFFFFFFF
         self.table.secret[0] = kf_splitmix(&state)
         self.table.secret[1] = kf_splitmix(&state)
-        self.table.due = NEVER
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}")
+        self.table.due, self.table.free, self.table.limit = NEVER, NO_NEIGHBOUR, limit
         self.table.capacity = 64
         self.table.row = <neighbour_t*>calloc(self.table.capacity, sizeof(neighbour_t))
         if self.table.row == NULL or kf_index_init(&self.table.index, 64) < 0:
@@ -320,9 +342,13 @@ cdef class NeighbourTable:
         """
         cdef uint32_t ip = ipv4(address)
         cdef uint64_t lladdr = parse_mac(mac)
-        cdef uint32_t i = neigh_create(&self.table, dev, ip)
+        cdef uint32_t limit = self.table.limit
+        self.table.limit = NO_NEIGHBOUR                 # permanent entries do not count
+        cdef uint32_t i = neigh_create(&self.table, dev, ip, 0)
+        self.table.limit = limit
         if i == NO_NEIGHBOUR:
             raise MemoryError("no memory for a neighbour")
+        self.table.dynamic -= self.table.row[i].state != NUD_PERMANENT
         self.table.row[i].mac, self.table.row[i].state = lladdr, NUD_PERMANENT
         set_timer(&self.table, &self.table.row[i], 0)
 

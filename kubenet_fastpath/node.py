@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .address import ipv4_text, mac_text
 from .batch import PacketBatch
@@ -22,134 +18,10 @@ from .ipam import HostLocal
 from .neighbour import NeighbourTable
 from .pipeline import Pipeline
 from .plan import LOOPBACK, Interface, NextHop, plan_kubenet, pod_macs
+from .result import Counters, Port, Result
 from .verdict import Reason, Verdict
 
 MAX_PORTS = 1024  #: BR_MAX_PORTS
-
-
-@dataclass(frozen=True)
-class Port:
-    """Where frames enter and leave: a pod's end of its veth pair, or the VNet's side of eth0."""
-
-    index: int
-    name: str
-    pod: Pod | None = None
-
-    def __index__(self) -> int:
-        return self.index
-
-
-class Counters(Mapping[str, int]):
-    """Packets by verdict (`routed`), by reason (`reason.masquerade`), and what else is counted.
-
-    A snapshot: it does not move with the node.
-    """
-
-    def __init__(self, values: dict[str, int]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> int:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in self._values.items() if value)
-        return f"Counters({shown})"
-
-
-class Result:
-    """What became of a batch.
-
-    Attributes
-    ----------
-    verdict, reason : (N,) ndarray of uint8
-        `Verdict` and `Reason` of each packet.
-    out_port : (N,) ndarray of int32
-        The port that the packet left by; -1 if it left by none or by several.
-    outputs : (M,) structured ndarray
-        A row for each frame that left, in order: `port`, `source` (index of the packet that caused it, -1: a timer),
-        `offset`, `length`, `wire_length`, `time` (ns), `generated` (1: the frame is not among the batch's bytes).
-    """
-
-    def __init__(
-        self,
-        verdict: NDArray[np.uint8],
-        reason: NDArray[np.uint8],
-        outputs: NDArray[Any],
-        data: NDArray[np.uint8],
-        generated: NDArray[np.uint8],
-        ports: dict[str, Port],
-    ) -> None:
-        self.verdict = verdict
-        self.reason = reason
-        self.outputs = outputs
-        self._data = data
-        self._generated = generated
-        self._ports = ports
-
-    def __len__(self) -> int:
-        return len(self.verdict)
-
-    @property
-    def out_port(self) -> NDArray[np.int32]:
-        """(N,) int32: the one port that each packet left by, or -1."""
-        n = len(self.verdict)
-        caused = self.outputs["source"] >= 0
-        source, port = self.outputs["source"][caused], self.outputs["port"][caused]
-        out = np.full(n, -1, np.int32)
-        out[source] = port
-        several = np.bincount(source, minlength=n) > 1 if n else np.zeros(0, np.bool_)
-        flooded = np.isin(self.verdict, (Verdict.FLOODED, Verdict.DROP, Verdict.HELD, Verdict.LOCAL))
-        out[several | flooded] = -1
-        return out
-
-    def _rows(self, port: str | Port | int) -> NDArray[np.bool_]:
-        if isinstance(port, str):
-            if port not in self._ports:
-                raise KeyError(f"no port {port!r}; there are {', '.join(self._ports)}")
-            port = self._ports[port]
-        return np.asarray(self.outputs["port"] == port.__index__(), np.bool_)
-
-    def packets(self, port: str | Port | int) -> PacketBatch:
-        """Frames that left by a port, in order.
-
-        Parameters
-        ----------
-        port : str, Port or int
-            Name, port or index.
-
-        Returns
-        -------
-        PacketBatch
-            Shares the batch's bytes when all its frames are in there; else it is a copy.
-
-        Raises
-        ------
-        KeyError
-            For a name that is none.
-        """
-        rows = self.outputs[self._rows(port)]
-        data, offset = self._data, rows["offset"]
-        made = rows["generated"] != 0
-        mixed = bool(made.any()) and not made.all()
-        if mixed:
-            data = np.concatenate((self._data, self._generated))
-            offset = offset + np.where(made, len(self._data), 0)
-        elif made.any():
-            data = self._generated
-        batch = PacketBatch(
-            data, offset, rows["length"], rows["wire_length"], port=rows["port"], time=rows["time"]
-        )
-        return batch.copy() if mixed else batch
-
-    def source(self, port: str | Port | int) -> NDArray[np.int32]:
-        """(M,) int32: for each of `packets(port)` the index of the packet that caused it, -1 for a timer."""
-        return np.ascontiguousarray(self.outputs["source"][self._rows(port)])
 
 
 class Node:
@@ -195,7 +67,7 @@ class Node:
             checksum=config.conntrack_checksum,
             seed=config.seed,
         )
-        self.neighbours = NeighbourTable(seed=config.seed)
+        self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max)
         self.fragments = FragmentTable(seed=config.seed)
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}

@@ -49,7 +49,7 @@ class Status(IntEnum):
     BAD_L4 = 8              #: TCP header length or UDP length make no sense
 
 
-cdef packed struct header_t:
+cdef struct header_t:
     uint64_t eth_dst
     uint64_t eth_src
     uint16_t eth_type           # behind the VLAN tags
@@ -104,7 +104,7 @@ HEADER = np.dtype([
     ("tcp_window", "u2"), ("udp_len", "u2"), ("icmp_type", "u1"), ("icmp_code", "u1"), ("icmp_id", "u2"),
     ("icmp_seq", "u2"), ("l4_checksum_ok", "i1"), ("payload_len", "u2"), ("arp_op", "u2"), ("arp_sha", "u8"),
     ("arp_tha", "u8"),
-])
+], align=True)
 
 
 cdef uint64_t load64(const uint8_t* p) noexcept nogil:

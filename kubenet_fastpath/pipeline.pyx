@@ -4,6 +4,9 @@
             -> the node's stack: ARP, or IPv4 (PREROUTING, route, TTL, FORWARD, source NAT, neighbour, bridge out)
 
 A batch means its packets one by one. What runs ahead of a packet's turn only brings memory nearer.
+
+Longer than its neighbours, for here the stages meet: the order of a frame's way in, the timers that run between two
+frames, the columns that come in and go out.
 """
 
 cimport cython
@@ -66,7 +69,8 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
-    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = False
+    p.ethertype, p.type = 0, PACKET_OTHERHOST
+    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = False
 
 
 cdef int untag(packet_t* p) noexcept nogil:

@@ -73,7 +73,7 @@ class Reader:
                     raise CaptureError(f"it is compressed with {program}, and only gzip is understood")
             scanner = PcapScanner(head[:PCAP_HEADER])
         except CaptureError as error:
-            raise CaptureError(f"{name} cannot be read as a capture: {error}") from None
+            raise CaptureError(f"{name} is no capture that can be read: {error}") from None
         self.scanner, self.start = scanner, PCAP_HEADER
         if scanner.link_type not in READABLE:
             self._left_out[scanner.link_type] += 1
@@ -96,7 +96,8 @@ class Reader:
             if bad:
                 self._left_out.update(bad)
                 keep = ~np.isin(link_type, list(bad))
-                offset, length, wire_length, time, link_type = (column[keep] for column in packets)
+                offset, length, wire_length = offset[keep], length[keep], wire_length[keep]
+                time, link_type = time[keep], link_type[keep]
             data, offset, length, wire_length = to_ethernet(data, offset, length, wire_length, link_type)
         self._read += len(offset)
         return PacketBatch(data, offset, length, wire_length, self._port, time)

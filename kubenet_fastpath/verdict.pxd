@@ -56,6 +56,7 @@ cdef enum:                  # Reason
     R_MASQUERADE_MOVED = 97
     R_NO_DEVICE = 98
     R_NOMEM = 99
+    R_NEIGH_CREATEFAIL = 100
 
 cdef enum:
     N_VERDICTS = 6

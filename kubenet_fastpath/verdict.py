@@ -68,3 +68,4 @@ class Reason(IntEnum):
     MASQUERADE_MOVED = 97  #: a masqueraded connection left by another interface and was ended
     NO_DEVICE = 98  #: the interface is gone
     NOMEM = 99
+    NEIGH_CREATEFAIL = 100  #: the neighbour table is full

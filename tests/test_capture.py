@@ -183,7 +183,7 @@ def test_what_is_no_capture(tmp_path: Path, content: bytes, words: str) -> None:
     for read in (kf.read_pcap, lambda path: list(kf.iter_pcap(path))):
         with pytest.raises(kf.CaptureError, match=words) as caught:
             read(path)
-        assert str(caught.value).startswith(f"{path} cannot be read as a capture: ")
+        assert str(caught.value).startswith(f"{path} is no capture that can be read: ")
 
 
 def test_missing_files_and_strange_sources(tmp_path: Path) -> None:

@@ -53,9 +53,8 @@ def test_mutants(content: bytes, most: int, packed: bool) -> None:
         warnings.simplefilter("always")
         try:
             batch = kf.read_pcap(io.BytesIO(gzip.compress(content) if packed else content))
-        except kf.CaptureError as error:
+        except kf.CaptureError:
             assert not seen
-            assert "\n" not in str(error)
             return
     assert all(each.category is kf.CaptureWarning for each in caught)
     assert len(caught) == (breaks is not None) + (len(seen) < len(packets))

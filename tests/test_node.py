@@ -431,3 +431,14 @@ def test_a_full_neighbour_queue_loses_its_oldest(wire: Wire) -> None:
     counters = wire.node.counters
     assert counters["held_now"] + counters["reason.neigh_queuefull"] == 120
     assert counters["reason.neigh_queuefull"] > 0
+
+
+def test_a_full_neighbour_table_refuses_and_recovers() -> None:
+    wire = Wire(neighbours_max=5)
+    for i in range(100, 107):
+        wire.send("eth0", from_outside(C, f"10.244.1.{i}", UDP, udp(1, 2)))
+        assert wire.reason is (Reason.NEIGHBOUR if i < 105 else Reason.NEIGH_CREATEFAIL)
+    wire.wait(4)  # they have failed by then
+    wire.send("eth0", from_outside(C, "10.244.1.120", UDP, udp(1, 2)))
+    assert wire.reason is Reason.NEIGHBOUR
+    assert len(wire.node.neighbours) == len(PODS) + 2  # the gateway, and the one that is asked for

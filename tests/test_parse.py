@@ -11,6 +11,7 @@ from captures import REAL
 from hypothesis import given
 from hypothesis import strategies as st
 from models.headers import headers as model
+from strategies import damaged, ip_frames
 
 import kubenet_fastpath as kf
 from kubenet_fastpath.parse import HEADER, Status, parse_headers
@@ -171,6 +172,11 @@ def test_fields_are_those_of_the_model(frame: bytes, cut: int, behind: bytes) ->
     expected = model(frame, len(frame) + cut)
     assert row(frame, cut) == expected
     assert row(frame, cut, behind) == expected  # what is not captured is not read
+
+
+@given(ip_frames().flatmap(lambda made: st.tuples(*map(damaged, made))))
+def test_fields_of_frames_that_know_the_node(made: tuple[bytes, ...]) -> None:
+    assert [row(frame) for frame in made] == [model(frame, len(frame)) for frame in made]
 
 
 def test_no_byte_more_than_captured() -> None:

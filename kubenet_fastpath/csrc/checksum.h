@@ -23,11 +23,17 @@ static inline uint16_t kf_csum_fold(uint64_t sum)
 static inline uint64_t kf_csum_partial(const uint8_t *p, size_t n, uint64_t sum)
 {
     uint64_t native = 0;    /* words in memory order: byte-swapping commutes with the sum (RFC 1071, 2B) */
+    uint64_t pair;
     uint32_t word;
     uint16_t tail = 0;
-    for (; n >= 4; p += 4, n -= 4) {
+    for (; n >= 8; p += 8, n -= 8) {
+        memcpy(&pair, p, 8);
+        native += (pair & 0xFFFFFFFF) + (pair >> 32);
+    }
+    if (n & 4) {
         memcpy(&word, p, 4);
         native += word;
+        p += 4;
     }
     if (n & 2) {
         memcpy(&tail, p, 2);

@@ -1,0 +1,181 @@
+"""The command `kubenet-fastpath`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from .errors import CaptureWarning, FastpathError
+from .replay import replay
+from .report import labelled, replay_tables, show
+from .summary import Summary
+
+__all__ = ["main"]
+
+SAMPLE = Path(__file__).with_name("data") / "sample.pcap"
+PROG = "kubenet-fastpath"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class ProgressLine:
+    """How far it is, on a terminal only: a bar of rich's, or one line that is written over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream if stream.isatty() else None
+        self._due = 0.0
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> ProgressLine:
+        if self._stream is not None:
+            try:
+                from rich.console import Console
+                from rich.progress import Progress
+            except ImportError:
+                pass
+            else:
+                self._bar = Progress(console=Console(file=self._stream), transient=True)
+                self._bar.start()
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say that `done` packets of `total` (0: unknown) are through."""
+        if self._bar is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=total or None)
+            self._bar.update(self._tasks[what], completed=done)
+        elif self._stream is not None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + 0.2
+            share = f" of {total:,}" if total else ""
+            self._stream.write(f"\r\x1b[K{what}: {done:,}{share} packets")
+            self._stream.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._stream is not None:
+            self._stream.write("\r\x1b[K")
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    measured = {"ns_per_packet": summary.ns_per_packet, "packets_per_s": summary.packets_per_s}
+    return asdict(summary) | measured
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """`kubenet-fastpath replay`."""
+    capture = SAMPLE if args.sample else args.capture
+    with ProgressLine(sys.stderr) as progress:
+        summary = replay(
+            capture,
+            args.output,
+            pod_cidr=args.pod_cidr,
+            cluster_cidr=args.cluster_cidr,
+            node_ip=args.node_ip,
+            force=args.force,
+            progress=progress,
+        )
+    if args.json:
+        print(json.dumps(_summary_json(summary), indent=2))
+        return 0
+    if args.sample:
+        summary.capture = f"{SAMPLE.name}, which comes with the package"
+    parts = replay_tables(summary)
+    if args.output is not None:
+        written = sum(traffic.packets > 0 for traffic in summary.outputs.values())
+        files = f"{args.output}: {len(summary.outputs)} captures, one a port, {written} of them with packets"
+        parts.append(labelled([("written", files)]))
+    show(parts, sys.stdout)
+    return 0
+
+
+def _add_replay(commands: Any) -> None:
+    parser = commands.add_parser(
+        "replay",
+        help="forward a capture through a kubenet node and say what became of each packet",
+        description="Forward a capture through a kubenet node: the hosts of one prefix are its pods, all others "
+        "are behind eth0. Every packet ends in one path, or in one reason to be dropped.",
+        epilog="Take the capture in a pod, on the bridge or in a LAN: where nothing is translated yet.",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "capture", nargs="?", type=Path, metavar="IN.pcap", help="pcap or pcapng, gzipped or not"
+    )
+    source.add_argument("--sample", action="store_true", help="the capture that comes with the package")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="folder that receives one capture a port"
+    )
+    parser.add_argument(
+        "--pod-cidr", metavar="CIDR", help="whose hosts are the pods (default: the private /24 with most)"
+    )
+    parser.add_argument(
+        "--cluster-cidr", metavar="CIDR", help="pods of all nodes (default: the /16 around the pods)"
+    )
+    parser.add_argument(
+        "--node-ip", metavar="IP[/LEN]", help="address of eth0 (default: one that the capture leaves free)"
+    )
+    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run_replay)
+
+
+COMMANDS = (_add_replay,)
+
+
+def _version() -> str:
+    try:
+        return version(PROG)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROG, description="A Linux node's datapath in user space.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(commands)
+    return parser
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, or 2 with one sentence on stderr."""
+    args = _parser().parse_args(argv)
+    said: set[str] = set()
+
+    def warn(message: Warning | str, category: type[Warning], *_: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"{PROG}: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CaptureWarning)
+        warnings.showwarning = warn  # type: ignore[assignment]
+        try:
+            return int(args.run(args))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (FastpathError, OSError, ValueError) as error:
+            print(f"{PROG}: error: {_explain(error)}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return INTERRUPTED
