@@ -154,7 +154,7 @@ cdef class LinkLayer:
         data, offset, length, port
             The columns of a PacketBatch; `port` is written.
         headers : (N,) structured ndarray
-            Its headers.
+            Its headers; they are trusted to be those of these very bytes.
 
         Returns
         -------
