@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex, overload
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .parse import parse_headers
-from .rows import gather, same_rows
+from .rows import first_below, first_outside, gather, same_rows
 
 __all__ = ["PacketBatch"]
+
+COLUMNS = ("offset", "length", "wire_length", "port", "time")
 
 
 def _column(name: str, values: ArrayLike | SupportsIndex, n: int, dtype: type) -> NDArray[Any]:
@@ -19,16 +22,23 @@ def _column(name: str, values: ArrayLike | SupportsIndex, n: int, dtype: type) -
     if not isinstance(values, np.ndarray) and hasattr(values, "__index__"):
         values = values.__index__()
     array = np.asarray(values)
-    if array.size and array.dtype.kind not in "iub":
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} takes integers, not {array.dtype}")
     if array.ndim > 1 or (array.ndim == 1 and len(array) != n):
         raise ValueError(f"{name} has shape {array.shape}, the batch has {n} packets")
-    limits = np.iinfo(dtype)
-    if array.size and (int(array.min()) < limits.min or int(array.max()) > limits.max):
-        raise ValueError(f"{name} {int(array.min())}..{int(array.max())} does not fit {np.dtype(dtype)}")
+    if array.dtype != dtype and array.size:
+        limits = np.iinfo(dtype)
+        lowest, highest = int(array.min()), int(array.max())
+        if lowest < limits.min or highest > limits.max:
+            wrong = lowest if lowest < limits.min else highest
+            raise ValueError(f"{name} {wrong} does not fit {np.dtype(dtype)}")
     if array.ndim == 0:
         return np.full(n, array, dtype)
     return np.ascontiguousarray(array, dtype)
+
+
+def _end(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    return np.cumsum(lengths, dtype=np.int64)
 
 
 class PacketBatch:
@@ -52,7 +62,7 @@ class PacketBatch:
     Attributes
     ----------
     data, offset (int64), length, wire_length (uint32), port (uint16), time (int64)
-        As above, contiguous.
+        As above, contiguous. Arrays that have the right type already are used as they are, not copied.
 
     Raises
     ------
@@ -62,8 +72,10 @@ class PacketBatch:
     Examples
     --------
     >>> batch = PacketBatch.from_frames([bytes(60), bytes(64)], port=1, time=[0, 1000])
-    >>> len(batch), batch[1:].length.tolist()
-    (2, [64])
+    >>> batch
+    <PacketBatch of 2 packets, 124 bytes>
+    >>> bytes(batch[0]) == bytes(60), batch[1:].length.tolist(), batch[batch.time < 1000].time.tolist()
+    (True, [64], [0])
     """
 
     __slots__ = ("data", "length", "offset", "port", "time", "wire_length")
@@ -79,35 +91,33 @@ class PacketBatch:
         time: int | ArrayLike = 0,
     ) -> None:
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
-            raise TypeError(
-                f"data must be a (B,) ndarray of uint8, not {getattr(data, 'dtype', type(data).__name__)}"
-            )
+            what = f"{data.dtype}{data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+            raise TypeError(f"data must be a (B,) ndarray of uint8, not {what}")
         if not data.flags.c_contiguous:
             raise ValueError("data must be contiguous")
-        n = np.size(np.asarray(offset))
-        if np.ndim(offset) != 1 or np.ndim(length) != 1:
-            raise ValueError("offset and length are columns: one dimension each")
+        for name, column in (("offset", offset), ("length", length)):
+            if np.ndim(column) != 1:
+                raise ValueError(f"{name} must be a column of one dimension, not of {np.ndim(column)}")
+        n = np.size(offset)
         self.data = data
         self.offset: NDArray[np.int64] = _column("offset", offset, n, np.int64)
         self.length: NDArray[np.uint32] = _column("length", length, n, np.uint32)
         self.wire_length: NDArray[np.uint32] = (
-            self.length if wire_length is None else _column("wire_length", wire_length, n, np.uint32)
+            self.length.copy() if wire_length is None else _column("wire_length", wire_length, n, np.uint32)
         )
         self.port: NDArray[np.uint16] = _column("port", port, n, np.uint16)
         self.time: NDArray[np.int64] = _column("time", time, n, np.int64)
-        if n:
-            outside = (self.offset < 0) | (self.offset > len(data) - self.length.astype(np.int64))
-            if outside.any():
-                i = int(outside.argmax())
-                raise ValueError(
-                    f"frame {i} at offset {self.offset[i]} with length {self.length[i]} is outside the {len(data)} "
-                    "bytes of data"
-                )
-            if wire_length is not None and (self.wire_length < self.length).any():
-                i = int((self.wire_length < self.length).argmax())
-                raise ValueError(
-                    f"wire_length {self.wire_length[i]} of frame {i} is below its length {self.length[i]}"
-                )
+        i = first_outside(len(data), self.offset, self.length)
+        if i is not None:
+            raise ValueError(
+                f"frame {i} at offset {self.offset[i]} with length {self.length[i]} is outside the {len(data)} bytes "
+                "of data"
+            )
+        i = first_below(self.wire_length, self.length)
+        if i is not None:
+            raise ValueError(
+                f"wire_length {self.wire_length[i]} of frame {i} is below its length {self.length[i]}"
+            )
 
     @classmethod
     def from_frames(
@@ -118,10 +128,15 @@ class PacketBatch:
         wire_length: ArrayLike | None = None,
     ) -> PacketBatch:
         """Make a batch of a list of frames; their bytes are copied once, into one buffer."""
-        parts = [bytes(frame) if isinstance(frame, memoryview) else frame for frame in frames]
+        if isinstance(frames, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"frames must be a list of frames, not {type(frames).__name__}")
+        parts = [
+            frame if isinstance(frame, (bytes, bytearray)) else memoryview(frame).tobytes()
+            for frame in frames
+        ]
         length = np.fromiter(map(len, parts), np.int64, len(parts))
         data = np.frombuffer(bytearray().join(parts), np.uint8)
-        return cls(data, np.cumsum(length) - length, length, wire_length, port, time)
+        return cls(data, _end(length) - length, length, wire_length, port, time)
 
     @classmethod
     def from_array(
@@ -130,54 +145,58 @@ class PacketBatch:
         length: ArrayLike | None = None,
         port: SupportsIndex | ArrayLike = 0,
         time: int | ArrayLike = 0,
+        wire_length: ArrayLike | None = None,
     ) -> PacketBatch:
         """Make a batch of the rows of an (N, B) array of uint8, without copying.
 
-        `length` gives the bytes that count of each row; all if omitted. Raises ValueError for an array that is not
-        contiguous.
+        `length` gives the bytes that count of each row; all if omitted. The rows may be parts of a larger array
+        (`array[::2, :60]`), but each has to be contiguous, in ascending order: ValueError otherwise.
         """
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 2:
-            raise TypeError("frames must be an (N, B) ndarray of uint8")
-        if not frames.flags.c_contiguous:
-            raise ValueError("frames must be contiguous: pass np.ascontiguousarray(frames)")
+            what = (
+                f"{frames.dtype}{frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+            )
+            raise TypeError(f"frames must be an (N, B) ndarray of uint8, not {what}")
         n, width = frames.shape
-        lengths = np.full(n, width, np.uint32) if length is None else length
-        if np.size(lengths) and int(np.max(lengths)) > width:
-            raise ValueError(f"length {int(np.max(lengths))} is more than the {width} bytes of a row")
-        return cls(frames.reshape(-1), np.arange(n, dtype=np.int64) * width, lengths, None, port, time)
+        step = frames.strides[0] if n > 1 and width else 0
+        if frames.size == 0:
+            data = np.empty(0, np.uint8)
+        elif (width > 1 and frames.strides[1] != 1) or step < 0:
+            raise ValueError("the rows of frames must be contiguous: pass np.ascontiguousarray(frames)")
+        else:
+            data = np.lib.stride_tricks.as_strided(frames, ((n - 1) * step + width,), (1,))
+        lengths = np.full(n, width, np.uint32) if length is None else np.asarray(length)
+        if lengths.size and int(lengths.max()) > width:
+            raise ValueError(f"length {int(lengths.max())} is more than the {width} bytes of a row")
+        return cls(data, np.arange(n, dtype=np.int64) * step, lengths, wire_length, port, time)
 
     @classmethod
-    def concatenate(cls, batches: Sequence[PacketBatch]) -> PacketBatch:
+    def concatenate(cls, batches: Iterable[PacketBatch]) -> PacketBatch:
         """Put batches one behind the other. Frames are copied, unless all batches share one buffer."""
+        batches = list(batches)
+        for batch in batches:
+            if not isinstance(batch, PacketBatch):
+                raise TypeError(f"concatenate takes batches, not {type(batch).__name__}")
         if not batches:
             return cls.from_frames([])
-        columns = [
-            np.concatenate([getattr(batch, name) for batch in batches])
-            for name in ("length", "wire_length", "port", "time")
-        ]
-        if all(batch.data is batches[0].data for batch in batches):
-            return cls(batches[0].data, np.concatenate([batch.offset for batch in batches]), *columns)
-        data = np.concatenate([batch._bytes() for batch in batches])
-        length = columns[0].astype(np.int64)
-        return cls(data, np.cumsum(length) - length, *columns)
-
-    def _bytes(self) -> NDArray[np.uint8]:
-        """The frames' bytes in order and without gaps, copied."""
-        out = np.empty(int(self.length.sum(dtype=np.int64)), np.uint8)
-        gather(self.data, self.offset, self.length, out)
-        return out
+        offset, *columns = (np.concatenate([getattr(batch, name) for batch in batches]) for name in COLUMNS)
+        data = batches[0].data
+        if any(batch.data is not data for batch in batches):
+            ends = _end(columns[0])
+            data, offset, at = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8), ends - columns[0], 0
+            for batch in batches:
+                size = int(batch.length.sum(dtype=np.int64))
+                gather(batch.data, batch.offset, batch.length, data[at : at + size])
+                at += size
+        return cls(data, offset, *columns)
 
     def copy(self) -> PacketBatch:
         """The same frames in a buffer of their own, in order and without gaps."""
-        length = self.length.astype(np.int64)
-        return PacketBatch(
-            self._bytes(),
-            np.cumsum(length) - length,
-            self.length.copy(),
-            self.wire_length.copy(),
-            self.port.copy(),
-            self.time.copy(),
-        )
+        ends = _end(self.length)
+        data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+        gather(self.data, self.offset, self.length, data)
+        columns = (getattr(self, name).copy() for name in COLUMNS[1:])
+        return PacketBatch(data, ends - self.length, *columns)
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -188,14 +207,22 @@ class PacketBatch:
     def __getitem__(self, key: slice | Sequence[int] | NDArray[Any]) -> PacketBatch: ...
 
     def __getitem__(self, key: Any) -> memoryview | PacketBatch:
-        """Frame i as a memoryview; or, for a slice, a mask or an array of indices, a batch that shares the bytes."""
-        if isinstance(key, (int, np.integer)):
-            start = int(self.offset[key])
-            return self.data.data[start : start + int(self.length[key])]
+        """Frame i as a memoryview; or, for a slice, a mask or an array of indices, a batch that shares the bytes.
+
+        Its columns are its own.
+        """
+        if not isinstance(key, (int, slice)):
+            key = np.asarray(key, None if np.size(key) else np.intp)
+            if key.ndim > 1:
+                raise IndexError(f"packets are counted in one dimension, not in {key.ndim}")
+        if isinstance(key, int) or (isinstance(key, np.ndarray) and key.ndim == 0):
+            i = operator.index(key)
+            start = int(self.offset[i])
+            return self.data.data[start : start + int(self.length[i])]
         batch = object.__new__(PacketBatch)
         batch.data = self.data
-        for name in ("offset", "length", "wire_length", "port", "time"):
-            setattr(batch, name, np.ascontiguousarray(getattr(self, name)[key]))
+        for name in COLUMNS:
+            setattr(batch, name, np.array(getattr(self, name)[key]))
         return batch
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -211,10 +238,7 @@ class PacketBatch:
         """Whether both hold the same frames, ports, times and lengths; where the bytes lie does not matter."""
         if not isinstance(other, PacketBatch):
             return NotImplemented
-        columns = ("length", "wire_length", "port", "time")
-        if len(self) != len(other) or any(
-            not np.array_equal(getattr(self, name), getattr(other, name)) for name in columns
-        ):
+        if any(not np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS[1:]):
             return False
         return same_rows(self.data, self.offset, other.data, other.offset, self.length)
 
@@ -227,20 +251,13 @@ class PacketBatch:
         """Pickle; with protocol 5 the arrays go out of band. A batch that uses little of its buffer leaves the rest."""
         used = int(self.length.sum(dtype=np.int64))
         batch = self if used * 2 >= len(self.data) else self.copy()
-        return PacketBatch, (
-            batch.data,
-            batch.offset,
-            batch.length,
-            batch.wire_length,
-            batch.port,
-            batch.time,
-        )
+        return PacketBatch, (batch.data, *(getattr(batch, name) for name in COLUMNS))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the buffer and the columns."""
-        columns = (self.data, self.offset, self.length, self.wire_length, self.port, self.time)
-        return sum(column.nbytes for column in columns)
+        columns: list[NDArray[Any]] = [getattr(self, name) for name in COLUMNS]
+        return self.data.nbytes + sum(column.nbytes for column in columns)
 
     @property
     def truncated(self) -> NDArray[np.bool_]:
@@ -253,10 +270,27 @@ class PacketBatch:
         Returns
         -------
         (N,) structured ndarray
-            One row a frame, no nested fields, so that `pandas.DataFrame(batch.headers())` works. Numbers are in host
-            order, MACs are integers below 2**48. A field that the frame does not have is 0; `status` says how far the
-            frame could be read (see `parse.Status`). `ip_checksum_ok` and `l4_checksum_ok` are 1 (right), 0 (wrong)
-            or -1 (none, or not all of it is there).
+            One row a frame and no nested fields, so that `pandas.DataFrame(batch.headers())` and
+            `polars.DataFrame(batch.headers())` work. A field that the frame does not have is 0. In the frame's order:
+
+            - `eth_dst`, `eth_src`: MACs, integers below 2**48. `eth_type` behind the VLAN tags, of which there are
+              `vlan_tags` (2 at the most); `vlan_id`, of the outer one, and `inner_vlan_id`.
+            - `status`: how far the frame could be read, a `parse.Status`.
+            - `l3_offset`, `l4_offset`: bytes from the frame's beginning; fragments but the first have no `l4_offset`.
+            - `ip_version` (4, 6), `ip_header_len`, `tos`, `ip_len` (as in the header: of an IPv4 packet, of an IPv6
+              payload), `ip_id`, `df`, `mf`, `frag_offset` (bytes), `ttl`, `proto`. IPv6 extension headers are not
+              followed: `proto` is the first.
+            - `src`, `dst`: IPv4 addresses, or those of sender and target in ARP. `src6_high`, `src6_low`,
+              `dst6_high`, `dst6_low`: halves of IPv6 addresses.
+            - `sport`, `dport`: of TCP, UDP, UDP-Lite, SCTP. `tcp_seq`, `tcp_ack`, `tcp_header_len` (bytes),
+              `tcp_flags`, `tcp_window`; `udp_len`; `icmp_type`, `icmp_code`, and `icmp_id`, `icmp_seq` of echoes and
+              other queries, both families.
+            - `payload_len`: bytes behind the last header, as the headers have it.
+            - `ip_checksum_ok`, `l4_checksum_ok`: 1 (right), 0 (wrong), or -1: there is none, or not all of what it
+              is about has been captured, or (UDP-Lite, SCTP) it was not looked at.
+            - `arp_op`, `arp_sha`, `arp_tha`.
+
+            Numbers are in host order, lengths in bytes.
 
         Notes
         -----

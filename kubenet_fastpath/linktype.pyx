@@ -1,15 +1,19 @@
 """Captured packets of other link layers become Ethernet frames.
 
-Source: the LINKTYPE_ registry of tcpdump.org. Where a link layer has no MACs, the frame gets `02:00:00:00:00:01`
-(locally administered) as its source and `02:00:00:00:00:02` as its destination.
+Source: the LINKTYPE_ registry of tcpdump.org. What a link layer does not tell is made up from locally administered
+addresses: the source is the sender's MAC if a Linux cooked capture has it, else `02:00:00:00:00:01`. The destination is
+the broadcast or group MAC that belongs to the packet's IP destination, else `02:00:00:00:00:02`.
 """
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from .frame cimport ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_SRC, ETH_TYPE, load16, load_mac, store16, store_mac
+from .frame cimport (
+    ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_SRC, ETH_TYPE, IP_DST, IP_LEN, load16, load32, load_mac, store16, store_mac,
+)
+from .rows cimport outside
 
 cdef enum:
     ETHERNET = 1
@@ -22,9 +26,12 @@ cdef enum:
     LINUX_SLL2 = 276
     SLL_LEN = 16
     SLL2_LEN = 20
-    TO_BROADCAST = 1            # SLL packet types
-    TO_MULTICAST = 2
-    OUTGOING = 4
+    SLL_BROADCAST = 1           # packet types
+    SLL_MULTICAST = 2
+    SLL_802_3 = 1               # protocols that are no EtherTypes: frames with a length in its place
+    SLL_802_2 = 4
+    IP6_LEN = 40
+    IP6_DST = 24
 
 cdef uint64_t HERE = 0x020000000001
 cdef uint64_t THERE = 0x020000000002
@@ -65,26 +72,43 @@ cdef uint32_t header_length(uint16_t link_type) noexcept nogil:
     return SLL2_LEN if link_type == LINUX_SLL2 else 0
 
 
-cdef void dress(const uint8_t* p, uint32_t n, uint16_t link_type, uint8_t* eth) noexcept nogil:
+cdef uint64_t destination(const uint8_t* l3, uint32_t n, uint16_t type, uint64_t otherwise) noexcept nogil:
+    """The MAC that the IP destination calls for by itself (RFC 1112, RFC 2464), or `otherwise`."""
+    cdef uint32_t dst
+    if type == ETH_IP and n >= IP_LEN:
+        dst = load32(l3 + IP_DST)
+        if dst == UINT32_MAX:
+            return EVERYBODY
+        if dst >> 28 == 0xE:
+            return <uint64_t>0x01005E << 24 | dst & 0x7FFFFF
+    elif type == ETH_IP6 and n >= IP6_LEN and l3[IP6_DST] == 0xFF:
+        return <uint64_t>0x3333 << 32 | load32(l3 + IP6_DST + 12)
+    return otherwise
+
+
+cdef void dress(const uint8_t* p, uint32_t n, uint32_t on_wire, uint16_t link_type, uint8_t* eth) noexcept nogil:
     """Write the 14 bytes of an Ethernet header for the n captured bytes of another link layer."""
     cdef uint64_t src = HERE, dst = THERE
     cdef uint16_t type = ETH_IP
     cdef uint16_t kind, address_len
+    cdef uint32_t head = header_length(link_type)
     cdef const uint8_t* address
-    if link_type == LINUX_SLL or link_type == LINUX_SLL2:
+    if head:
         if link_type == LINUX_SLL:
             kind, address_len, address, type = load16(p), load16(p + 4), p + 6, load16(p + 14)
         else:
             kind, address_len, address, type = p[10], p[11], p + 12, load16(p)
         if address_len == 6:
             src = load_mac(address)
-        if kind == TO_BROADCAST:
+        if kind == SLL_BROADCAST:
             dst = EVERYBODY
-        elif kind == TO_MULTICAST:
+        elif kind == SLL_MULTICAST:
             dst = GROUP
+        if type == SLL_802_3 or type == SLL_802_2:
+            type = <uint16_t>min(on_wire - head, <uint32_t>1500)
     elif link_type == IPV6 or (link_type != IPV4 and n > 0 and p[0] >> 4 == 6):
         type = ETH_IP6
-    store_mac(eth + ETH_DST, dst)
+    store_mac(eth + ETH_DST, destination(p + head, n - head, type, dst))
     store_mac(eth + ETH_SRC, src)
     store16(eth + ETH_TYPE, type)
 
@@ -98,7 +122,7 @@ def to_ethernet(const uint8_t[::1] data not None, const int64_t[::1] offset not 
     ----------
     data : (B,) ndarray of uint8
     offset, length, wire_length, link_type : (N,) ndarray of int64, uint32, uint32, uint16
-        Every link type is one of READABLE. A packet that ends in its link header becomes an empty frame.
+        A packet that ends in its link header becomes an empty frame.
 
     Returns
     -------
@@ -108,17 +132,25 @@ def to_ethernet(const uint8_t[::1] data not None, const int64_t[::1] offset not 
     Raises
     ------
     ValueError
-        When the columns do not agree or a packet is outside `data`.
+        When the columns do not agree, a link type is none of READABLE, or a packet is outside `data` or longer than
+        on the wire.
     """
     cdef Py_ssize_t i, n = offset.shape[0]
-    cdef int64_t room = data.shape[0], at = 0
-    cdef uint32_t head, total
+    cdef int64_t at = 0
+    cdef uint32_t head, frame
+    cdef uint16_t kind
     if not n == length.shape[0] == wire_length.shape[0] == link_type.shape[0]:
         raise ValueError("the columns have different lengths")
+    if outside(data.shape[0], offset, length) < n:
+        raise ValueError(f"packet {outside(data.shape[0], offset, length)} is outside the data")
     for i in range(n):
-        if offset[i] < 0 or offset[i] > room - <int64_t>length[i] or wire_length[i] < length[i]:
-            raise ValueError(f"packet {i} is outside the data, or longer than on the wire")
-        at += length[i] + ETH_LEN
+        kind = link_type[i]
+        if not (kind == ETHERNET or kind == RAW or kind == IPV4 or kind == IPV6 or kind == LINUX_SLL
+                or kind == LINUX_SLL2 or kind == RAW_BSD or kind == RAW_OPENBSD):
+            raise ValueError(f"packet {i} has link type {kind}")
+        if wire_length[i] < length[i]:
+            raise ValueError(f"packet {i} is longer than on the wire")
+        at += <int64_t>length[i] + ETH_LEN
     made = np.empty(at, np.uint8)
     offsets, lengths, wires = np.empty(n, np.int64), np.empty(n, np.uint32), np.empty(n, np.uint32)
     if n == 0:
@@ -131,20 +163,18 @@ def to_ethernet(const uint8_t[::1] data not None, const int64_t[::1] offset not 
     at = 0
     with nogil:
         for i in range(n):
-            p = &data[0] + offset[i]
+            p, kind = &data[0] + offset[i], link_type[i]
+            head = header_length(kind)
             new_offset[i] = at
-            if link_type[i] == ETHERNET:
-                new_length[i], new_wire[i] = length[i], wire_length[i]
-                memcpy(&out[0] + at, p, length[i])
-                at += length[i]
-                continue
-            head = header_length(link_type[i])
-            if length[i] < head:
-                new_length[i] = new_wire[i] = 0
-                continue
-            dress(p, length[i], link_type[i], &out[0] + at)
-            memcpy(&out[0] + at + ETH_LEN, p + head, length[i] - head)
-            total = ETH_LEN + length[i] - head
-            new_length[i], new_wire[i] = total, total + (wire_length[i] - length[i])
-            at += total
+            if kind == ETHERNET or length[i] < head:
+                frame = length[i] if kind == ETHERNET else 0
+                memcpy(&out[0] + at, p, frame)
+            else:
+                frame = ETH_LEN + length[i] - head
+                dress(p, length[i], wire_length[i], kind, &out[0] + at)
+                memcpy(&out[0] + at + ETH_LEN, p + head, length[i] - head)
+            new_length[i] = frame
+            # what the capture cut off stays cut off; nothing is longer than the column can say
+            new_wire[i] = frame + min(wire_length[i] - length[i], UINT32_MAX - frame)
+            at += frame
     return made[:at], offsets, lengths, wires

@@ -5,19 +5,23 @@ from enum import IntEnum
 import numpy as np
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from .frame cimport (
     ARP_LEN, ARP_OP, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_QINQ,
-    ETH_SRC, ETH_TYPE, ETH_VLAN, ICMP_CODE, ICMP_ID, ICMP_LEN, ICMP_TYPE, IP_DF, IP_DST, IP_FRAG, IP_ID, IP_LEN,
-    IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, IP_TTL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP,
-    PROTO_UDP, TCP_ACK, TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_CHECK, UDP_LEN, UDP_LENGTH, VLAN_LEN,
-    csum, csum_fold, csum_partial, csum_pseudo, load16, load32, load_mac,
+    ETH_SRC, ETH_TYPE, ETH_VLAN, ICMP_CODE, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE,
+    ICMP_TIMESTAMP, ICMP_TYPE, IP_DF, IP_DST, IP_FRAG, IP_ID, IP_LEN, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS,
+    IP_TOTAL, IP_TTL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_ACK,
+    TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_CHECK, UDP_LEN, UDP_LENGTH, VLAN_LEN, csum, csum_fold,
+    csum_partial, csum_pseudo, load16, load32, load_mac,
 )
+from .rows cimport outside
 
 cdef enum:
     PROTO_ICMP6 = 58
     IP6_LEN = 40
+    SCTP_LEN = 12
+    ICMP6_ECHO = 128
+    ICMP6_ECHOREPLY = 129
 
 cdef enum:              # Status
     OK = 0
@@ -35,13 +39,13 @@ class Status(IntEnum):
     """How far a frame could be read."""
 
     OK = 0                  #: to the end of its last header
-    OTHER = 1               #: to an EtherType or protocol that is not taken apart
+    OTHER = 1               #: to a protocol that is not taken apart
     SHORT_ETHERNET = 2      #: shorter than 14 bytes
     SHORT_VLAN = 3          #: ends in a VLAN tag
-    SHORT_ARP = 4           #: ends in the ARP packet, or is no ARP for IPv4 over Ethernet
+    SHORT_ARP = 4           #: ends in the ARP packet
     SHORT_IP = 5            #: ends in the IP header
     BAD_IP = 6              #: IP version, header length or total length make no sense
-    SHORT_L4 = 7            #: ends in the TCP, UDP or ICMP header
+    SHORT_L4 = 7            #: ends in the header of TCP, UDP, ICMP or SCTP
     BAD_L4 = 8              #: TCP header length or UDP length make no sense
 
 
@@ -114,6 +118,19 @@ cdef uint64_t address_sum(const uint8_t* l3, const header_t* h, uint32_t l4_len)
     return csum_partial(l3 + 8, 32, 0) + h.proto + l4_len
 
 
+cdef uint64_t icmp_sum(const uint8_t* l3, const header_t* h, uint32_t l4_len) noexcept nogil:
+    """ICMP's checksum is of its message alone, that of ICMPv6 of a pseudo header too (RFC 4443, 2.3)."""
+    return 0 if h.ip_version == 4 else address_sum(l3, h, l4_len)
+
+
+cdef bint is_query(const header_t* h) noexcept nogil:
+    """Whether an ICMP message has an identifier and a sequence number."""
+    if h.ip_version == 6:
+        return h.icmp_type == ICMP6_ECHO or h.icmp_type == ICMP6_ECHOREPLY
+    return (h.icmp_type == ICMP_ECHO or h.icmp_type == ICMP_ECHOREPLY
+            or ICMP_TIMESTAMP <= h.icmp_type <= ICMP_MAX_TYPE)
+
+
 cdef uint8_t parse_l4(const uint8_t* l3, const uint8_t* p, uint32_t here, uint32_t l4_len, header_t* h) noexcept nogil:
     """`here` bytes are captured at p, of the l4_len that the IP header tells of."""
     cdef uint32_t header
@@ -131,27 +148,32 @@ cdef uint8_t parse_l4(const uint8_t* l3, const uint8_t* p, uint32_t here, uint32
         h.payload_len = l4_len - header
         if whole:
             h.l4_checksum_ok = csum_fold(csum_partial(p, l4_len, address_sum(l3, h, l4_len))) == 0
-        return OK
+        return SHORT_L4 if here < header else OK
     if h.proto == PROTO_UDP:
         if here < UDP_LEN:
             return SHORT_L4
         h.sport, h.dport, h.udp_len = load16(p + L4_SPORT), load16(p + L4_DPORT), load16(p + UDP_LENGTH)
         if h.udp_len < UDP_LEN or (h.udp_len > l4_len and not h.mf):
             return BAD_L4
-        h.payload_len = h.udp_len - UDP_LEN
+        h.payload_len = min(h.udp_len, l4_len) - UDP_LEN
         if whole and load16(p + UDP_CHECK) != 0:
             h.l4_checksum_ok = csum_fold(csum_partial(p, h.udp_len, address_sum(l3, h, h.udp_len))) == 0
         return OK
-    if h.proto == PROTO_ICMP or h.proto == PROTO_ICMP6:
+    if h.proto == (PROTO_ICMP if h.ip_version == 4 else PROTO_ICMP6):
         if here < ICMP_LEN:
             return SHORT_L4
         h.icmp_type, h.icmp_code = p[ICMP_TYPE], p[ICMP_CODE]
-        h.icmp_id, h.icmp_seq = load16(p + ICMP_ID), load16(p + ICMP_ID + 2)
+        if is_query(h):
+            h.icmp_id, h.icmp_seq = load16(p + ICMP_ID), load16(p + ICMP_ID + 2)
         h.payload_len = l4_len - ICMP_LEN
-        if whole and h.proto == PROTO_ICMP:
-            h.l4_checksum_ok = csum(p, l4_len) == 0
-        elif whole:
-            h.l4_checksum_ok = csum_fold(csum_partial(p, l4_len, address_sum(l3, h, l4_len))) == 0
+        if whole:
+            h.l4_checksum_ok = csum_fold(csum_partial(p, l4_len, icmp_sum(l3, h, l4_len))) == 0
+        return OK
+    if h.proto == PROTO_SCTP or h.proto == PROTO_UDPLITE:
+        header = SCTP_LEN if h.proto == PROTO_SCTP else UDP_LEN
+        if here < header:
+            return SHORT_L4
+        h.sport, h.dport, h.payload_len = load16(p + L4_SPORT), load16(p + L4_DPORT), l4_len - header
         return OK
     h.payload_len = l4_len
     return OTHER
@@ -189,15 +211,17 @@ cdef uint8_t parse_ipv6(const uint8_t* p, uint32_t here, uint32_t on_wire, heade
     h.ip_len = load16(p + 4)
     if h.ip_version != 6 or h.ip_len > on_wire - IP6_LEN:
         return BAD_IP
-    if h.proto == PROTO_ICMP:
-        h.payload_len = h.ip_len
-        return OTHER
     h.l4_offset = h.l3_offset + IP6_LEN
     return parse_l4(p, p + IP6_LEN, min(here - IP6_LEN, <uint32_t>h.ip_len), h.ip_len, h)
 
 
 cdef uint8_t parse_arp(const uint8_t* p, uint32_t here, header_t* h) noexcept nogil:
-    if here < ARP_LEN or load16(p) != 1 or load16(p + 2) != ETH_IP or p[4] != 6 or p[5] != 4:
+    """ARP for IPv4 over Ethernet."""
+    if here < 8:
+        return SHORT_ARP
+    if load16(p) != 1 or load16(p + 2) != ETH_IP or p[4] != 6 or p[5] != 4:
+        return OTHER
+    if here < ARP_LEN:
         return SHORT_ARP
     h.arp_op, h.arp_sha, h.arp_tha = load16(p + ARP_OP), load_mac(p + ARP_SHA), load_mac(p + ARP_THA)
     h.src, h.dst = load32(p + ARP_SPA), load32(p + ARP_TPA)
@@ -250,15 +274,18 @@ def parse_headers(const uint8_t[::1] data not None, const int64_t[::1] offset no
     Raises
     ------
     ValueError
-        When the columns do not agree or a frame is outside `data`.
+        When the columns do not agree, or a frame is outside `data` or longer than on the wire.
     """
     cdef Py_ssize_t i, n = offset.shape[0]
     cdef int64_t room = data.shape[0]
     if length.shape[0] != n or wire_length.shape[0] != n:
         raise ValueError(f"the columns have {n}, {length.shape[0]} and {wire_length.shape[0]} rows")
+    i = outside(room, offset, length)
+    if i < n:
+        raise ValueError(f"frame {i} is outside the data")
     for i in range(n):
-        if offset[i] < 0 or offset[i] > room - <int64_t>length[i] or wire_length[i] < length[i]:
-            raise ValueError(f"frame {i} is outside the data, or longer than on the wire")
+        if wire_length[i] < length[i]:
+            raise ValueError(f"frame {i} is longer than on the wire")
     rows = np.zeros(n, HEADER)
     if n == 0 or room == 0:
         rows["status"] = SHORT_ETHERNET

@@ -1,7 +1,9 @@
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .scan import Packets
 
 @final
 class PcapngScanner:
@@ -11,4 +13,4 @@ class PcapngScanner:
         data: NDArray[np.uint8],  # (B,)
         start: int = 0,
         most: int = ...,
-    ) -> tuple[NDArray[Any], int, str | None]: ...
+    ) -> tuple[Packets, int, str | None]: ...

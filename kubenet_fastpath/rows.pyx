@@ -1,9 +1,34 @@
-"""Frames as rows of a buffer: copied together, and compared."""
-
-import numpy as np
+"""Frames as rows of a buffer: looked for, copied together, compared."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
+
+
+def first_outside(int64_t size, const int64_t[::1] offset not None, const uint32_t[::1] length not None):
+    """Number of the first frame that is not within a buffer of `size` bytes, or None.
+
+    Raises ValueError when the columns have different lengths.
+    """
+    cdef Py_ssize_t i
+    if length.shape[0] != offset.shape[0]:
+        raise ValueError(f"offset has {offset.shape[0]} rows, length {length.shape[0]}")
+    with nogil:
+        i = outside(size, offset, length)
+    return None if i == offset.shape[0] else i
+
+
+def first_below(const uint32_t[::1] wire_length not None, const uint32_t[::1] length not None):
+    """Number of the first frame that is said to be shorter on the wire than it is, or None.
+
+    Raises ValueError when the columns have different lengths.
+    """
+    cdef Py_ssize_t i = 0, n = length.shape[0]
+    if wire_length.shape[0] != n:
+        raise ValueError(f"wire_length has {wire_length.shape[0]} rows, length {n}")
+    with nogil:
+        while i < n and wire_length[i] >= length[i]:
+            i += 1
+    return None if i == n else i
 
 
 def gather(const uint8_t[::1] data not None, const int64_t[::1] offset not None, const uint32_t[::1] length not None,
@@ -24,13 +49,13 @@ def gather(const uint8_t[::1] data not None, const int64_t[::1] offset not None,
         When the columns do not agree with each other, with `data` or with `out`. Nothing has changed then.
     """
     cdef Py_ssize_t i, n = offset.shape[0]
-    cdef int64_t at = 0, room = data.shape[0]
-    if length.shape[0] != n:
-        raise ValueError(f"offset has {n} rows, length {length.shape[0]}")
-    for i in range(n):
-        if offset[i] < 0 or offset[i] > room - <int64_t>length[i]:
-            raise ValueError(f"frame {i} is outside the data")
-        at += length[i]
+    cdef int64_t at = 0
+    bad = first_outside(data.shape[0], offset, length)
+    if bad is not None:
+        raise ValueError(f"frame {bad} is outside the data")
+    with nogil:
+        for i in range(n):
+            at += length[i]
     if out.shape[0] != at:
         raise ValueError(f"out has {out.shape[0]} bytes, the frames {at}")
     at = 0
@@ -44,14 +69,16 @@ def gather(const uint8_t[::1] data not None, const int64_t[::1] offset not None,
 def same_rows(const uint8_t[::1] data not None, const int64_t[::1] offset not None,
               const uint8_t[::1] other not None, const int64_t[::1] other_offset not None,
               const uint32_t[::1] length not None):
-    """Whether the frames of two buffers are equal, byte by byte.
+    """Whether the frames of two buffers, equally long each, are equal byte by byte.
 
-    The columns must have been checked against their buffers (`PacketBatch` does).
+    Raises ValueError when the columns do not agree with each other or with the buffers.
     """
     cdef Py_ssize_t i, n = length.shape[0]
-    cdef bint same = offset.shape[0] == n and other_offset.shape[0] == n
-    if not same:
-        return False
+    cdef bint same = True
+    if offset.shape[0] != n or other_offset.shape[0] != n:
+        raise ValueError(f"the columns have {n}, {offset.shape[0]} and {other_offset.shape[0]} rows")
+    if outside(data.shape[0], offset, length) < n or outside(other.shape[0], other_offset, length) < n:
+        raise ValueError("a frame is outside its data")
     with nogil:
         for i in range(n):
             if length[i] and memcmp(&data[offset[i]], &other[other_offset[i]], length[i]) != 0:

@@ -1,36 +1,80 @@
-"""Rows of packets found in a capture file."""
+"""What the scan of a capture file finds: a row for each packet, in columns."""
+
+from typing import NamedTuple
 
 import numpy as np
 
+from cython cimport view
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
-
-#: One row a packet: where its frame lies in the buffer that was scanned, and what the file says of it.
-RECORD = np.dtype([("offset", "i8"), ("time", "i8"), ("length", "u4"), ("wire_length", "u4"), ("link_type", "u2")],
-                  align=True)
+from libc.string cimport memset
 
 
-cdef bint append(records_t* r, const record_t* record) noexcept nogil:
-    cdef Py_ssize_t room
-    cdef record_t* row
-    if r.count == r.room:
-        room = 2 * r.room + 1024
-        row = <record_t*>realloc(r.row, room * sizeof(record_t))
-        if row == NULL:
-            return False
-        r.row, r.room = row, room
-    r.row[r.count] = record[0]
-    r.count += 1
+class Packets(NamedTuple):
+    """Columns of the packets found: where each frame lies in the buffer that was scanned, and what the file says of it."""
+
+    offset: object          #: (N,) int64
+    length: object          #: (N,) uint32, bytes captured
+    wire_length: object     #: (N,) uint32, bytes on the wire
+    time: object            #: (N,) int64, ns since 1970
+    link_type: object       #: (N,) uint16, LINKTYPE_*
+
+
+cdef bint grow(columns_t* c) noexcept nogil:
+    cdef Py_ssize_t room = 2 * c.room + 1024
+    cdef void* p
+    p = realloc(c.offset, room * sizeof(int64_t))
+    if p == NULL:
+        return False
+    c.offset = <int64_t*>p
+    p = realloc(c.time, room * sizeof(int64_t))
+    if p == NULL:
+        return False
+    c.time = <int64_t*>p
+    p = realloc(c.length, room * sizeof(uint32_t))
+    if p == NULL:
+        return False
+    c.length = <uint32_t*>p
+    p = realloc(c.wire_length, room * sizeof(uint32_t))
+    if p == NULL:
+        return False
+    c.wire_length = <uint32_t*>p
+    p = realloc(c.link_type, room * sizeof(uint16_t))
+    if p == NULL:
+        return False
+    c.link_type, c.room = <uint16_t*>p, room
     return True
 
 
-cdef object take(records_t* r):
-    """The rows as a structured array; `r` is empty afterwards."""
-    rows = np.empty(r.count, RECORD)
-    cdef unsigned char[::1] view
-    if r.count:
-        view = rows.view(np.uint8)
-        memcpy(&view[0], r.row, r.count * sizeof(record_t))
-    free(r.row)
-    r.row, r.count, r.room = NULL, 0, 0
-    return rows
+cdef void release(columns_t* c) noexcept nogil:
+    free(c.offset)
+    free(c.time)
+    free(c.length)
+    free(c.wire_length)
+    free(c.link_type)
+    memset(c, 0, sizeof(columns_t))
+
+
+cdef object owner(void* p, Py_ssize_t size, object dtype):
+    """An array over the first `size` bytes of p, which is freed when nobody uses them any more."""
+    cdef void* trimmed = realloc(p, size)
+    cdef view.array array = view.array((size,), 1, "B", mode="c", allocate_buffer=False)
+    array.data = <char*>(trimmed if trimmed != NULL else p)
+    array.callback_free_data = free
+    return np.asarray(array).view(dtype)
+
+
+cdef object take(columns_t* c):
+    """Hand the columns over, without copying; `c` is empty afterwards."""
+    cdef columns_t taken = c[0]
+    if taken.count == 0:
+        release(c)
+        return Packets(np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.int64),
+                       np.empty(0, np.uint16))
+    memset(c, 0, sizeof(columns_t))
+    return Packets(
+        owner(taken.offset, taken.count * sizeof(int64_t), np.int64),
+        owner(taken.length, taken.count * sizeof(uint32_t), np.uint32),
+        owner(taken.wire_length, taken.count * sizeof(uint32_t), np.uint32),
+        owner(taken.time, taken.count * sizeof(int64_t), np.int64),
+        owner(taken.link_type, taken.count * sizeof(uint16_t), np.uint16),
+    )

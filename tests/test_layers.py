@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
     ("errors", "verdict", "frame"),
-    ("address", "connection", "timeouts", "scan", "rows", "rib", "fragment"),
+    ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment"),
     (
         "parse",
         "linktype",
@@ -27,8 +27,8 @@ FLOORS = (
         "ipam",
     ),
     ("batch", "fib", "fdb", "defrag", "flowtable", "neighbour", "config"),
-    ("capture", "fragment_table", "tracker", "nat", "records", "context", "plan"),
-    ("columns", "snapshot", "route", "result"),
+    ("reader", "fragment_table", "tracker", "nat", "records", "context", "plan"),
+    ("capture", "columns", "snapshot", "route", "result"),
     ("conntrack",),
     ("hooks",),
     ("egress",),
