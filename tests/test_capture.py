@@ -216,7 +216,9 @@ def test_ports(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
 def test_a_pipe_by_its_name() -> None:
-    program = "import kubenet_fastpath as kf; print(len(kf.read_pcap('/dev/stdin')))"
+    package = str(Path(kf.__file__).parent.parent)  # the one under test, not sources that lie about
+    program = f"import sys; sys.path.insert(0, {package!r}); import kubenet_fastpath as kf; "
+    program += "print(len(kf.read_pcap('/dev/stdin')))"
     content = gzip.compress(pcap([Record(bytes(60))] * 9))
     run = subprocess.run([sys.executable, "-c", program], input=content, capture_output=True, check=True)
     assert run.stdout == b"9\n"
