@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "verdict", "frame"),
+    ("errors", "verdict", "frame", "isa"),
     ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment"),
     (
         "parse",
