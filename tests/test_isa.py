@@ -17,7 +17,8 @@ def default_with(value: str) -> subprocess.CompletedProcess[str]:
     root = Path(kubenet_fastpath.__file__).parents[1]
     return subprocess.run(
         [sys.executable, "-c", "from kubenet_fastpath import isa; print(isa.default())"],
-        env={**os.environ, "PYTHONPATH": str(root), "KUBENET_FASTPATH_ISA": value},
+        cwd=root,  # which python -c looks into first
+        env={**os.environ, "KUBENET_FASTPATH_ISA": value},
         capture_output=True,
         text=True,
         check=False,
