@@ -1,5 +1,6 @@
 """Build every Cython module: `pip install .`; `CHECKED=1 pip install .` builds with all checks on."""
 
+import glob
 import os
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -19,7 +21,13 @@ MODULES = [
     "pcapng",
     "linktype",
     "rib",
-    "fib_trie",
+    "arena",
+    "fib_dense",
+    "fib_rank",
+    "fib_engine",
+    "prefix",
+    "ranges",
+    "table_file",
     "fib",
     "fdb_table",
     "fdb",
@@ -89,7 +97,9 @@ def extension(name: str, source: str) -> Extension:
     return Extension(
         name,
         [source],
-        include_dirs=["kubenet_fastpath"],
+        depends=sorted(glob.glob("kubenet_fastpath/csrc/*.h")),  # copied beside the generated C, and watched
+        include_dirs=["kubenet_fastpath", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=["-std=gnu11", *COMPILE, *SANITIZERS],
         extra_link_args=SANITIZERS,
     )

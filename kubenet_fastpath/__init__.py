@@ -4,7 +4,15 @@ from .batch import PacketBatch
 from .capture import iter_pcap, read_pcap, write_pcap
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
 from .conntrack import ConnectionTable
-from .errors import AddressError, CaptureError, CaptureWarning, ConfigError, FastpathError, TableFull
+from .errors import (
+    AddressError,
+    CaptureError,
+    CaptureWarning,
+    ConfigError,
+    FastpathError,
+    TableFileError,
+    TableFull,
+)
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .node import Node
@@ -32,6 +40,7 @@ __all__ = [
     "Result",
     "Route",
     "RouteTable",
+    "TableFileError",
     "TableFull",
     "Timeouts",
     "Verdict",

@@ -17,6 +17,10 @@ class CaptureError(FastpathError, ValueError):
     """A file that is no capture, or of a kind that cannot be read."""
 
 
+class TableFileError(FastpathError, ValueError):
+    """A file or image that is no saved table, or a damaged one."""
+
+
 class TableFull(FastpathError):
     """A bounded table has no room for an entry that the control plane wants in."""
 

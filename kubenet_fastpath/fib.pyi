@@ -1,32 +1,77 @@
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
-from typing import Final, SupportsIndex, TypeAlias, TypeVar, final, overload
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final, Literal, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Prefix: TypeAlias = str | tuple[SupportsIndex, SupportsIndex] | IPv4Network
+_Address: TypeAlias = str | SupportsIndex | IPv4Address | IPv6Address
+_Prefix: TypeAlias = str | tuple[_Address, SupportsIndex] | IPv4Network | IPv6Network
+_Addresses: TypeAlias = NDArray[Any]  # (N,) uint32; (N, 16) uint8, (N, 2) uint64 or (N,) pairs of uint64
+_Engine: TypeAlias = Literal["16-8-8", "24-8", "rank"]
+_Isa: TypeAlias = Literal["scalar", "avx2", "avx512"]
 _T = TypeVar("_T")
 
 @final
 class RouteTable:
     MISS: Final[int]
     @property
-    def engine(self) -> str: ...
+    def family(self) -> int: ...
+    @property
+    def engine(self) -> _Engine: ...
+    @property
+    def isa(self) -> _Isa: ...
     @property
     def nbytes(self) -> int: ...
-    def __init__(self, routes: Mapping[_Prefix, SupportsIndex] | None = None) -> None: ...
+    def __init__(
+        self,
+        routes: Mapping[Any, SupportsIndex] | None = None,  # of _Prefix
+        *,
+        family: int = 4,
+        engine: str | None = None,
+        isa: str | None = None,
+    ) -> None: ...
     @classmethod
     def from_arrays(
         cls,
-        networks: NDArray[np.uint32],  # (N,)
+        networks: _Addresses,
         prefix_lens: NDArray[np.uint8],  # (N,)
         hops: NDArray[np.uint32],  # (N,)
         *,
         mask_host_bits: bool = False,
+        family: int | None = None,
+        engine: str | None = None,
+        isa: str | None = None,
     ) -> RouteTable: ...
     @classmethod
-    def from_text(cls, source: str | Iterable[str], *, mask_host_bits: bool = False) -> RouteTable: ...
+    def from_ranges(
+        cls,
+        first: _Addresses,
+        last: _Addresses,
+        hops: NDArray[np.uint32],  # (N,)
+        *,
+        family: int | None = None,
+        engine: str | None = None,
+        isa: str | None = None,
+    ) -> RouteTable: ...
+    @classmethod
+    def from_text(
+        cls,
+        source: str | Iterable[str],
+        *,
+        mask_host_bits: bool = False,
+        family: int = 4,
+        engine: str | None = None,
+        isa: str | None = None,
+    ) -> RouteTable: ...
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RouteTable: ...
+    @classmethod
+    def from_buffer(cls, image: bytes | bytearray | memoryview) -> RouteTable: ...
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    def to_bytes(self) -> bytes: ...
+    def copy(self) -> RouteTable: ...
     def __len__(self) -> int: ...
     def __contains__(self, prefix: _Prefix, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -41,7 +86,7 @@ class RouteTable:
     def items(self) -> list[tuple[str, int]]: ...
     def update_many(
         self,
-        networks: NDArray[np.uint32],  # (N,)
+        networks: _Addresses,
         prefix_lens: NDArray[np.uint8],  # (N,)
         hops: NDArray[np.uint32],  # (N,)
         *,
@@ -49,19 +94,23 @@ class RouteTable:
     ) -> None: ...
     def remove_many(
         self,
-        networks: NDArray[np.uint32],  # (N,)
+        networks: _Addresses,
         prefix_lens: NDArray[np.uint8],  # (N,)
         *,
         mask_host_bits: bool = False,
     ) -> None: ...
     def lookup(
         self,
-        dst: NDArray[np.uint32],  # (N,)
+        addresses: _Addresses,
         out: NDArray[np.uint32] | None = None,  # (N,)
     ) -> NDArray[np.uint32]: ...  # (N,)
-    def longest_match(self, address: str | SupportsIndex | IPv4Address) -> tuple[str, int] | None: ...
+    def lookup_all(
+        self,
+        addresses: _Addresses,
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]: ...  # (N + 1,), (M,)
+    def longest_match(self, address: _Address) -> tuple[str, int] | None: ...
     def covering(self, prefix: _Prefix) -> list[tuple[str, int]]: ...
     def covered(self, prefix: _Prefix) -> list[tuple[str, int]]: ...
     def to_arrays(
         self,
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint32]]: ...  # (N,) each
+    ) -> tuple[_Addresses, NDArray[np.uint8], NDArray[np.uint32]]: ...  # (N, ...), (N,), (N,)

@@ -1,17 +1,29 @@
 """The routing information base: every prefix with its next hop, in a path-compressed binary tree.
 
-It is the truth from which the lookup arrays are drawn. The tree of n prefixes has at most 2n nodes: the root
-0.0.0.0/0, the prefixes, and a fork wherever two of them part. Each node lies inside its parent, so a walk
-that goes to child 0 first meets the prefixes in order of network, then length.
+It is the truth from which the lookup arrays are drawn. The tree of n prefixes has at most 2n nodes: the root (the
+prefix of length 0), the prefixes, and a fork wherever two of them part. Each node lies inside its parent, so a walk
+that goes to child 0 first meets the prefixes in order of network, then length. Networks of both families are
+keys of 128 bits (csrc/key.h), of which IPv4 uses the first 32.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef extern from "csrc/key.h" nogil:
+    ctypedef unsigned long long kf_key      # of 128 bits
+    kf_key kf_key_of(uint64_t hi, uint64_t lo)
+    uint64_t kf_key_hi(kf_key k)
+    uint64_t kf_key_lo(kf_key k)
+    kf_key kf_key_mask(int len)
+    int kf_key_bit(kf_key k, int i)
+    int kf_key_common(kf_key a, kf_key b)
+    uint32_t kf_key_slice(kf_key k, int depth, int bits)
+    kf_key kf_key_behind(uint64_t slice, int depth, int bits)
 
 cdef enum:
     RIB_NONE = 0xFFFFFFFF
 
 cdef struct rib_node_t:
-    uint32_t net
+    kf_key net
     uint32_t hop            # if held
     uint32_t child[2]       # by the first bit behind `len`; 0: none
     uint8_t len
@@ -24,37 +36,36 @@ cdef struct rib_t:
     uint32_t free_node      # chain through child[0], 0: empty
     uint32_t n_free
     uint32_t count          # prefixes
+    int bits                # of an address: 32 or 128
 
 cdef struct rib_walk_t:
-    uint32_t node[40]       # still to visit; each level of the tree leaves at most one sibling behind
+    uint32_t node[130]      # still to visit; each level of the tree leaves at most one sibling behind
     int depth
 
-cdef bint rib_init(rib_t* r) noexcept nogil
+cdef bint rib_init(rib_t* r, int bits) noexcept nogil
 cdef void rib_free(rib_t* r) noexcept nogil
 cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil
-cdef void rib_insert(rib_t* r, uint32_t net, uint8_t len, uint32_t hop) noexcept nogil
-cdef bint rib_remove(rib_t* r, uint32_t net, uint8_t len) noexcept nogil
-cdef uint32_t rib_find(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil
-cdef uint32_t rib_longest(const rib_t* r, uint32_t address, uint8_t longest) noexcept nogil
-cdef uint32_t rib_inside(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil
-cdef bint rib_longer(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil
+cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept nogil
+cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil
+cdef uint32_t rib_find(const rib_t* r, kf_key net, int len) noexcept nogil
+cdef uint32_t rib_longest(const rib_t* r, kf_key address, int longest) noexcept nogil
+cdef int rib_covering(const rib_t* r, kf_key address, uint32_t* hop) noexcept nogil
+cdef uint32_t rib_inside(const rib_t* r, kf_key net, int len) noexcept nogil
+cdef bint rib_longer(const rib_t* r, kf_key net, int len) noexcept nogil
+cdef uint32_t rib_count(const rib_t* r, uint32_t top, uint32_t most) noexcept nogil
 
 
-cdef inline uint32_t prefix_mask(int len) noexcept nogil:
-    return <uint32_t>(<uint64_t>0xFFFFFFFF << (32 - len))
+cdef inline bint covers(const rib_node_t* n, kf_key net, int len) noexcept nogil:
+    return n.len <= len and (n.net ^ net) & kf_key_mask(n.len) == 0
 
 
-cdef inline uint64_t prefix_size(int len) noexcept nogil:
-    return <uint64_t>1 << (32 - len)
+cdef inline int branch(const rib_node_t* n, kf_key address) noexcept nogil:
+    """Which child of a node leads to an address; a host prefix has none."""
+    return kf_key_bit(address, n.len)
 
 
-cdef inline bint covers(const rib_node_t* n, uint32_t net, int len) noexcept nogil:
-    return n.len <= len and (n.net ^ net) & prefix_mask(n.len) == 0
-
-
-cdef inline int branch(const rib_node_t* n, uint32_t address) noexcept nogil:
-    """Which child of a node leads to an address; a /32 has none."""
-    return address >> (31 - n.len) & 1
+cdef inline bint is_leaf(const rib_node_t* n) noexcept nogil:
+    return (n.child[0] | n.child[1]) == 0
 
 
 cdef inline void rib_walk_below(rib_walk_t* w, const rib_node_t* n) noexcept nogil:

@@ -3,14 +3,12 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-cdef extern from *:
-    int __builtin_clz(unsigned int x) nogil
-
 cdef enum: FIRST_NODES = 64
 
 
-cdef bint rib_init(rib_t* r) noexcept nogil:
+cdef bint rib_init(rib_t* r, int bits) noexcept nogil:
     """An empty table, from zeroed memory; False without memory."""
+    r.bits = bits
     if not rib_reserve(r, 1):
         return False
     new_node(r, 0, 0)
@@ -37,7 +35,7 @@ cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
     return True
 
 
-cdef uint32_t new_node(rib_t* r, uint32_t net, int len) noexcept nogil:
+cdef uint32_t new_node(rib_t* r, kf_key net, int len) noexcept nogil:
     cdef uint32_t i = r.free_node
     cdef rib_node_t* n
     if r.n_free:
@@ -58,9 +56,9 @@ cdef void free_node(rib_t* r, uint32_t i) noexcept nogil:
     r.n_free += 1
 
 
-cdef void rib_insert(rib_t* r, uint32_t net, uint8_t len, uint32_t hop) noexcept nogil:
-    """Add a prefix or replace its hop. The caller has reserved room."""
-    cdef uint32_t at = 0, next, fork, i = RIB_NONE
+cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept nogil:
+    """Add a prefix or replace its hop; its hop before, or RIB_NONE. The caller has reserved room."""
+    cdef uint32_t at = 0, next, fork, i = RIB_NONE, before
     cdef int common
     while r.node[at].len < len:
         next = r.node[at].child[branch(&r.node[at], net)]
@@ -68,40 +66,42 @@ cdef void rib_insert(rib_t* r, uint32_t net, uint8_t len, uint32_t hop) noexcept
             i = new_node(r, net, len)
             r.node[at].child[branch(&r.node[at], net)] = i
             break
-        common = min(<int>len, <int>r.node[next].len)
-        if (net ^ r.node[next].net) & prefix_mask(common):
-            common = __builtin_clz(net ^ r.node[next].net)
+        common = min(len, <int>r.node[next].len)
+        if (net ^ r.node[next].net) & kf_key_mask(common):
+            common = kf_key_common(net, r.node[next].net)
         if common == r.node[next].len:
             at = next
             continue
         i = new_node(r, net, len)
         fork = i
         if common < len:
-            fork = new_node(r, net & prefix_mask(common), common)
+            fork = new_node(r, net & kf_key_mask(common), common)
             r.node[fork].child[branch(&r.node[fork], net)] = i
         r.node[fork].child[branch(&r.node[fork], r.node[next].net)] = next
         r.node[at].child[branch(&r.node[at], net)] = fork
         break
     if i == RIB_NONE:
         i = at
+    before = r.node[i].hop if r.node[i].held else <uint32_t>RIB_NONE
     r.count += not r.node[i].held
     r.node[i].held, r.node[i].hop = True, hop
+    return before
 
 
-cdef bint rib_remove(rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
-    """Remove a prefix; False where it was not held."""
+cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil:
+    """Remove a prefix; its hop, or RIB_NONE where it was not held."""
     cdef uint32_t at = 0, parent = 0, grandparent = 0, only
     while r.node[at].len < len:
         grandparent, parent = parent, at
         at = r.node[at].child[branch(&r.node[at], net)]
         if at == 0 or not covers(&r.node[at], net, len):
-            return False
+            return RIB_NONE
     if not r.node[at].held:
-        return False
+        return RIB_NONE
     r.node[at].held = False
     r.count -= 1
     if at == 0 or (r.node[at].child[0] and r.node[at].child[1]):
-        return True
+        return r.node[at].hop
     only = r.node[at].child[0] | r.node[at].child[1]
     r.node[parent].child[branch(&r.node[parent], net)] = only
     free_node(r, at)
@@ -109,22 +109,22 @@ cdef bint rib_remove(rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
         only = r.node[parent].child[0] | r.node[parent].child[1]
         r.node[grandparent].child[branch(&r.node[grandparent], net)] = only
         free_node(r, parent)
-    return True
+    return r.node[at].hop
 
 
-cdef uint32_t rib_find(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+cdef uint32_t rib_find(const rib_t* r, kf_key net, int len) noexcept nogil:
     """The node of a prefix that is held, or RIB_NONE."""
     cdef uint32_t i = rib_inside(r, net, len)
     return i if i != RIB_NONE and r.node[i].len == len and r.node[i].held else <uint32_t>RIB_NONE
 
 
-cdef uint32_t rib_longest(const rib_t* r, uint32_t address, uint8_t longest) noexcept nogil:
+cdef uint32_t rib_longest(const rib_t* r, kf_key address, int longest) noexcept nogil:
     """The node of the longest prefix that covers an address and has at most a length, or RIB_NONE."""
     cdef uint32_t at = 0, found = RIB_NONE
     while covers(&r.node[at], address, longest):
         if r.node[at].held:
             found = at
-        if r.node[at].len == 32:
+        if r.node[at].len == r.bits:
             break
         at = r.node[at].child[branch(&r.node[at], address)]
         if at == 0:
@@ -132,19 +132,43 @@ cdef uint32_t rib_longest(const rib_t* r, uint32_t address, uint8_t longest) noe
     return found
 
 
-cdef uint32_t rib_inside(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+cdef int rib_covering(const rib_t* r, kf_key address, uint32_t* hop) noexcept nogil:
+    """The next hops of all prefixes that cover an address, shortest first; how many. There are up to bits + 1."""
+    cdef uint32_t at = 0
+    cdef int n = 0
+    while covers(&r.node[at], address, r.bits):
+        if r.node[at].held:
+            hop[n] = r.node[at].hop
+            n += 1
+        if r.node[at].len == r.bits:
+            break
+        at = r.node[at].child[branch(&r.node[at], address)]
+        if at == 0:
+            break
+    return n
+
+
+cdef uint32_t rib_inside(const rib_t* r, kf_key net, int len) noexcept nogil:
     """The highest node inside a prefix, below which is all that the prefix covers, or RIB_NONE."""
     cdef uint32_t at = 0
     while r.node[at].len < len:
         at = r.node[at].child[branch(&r.node[at], net)]
         if at == 0:
             return RIB_NONE
-    return at if (r.node[at].net ^ net) & prefix_mask(len) == 0 else <uint32_t>RIB_NONE
+    return at if (r.node[at].net ^ net) & kf_key_mask(len) == 0 else <uint32_t>RIB_NONE
 
 
-cdef bint rib_longer(const rib_t* r, uint32_t net, uint8_t len) noexcept nogil:
+cdef bint rib_longer(const rib_t* r, kf_key net, int len) noexcept nogil:
     """Whether a prefix longer than net/len lies inside it."""
-    cdef uint32_t top = rib_inside(r, net & prefix_mask(len), len)
-    if top == RIB_NONE:
-        return False
-    return r.node[top].len > len or (r.node[top].child[0] | r.node[top].child[1]) != 0
+    cdef uint32_t top = rib_inside(r, net & kf_key_mask(len), len)
+    return top != RIB_NONE and (r.node[top].len > len or not is_leaf(&r.node[top]))
+
+
+cdef uint32_t rib_count(const rib_t* r, uint32_t top, uint32_t most) noexcept nogil:
+    """How many prefixes are at and below a node, as far as `most`."""
+    cdef rib_walk_t walk
+    cdef uint32_t count = 0
+    rib_walk(&walk, top)
+    while count < most and rib_next(&walk, r) != RIB_NONE:
+        count += 1
+    return count

@@ -1,0 +1,189 @@
+/* Whether a block from elsewhere can be read by lookups (lookup.h) without a step outside it.
+ *
+ * Every slot that a key can reach is looked at, each node once for each depth at which it hangs, so that neither a
+ * cycle nor shared nodes make the check long. What the table answers is not judged here. */
+#ifndef KF_VALID_H
+#define KF_VALID_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "rank.h"
+
+enum { KF_POOL_NARROW = 1 << 15, KF_CHUNK_LINES = 8, KF_DEPTHS = 8 };
+
+typedef struct {
+    const kf_lpm *t;
+    const char *arena;
+    uint64_t bytes;         /* of the arena */
+    uint32_t *seen;         /* for each line: a bit for each kind of node and depth that has been found valid there */
+    int bits;               /* of an address */
+} kf_check;
+
+static inline int kf_hop_valid(const kf_lpm *t, uint32_t v)
+{
+    if (v == KF_MISS)
+        return 1;
+    if (t->width == 2)
+        return v <= 0x7FFF;
+    return v < KF_CHILD || (v >= KF_POOL && (v & KF_PLACE) < t->pool_size);
+}
+
+static inline int kf_pool_valid(const kf_lpm *t)
+{
+    if (t->pool_size & (t->pool_size - 1) || t->pool_size > 1u << 28 || t->pooled > 1)
+        return 0;
+    if (t->width == 2)
+        return t->pool_size == (t->pooled ? KF_POOL_NARROW : 0);
+    return t->width == 4 && !t->pooled;
+}
+
+/* The head: the parts follow each other, and end with the block. */
+static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
+{
+    uint64_t root, pool;
+    if (size < KF_LPM_HEAD || memcmp(t->magic, KF_LPM_MAGIC, 8) || t->version != KF_LPM_VERSION || !kf_pool_valid(t))
+        return 0;
+    if (t->engine == KF_RANK)
+        root = t->family == 4 ? 8u << 19 : 8u << 11;
+    else
+        root = t->engine == KF_DENSE16 ? 2u << 16 : 2u << 24;
+    if (t->family == 4 ? t->engine > KF_RANK : t->family != 6 || t->engine != KF_RANK || t->width != 4)
+        return 0;
+    if (t->engine != KF_RANK && t->width != 2)
+        return 0;
+    pool = ((uint64_t)t->pool_size * 4 + 63) / 64 * 64;
+    return t->pool == KF_LPM_HEAD && t->root == t->pool + pool && t->arena == t->root + root &&
+           t->size == t->arena + (uint64_t)t->arena_size * 64 && t->size <= size;
+}
+
+/* The 256 slots of a chunk; those of the last level lead nowhere. */
+static inline int kf_chunk_valid(kf_check *c, uint32_t chunk, int level)
+{
+    const int16_t *slot = (const int16_t *)(c->arena + (uint64_t)chunk * KF_CHUNK_LINES * 64);
+    int i;
+    if ((uint64_t)(chunk + 1) * KF_CHUNK_LINES > c->t->arena_size)
+        return 0;
+    if (c->seen[chunk] & 1u << level)
+        return 1;
+    c->seen[chunk] |= 1u << level;
+    for (i = 0; i < 256; i++)
+        if (slot[i] < -1 && (level == 0 || !kf_chunk_valid(c, slot[i] & 0x7FFF, level - 1)))
+            return 0;
+    return 1;
+}
+
+static inline int kf_dense_valid(kf_check *c)
+{
+    const int16_t *slot = (const int16_t *)kf_at(c->t, c->t->root);
+    int level = c->t->engine == KF_DENSE16;
+    uint32_t i, n = c->t->engine == KF_DENSE16 ? 1 << 16 : 1 << 24;
+    for (i = 0; i < n; i++)
+        if (slot[i] < -1 && !kf_chunk_valid(c, slot[i] & 0x7FFF, level))
+            return 0;
+    return 1;
+}
+
+static int kf_node_valid(kf_check *c, uint32_t reference, int depth);
+
+static inline int kf_slot_valid(kf_check *c, uint32_t v, int depth)
+{
+    if (kf_is_child(c->t->width, v))
+        return depth < c->bits && kf_node_valid(c, kf_reference(c->t->width, v), depth);
+    return kf_hop_valid(c->t, v);
+}
+
+/* The leaves of an entry; `depth` lies behind its slices. */
+static inline int kf_entry_valid(kf_check *c, const uint64_t *entry, int depth)
+{
+    uint32_t bits = (uint32_t)*entry, base = (uint32_t)(*entry >> 32), i, n = (uint32_t)__builtin_popcount(bits);
+    int width = c->t->width;
+    if (bits == 0)
+        return kf_slot_valid(c, kf_slot_load((const char *)entry + 4, width), depth);
+    if (!(bits & 1) || ((uint64_t)base + n) * width > c->bytes)
+        return 0;
+    for (i = 0; i < n; i++)
+        if (!kf_slot_valid(c, kf_slot_load(c->arena + ((size_t)base + i) * width, width), depth))
+            return 0;
+    return 1;
+}
+
+/* A LINE for slices up to `end`: one of its ranges ends there or behind, or counting would lead beyond the leaves. */
+static inline int kf_line_valid(kf_check *c, const char *line, uint32_t end, int depth)
+{
+    uint32_t i;
+    if ((uint64_t)(line - c->arena) + kf_line_size(c->t->width) > c->bytes ||
+        kf_count_scalar((const uint16_t *)line, end) == KF_LINE_RANGES)
+        return 0;
+    for (i = 0; i < KF_LINE_RANGES; i++)
+        if (!kf_slot_valid(c, kf_slot_load(line + KF_LINE_BYTES + (size_t)i * c->t->width, c->t->width), depth))
+            return 0;
+    return 1;
+}
+
+/* A node whose slice begins behind `depth`. */
+static int kf_node_valid(kf_check *c, uint32_t reference, int depth)
+{
+    uint32_t at = reference & KF_NODE_AT, kind = kf_node_kind(reference), before = 0, i, mark;
+    const char *node = c->arena + (uint64_t)at * KF_LINE_BYTES;
+    if (at >= c->t->arena_size || kind >= KF_NODES)
+        return 0;
+    mark = 1u << (kind * KF_DEPTHS + depth / 16);
+    if (c->seen[at] & mark)
+        return 1;
+    c->seen[at] |= mark;
+    if (kind == KF_NODE_RANK) {
+        if ((uint64_t)(node - c->arena) + 8 * KF_NODE_ENTRIES > c->bytes)
+            return 0;
+        for (i = 0; i < KF_NODE_ENTRIES; i++)
+            if (!kf_entry_valid(c, (const uint64_t *)node + i, depth + 16))
+                return 0;
+        return 1;
+    }
+    if (kind == KF_NODE_LINE)
+        return kf_line_valid(c, node, 0xFFFF, depth + 16);
+    if ((uint64_t)(node - c->arena) + KF_LINE_BYTES > c->bytes)
+        return 0;
+    for (i = 0; i < KF_LINE_RANGES; i++) {
+        uint32_t end = ((const uint16_t *)node)[i];
+        const char *line = node + KF_LINE_BYTES + (size_t)i * kf_line_size(c->t->width);
+        if (end < before || !kf_line_valid(c, line, end, depth + 16))
+            return 0;
+        if (end == 0xFFFF)
+            return 1;
+        before = end;
+    }
+    return 0;
+}
+
+static inline int kf_rank_valid(kf_check *c)
+{
+    const uint64_t *root = (const uint64_t *)kf_at(c->t, c->t->root);
+    int bits = c->t->family == 4 ? 24 : 16;
+    uint32_t i;
+    for (i = 0; i < 1u << (bits - 5); i++)
+        if (!kf_entry_valid(c, &root[i], bits))
+            return 0;
+    return 1;
+}
+
+/* 1: valid; 0: not; -1: no memory to tell. Of `size` readable bytes, aligned to a line. */
+static inline int kf_lpm_valid(const kf_lpm *t, uint64_t size)
+{
+    kf_check c;
+    int valid;
+    if (!kf_head_valid(t, size))
+        return 0;
+    c.t = t;
+    c.arena = (const char *)kf_at(t, t->arena);
+    c.bytes = (uint64_t)t->arena_size * 64;
+    c.bits = t->family == 4 ? 32 : 128;
+    c.seen = (uint32_t *)calloc((size_t)t->arena_size + 1, sizeof *c.seen);
+    if (!c.seen)
+        return -1;
+    valid = t->engine == KF_RANK ? kf_rank_valid(&c) : kf_dense_valid(&c);
+    free(c.seen);
+    return valid;
+}
+
+#endif

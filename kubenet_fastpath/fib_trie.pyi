@@ -1,1 +1,0 @@
-# Nothing for Python: the C interface is in fib_trie.pxd.

@@ -1,0 +1,3 @@
+"""Ranges of addresses as prefixes."""
+
+cdef object range_prefixes(object first, object last, int family)
