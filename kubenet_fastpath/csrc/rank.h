@@ -1,33 +1,36 @@
 /* Lookups in the rank trie: the compact engine of IPv4, and the engine of IPv6.
  *
  * Every node decides a slice of the key: the root the first 24 bits (IPv4) or 16 bits (IPv6), each other node the
- * next 16. Equal neighbours share a leaf; a node finds the leaf of a slice in one of three ways.
+ * next 16. Equal neighbours share a leaf; a node finds the leaf of a slice in one of these ways.
  *
  *     RANK    an entry for each 32 neighbours: a bit is set where a neighbour differs from the one before, and
  *             the leaf is number `bits set up to the slice` from the entry's base. All 32 alike: no bit is set
  *             and the base is the leaf itself. (Poptrie's idea, SIGCOMM 2015, without its internal nodes.)
- *     LINE    up to 32 ranges: a line of the last slice of each, 16 bits, sorted, then their leaves. Unused ones
- *             are 0xFFFF, as the last range's: no slice lies behind.
- *     LINES   up to 1024: a line of the last slices of up to 32 LINEs, then these.
+ *     LINE    up to 10 ranges, or 16 narrow ones: the last slice of each, sorted, then their leaves. Unused ones end
+ *             with 0xFFFF, as the last range does: no slice lies behind.
+ *     LINES   the last slices of up to 32 LINEs, then these.
+ *     TREE    the last slices of up to 32 LINES, then these, each in the room of a full one.
  *
  * A leaf is a slot (lpm.h). A wide child slot is a reference: KF_CHILD | kind << 28 | line in the arena; a narrow one
- * has the number of a LINES in its low 15 bits, in steps of four lines. Keys go level by level, sorted by kind of node, so that no branch depends on a
- * key and what the next step reads has been asked for one step before.
+ * has the number of a LINES in its low 15 bits, in steps of four lines. IPv6 keys go level by level, in lists by kind of node, so that no branch
+ * depends on a key, and what the next step reads has been asked for one step before.
  */
 #ifndef KF_RANK_H
 #define KF_RANK_H
 
 #include "lpm.h"
 
-enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODES };
-enum { KF_RANK_BLOCK = 256, KF_LINE_RANGES = 32, KF_NODE_ENTRIES = 1 << 11, KF_LINE_BYTES = 64 };
+enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODE_TREE, KF_NODES };
+enum { KF_RANK_BLOCK = 256, KF_TOP_ENDS = 32, KF_LINES_LINES = 1 + KF_TOP_ENDS, KF_NODE_ENTRIES = 1 << 11 };
+enum { KF_LINE_BYTES = 64 };
 
 #define KF_NODE_AT 0x0FFFFFFFu
 
 static inline uint32_t kf_node_kind(uint32_t reference) { return reference >> 28 & 3; }
 
-/* Bytes of a LINE with its leaves. */
-KF_INLINE uint32_t kf_line_size(int width) { return KF_LINE_BYTES + KF_LINE_RANGES * width; }
+/* Ranges of a LINE, and where its leaves begin. */
+KF_INLINE uint32_t kf_line_ranges(int width) { return width == 2 ? 16 : 10; }
+KF_INLINE uint32_t kf_line_leaves(int width) { return width == 2 ? 32 : 24; }
 
 KF_INLINE uint32_t kf_slot_load(const char *p, int width)
 {
@@ -43,26 +46,37 @@ KF_INLINE const char *kf_entry_leaf(const char *arena, int width, const uint64_t
     return bits ? leaf : (const char *)entry + 4;
 }
 
-/* How many ranges of a line end before `slice`. */
-KF_INLINE uint32_t kf_count_scalar(const uint16_t *last, uint32_t slice)
-{
-    uint32_t i;
-    uint16_t count = 0;
-    for (i = 0; i < KF_LINE_RANGES; i++)
-        count += last[i] < (uint16_t)slice;
-    return count;
-}
+/* How many of the first n ranges of a line end before `slice`; n is 10, 16 or 32. */
+typedef uint32_t (*kf_count)(const uint16_t *last, uint32_t slice, uint32_t n);
 
-typedef uint32_t (*kf_count)(const uint16_t *last, uint32_t slice);
+/* By the compiler's own vectors, eight at a time, for whatever CPU. (GCC 12 at -O3 miscounts the plain loop.) */
+typedef uint16_t kf_eight __attribute__((vector_size(16), may_alias));
+
+KF_INLINE uint32_t kf_count_scalar(const uint16_t *last, uint32_t slice, uint32_t n)
+{
+    const kf_eight *ends = (const kf_eight *)last, first2 = {0xFFFF, 0xFFFF};
+    const kf_eight all = (kf_eight){0} + (uint16_t)slice;
+    kf_eight count = -(kf_eight)(ends[0] < all);
+    uint64_t half[2];
+    if (n == 10)
+        count -= (kf_eight)(ends[1] < all) & first2;
+    else
+        count -= (kf_eight)(ends[1] < all);
+    if (n == 32)
+        count -= (kf_eight)(ends[2] < all) + (kf_eight)(ends[3] < all);
+    __builtin_memcpy(half, &count, 16);
+    return (uint32_t)((half[0] + half[1]) * 0x0001000100010001u >> 48);
+}
 
 KF_INLINE const char *kf_line_leaf(const char *line, int width, uint32_t slice, kf_count count)
 {
-    return line + KF_LINE_BYTES + (size_t)count((const uint16_t *)line, slice) * width;
+    return line + kf_line_leaves(width) + count((const uint16_t *)line, slice, kf_line_ranges(width)) * width;
 }
 
-KF_INLINE const char *kf_lines_line(const char *node, int width, uint32_t slice, kf_count count)
+/* The part of a LINES or TREE that a slice belongs to, of so many lines each. */
+KF_INLINE uint32_t kf_top_part(const char *arena, uint32_t line, uint32_t lines, uint32_t slice, kf_count count)
 {
-    return node + KF_LINE_BYTES + (size_t)count((const uint16_t *)node, slice) * kf_line_size(width);
+    return line + 1 + lines * count((const uint16_t *)(arena + (size_t)line * KF_LINE_BYTES), slice, KF_TOP_ENDS);
 }
 
 KF_INLINE uint32_t kf_reference(int width, uint32_t v)
@@ -77,12 +91,15 @@ KF_INLINE int kf_is_child(int width, uint32_t v)
 
 KF_INLINE const char *kf_node_leaf(const char *arena, int width, uint32_t reference, uint32_t slice)
 {
-    const char *node = arena + (size_t)(reference & KF_NODE_AT) * KF_LINE_BYTES;
-    if (kf_node_kind(reference) == KF_NODE_RANK)
-        return kf_entry_leaf(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
-    if (kf_node_kind(reference) == KF_NODE_LINES)
-        node = kf_lines_line(node, width, slice, kf_count_scalar);
-    return kf_line_leaf(node, width, slice, kf_count_scalar);
+    uint32_t line = reference & KF_NODE_AT, kind = kf_node_kind(reference);
+    if (kind == KF_NODE_RANK)
+        return kf_entry_leaf(arena, width, (const uint64_t *)(arena + (size_t)line * KF_LINE_BYTES) + (slice >> 5),
+                             slice & 31);
+    if (kind == KF_NODE_TREE)
+        line = kf_top_part(arena, line, KF_LINES_LINES, slice, kf_count_scalar);
+    if (kind != KF_NODE_LINE)
+        line = kf_top_part(arena, line, 1, slice, kf_count_scalar);
+    return kf_line_leaf(arena + (size_t)line * KF_LINE_BYTES, width, slice, kf_count_scalar);
 }
 
 /* One key on its own. `hi` has the first 64 bits; IPv4 has its address in the upper 32 of them. */
@@ -131,88 +148,131 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
     }
 }
 
-/* IPv6, always wide: what is still to do is a list for each kind of node. */
+/* IPv6, always wide. Keys that go on, by kind of node, with the line where that is. */
 typedef struct {
-    uint16_t key[KF_RANK_BLOCK];
-    const char *at[KF_RANK_BLOCK];
     uint32_t n;
+    uint32_t key[KF_RANK_BLOCK + 16], line[KF_RANK_BLOCK + 16];     /* vectors are stored whole */
 } kf_rank_list;
 
-/* The first or second half of a key of 16 octets, or of a pair of uint64 in host order. */
-KF_INLINE uint64_t kf_half(const char *key, int octets, int second)
+/* The 16 bits behind `depth` of a key of 16 octets, or of a pair of uint64 in host order. */
+KF_INLINE uint32_t kf_slice(const char *key, int octets, int depth)
 {
-    uint64_t v;
-    __builtin_memcpy(&v, key + 8 * second, 8);
-    return octets ? __builtin_bswap64(v) : v;
+    uint16_t v;
+    __builtin_memcpy(&v, key + (octets ? depth / 8 : depth / 64 * 8 + 6 - depth % 64 / 8), 2);
+    return octets ? __builtin_bswap16(v) : v;
 }
 
-KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_count count)
+KF_INLINE void kf_rank_go_on(kf_rank_list *list, const char *arena, uint32_t key, uint32_t line)
+{
+    __builtin_prefetch(arena + (size_t)line * KF_LINE_BYTES);
+    list->key[list->n] = key;
+    list->line[list->n++] = line;
+}
+
+/* Take the hop from a leaf, or go on at the next level. */
+KF_INLINE void kf_rank_take(kf_rank_list *next, const char *arena, uint32_t key, const char *leaf, uint32_t *hop)
+{
+    uint32_t v = *(const uint32_t *)leaf;
+    hop[key] = v;
+    if (__builtin_expect(v >> 30 == KF_CHILD >> 30, 0))
+        kf_rank_go_on(&next[kf_node_kind(v)], arena, key, v & KF_NODE_AT);
+}
+
+/* All keys of a list to the parts of their nodes, of so many lines each. */
+KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t lines, int octets,
+                               int depth, const char *key, kf_count count)
+{
+    uint32_t i, n = from->n, *to_key = to->key + to->n, *to_line = to->line + to->n;
+    for (i = 0; i < n; i++) {
+        uint32_t k = from->key[i];
+        uint32_t line = kf_top_part(arena, from->line[i], lines, kf_slice(key + 16 * (size_t)k, octets, depth), count);
+        __builtin_prefetch(arena + (size_t)line * KF_LINE_BYTES);
+        to_key[i] = k;
+        to_line[i] = line;
+    }
+    to->n += n;
+}
+
+/* The keys whose nodes begin behind `depth`; those that go deeper are put into `next`. */
+KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                             const char *key, uint32_t *hop, kf_count count)
+{
+    const kf_rank_list *tree = &list[KF_NODE_TREE], *rank = &list[KF_NODE_RANK];
+    kf_rank_list *lines = &list[KF_NODE_LINES], *line = &list[KF_NODE_LINE];
+    uint32_t i, n;
+    n = tree->n;
+    if (n)
+        kf_rank_descend(arena, tree, lines, KF_LINES_LINES, octets, depth, key, count);
+    if (lines->n)
+        kf_rank_descend(arena, lines, line, 1, octets, depth, key, count);
+    for (i = 0; i < rank->n; i++) {
+        uint32_t slice = kf_slice(key + 16 * rank->key[i], octets, depth);
+        const uint64_t *entry = (const uint64_t *)(arena + (size_t)rank->line[i] * KF_LINE_BYTES) + (slice >> 5);
+        kf_rank_take(next, arena, rank->key[i], kf_entry_leaf(arena, 4, entry, slice & 31), hop);
+    }
+    n = line->n;
+    for (i = 0; i < n; i++) {
+        uint32_t slice = kf_slice(key + 16 * line->key[i], octets, depth);
+        kf_rank_take(next, arena, line->key[i],
+                     kf_line_leaf(arena + (size_t)line->line[i] * KF_LINE_BYTES, 4, slice, count), hop);
+    }
+}
+
+/* What the first levels say of up to a block of keys: those that go on behind 16 bits, and behind 32. */
+typedef void (*kf_rank_first)(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop,
+                              kf_rank_list *behind16, kf_rank_list *behind32);
+
+KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop,
+                                    kf_rank_list *behind16, kf_rank_list *behind32)
 {
     const char *arena = (const char *)kf_at(t, t->arena);
     const uint64_t *root = (const uint64_t *)kf_at(t, t->root);
-    kf_rank_list list[KF_NODES + 1], leaf;  /* the last takes the keys that are done */
-    uint64_t word[KF_RANK_BLOCK];
-    size_t done, size, i;
-    for (done = 0; done < n; done += size, key += 16 * size) {
-        int depth = 16;
+    uint32_t i;
+    (void)behind32;
+    for (i = 0; i < n; i++) {
+        uint32_t slice = kf_slice(key + 16 * i, octets, 0);
+        kf_rank_take(behind16, arena, i, kf_entry_leaf(arena, 4, &root[slice >> 5], slice & 31), hop);
+    }
+}
+
+KF_INLINE uint32_t kf_rank_more(kf_rank_list *list)
+{
+    return list[KF_NODE_RANK].n + list[KF_NODE_LINE].n + list[KF_NODE_LINES].n + list[KF_NODE_TREE].n;
+}
+
+KF_INLINE void kf_rank_clear(kf_rank_list *list)
+{
+    int kind;
+    for (kind = 0; kind < KF_NODES; kind++)
+        list[kind].n = 0;
+}
+
+KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_rank_first first,
+                        kf_count count)
+{
+    const char *arena = (const char *)kf_at(t, t->arena);
+    kf_rank_list list[2][KF_NODES];
+    size_t done, size;
+    for (done = 0; done < n; done += size, key += 16 * size, hop += size) {
+        int depth;
         size = n - done < KF_RANK_BLOCK ? n - done : KF_RANK_BLOCK;
-        for (i = 0; i < size; i++) {
-            uint64_t hi = kf_half(key + 16 * i, octets, 0);
-            word[i] = hi << 16;
-            leaf.key[i] = (uint16_t)i;
-            leaf.at[i] = kf_entry_leaf(arena, 4, &root[hi >> 53], hi >> 48 & 31);
-        }
-        leaf.n = (uint32_t)size;
-        for (;;) {
-            uint32_t kind;
-            for (kind = 0; kind <= KF_NODES; kind++)
-                list[kind].n = 0;
-            for (i = 0; i < leaf.n; i++) {
-                uint32_t v = *(const uint32_t *)leaf.at[i], k = leaf.key[i];
-                const char *at = arena + (size_t)(v & KF_NODE_AT) * KF_LINE_BYTES;
-                hop[done + k] = v;
-                kind = v >> 28 ^ 8;
-                kind = kind < KF_NODES ? kind : KF_NODES;
-                at += kind == KF_NODE_RANK ? word[k] >> 53 << 3 : 0;
-                if (kind != KF_NODES)
-                    __builtin_prefetch(at);
-                list[kind].key[list[kind].n] = (uint16_t)k;
-                list[kind].at[list[kind].n++] = at;
-            }
-            leaf.n = 0;
-            if (list[KF_NODE_RANK].n + list[KF_NODE_LINE].n + list[KF_NODE_LINES].n == 0)
-                break;
-            for (i = 0; i < list[KF_NODE_LINES].n; i++) {
-                uint32_t k = list[KF_NODE_LINES].key[i], j = list[KF_NODE_LINE].n++;
-                const char *line = kf_lines_line(list[KF_NODE_LINES].at[i], 4, (uint32_t)(word[k] >> 48), count);
-                __builtin_prefetch(line);
-                list[KF_NODE_LINE].key[j] = (uint16_t)k;
-                list[KF_NODE_LINE].at[j] = line;
-            }
-            for (i = 0; i < list[KF_NODE_RANK].n; i++) {
-                uint32_t k = list[KF_NODE_RANK].key[i], j = leaf.n++;
-                leaf.key[j] = (uint16_t)k;
-                leaf.at[j] = kf_entry_leaf(arena, 4, (const uint64_t *)list[KF_NODE_RANK].at[i], word[k] >> 48 & 31);
-                __builtin_prefetch(leaf.at[j]);
-            }
-            for (i = 0; i < list[KF_NODE_LINE].n; i++) {
-                uint32_t k = list[KF_NODE_LINE].key[i], j = leaf.n++;
-                leaf.key[j] = (uint16_t)k;
-                leaf.at[j] = kf_line_leaf(list[KF_NODE_LINE].at[i], 4, (uint32_t)(word[k] >> 48), count);
-                __builtin_prefetch(leaf.at[j]);
-            }
-            depth += 16;
-            for (i = 0; i < leaf.n; i++) {
-                uint32_t k = leaf.key[i];
-                word[k] <<= 16;
-                if (depth == 64)
-                    word[k] = kf_half(key + 16 * k, octets, 1);
-            }
+        kf_rank_clear(list[0]);
+        kf_rank_clear(list[1]);
+        first(t, octets, key, size, hop, list[0], list[1]);
+        if (kf_rank_more(list[0]))
+            kf_rank_level(arena, list[0], list[1], octets, 16, key, hop, count);
+        kf_rank_clear(list[0]);
+        if (kf_rank_more(list[1]))
+            kf_rank_level(arena, list[1], list[0], octets, 32, key, hop, count);
+        for (depth = 48; kf_rank_more(list[~(depth / 16) & 1]); depth += 16) {
+            kf_rank_clear(list[depth / 16 & 1]);
+            kf_rank_level(arena, list[~(depth / 16) & 1], list[depth / 16 & 1], octets, depth, key, hop,
+                          kf_count_scalar);
         }
     }
 }
 
-#define KF_RANK_LOOKUP(NAME, TARGET, COUNT)                                                       \
+#define KF_RANK_LOOKUP(NAME, TARGET, FIRST, COUNT)                                                \
     TARGET static inline void NAME##_v4(const kf_lpm *t, const uint32_t *key, size_t n, uint32_t *hop)     \
     {                                                                                             \
         if (t->width == 2)                                                                        \
@@ -223,33 +283,137 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
     TARGET static inline void NAME##_v6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop) \
     {                                                                                             \
         if (octets)                                                                               \
-            kf_rank6(t, 1, key, n, hop, COUNT);                                                   \
+            kf_rank6(t, 1, key, n, hop, FIRST, COUNT);                                            \
         else                                                                                      \
-            kf_rank6(t, 0, key, n, hop, COUNT);                                                   \
+            kf_rank6(t, 0, key, n, hop, FIRST, COUNT);                                            \
     }
 
-KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_count_scalar)
+KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_rank_first_scalar, kf_count_scalar)
 
 #if KF_X86
 #include <immintrin.h>
 
-KF_TARGET_AVX2 static inline uint32_t kf_count_avx2(const uint16_t *last, uint32_t slice)
+KF_TARGET_AVX2 static inline uint32_t kf_count_avx2(const uint16_t *last, uint32_t slice, uint32_t n)
 {
-    __m256i s = _mm256_set1_epi16((int16_t)slice), zero = _mm256_setzero_si256();
-    __m256i a = _mm256_load_si256((const __m256i *)last), b = _mm256_load_si256((const __m256i *)(last + 16));
-    a = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, a), zero);
-    b = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, b), zero);
-    return 32 - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(a, b)));
+    const __m256i s = _mm256_set1_epi16((int16_t)slice), zero = _mm256_setzero_si256();
+    __m256i a = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, _mm256_load_si256((const __m256i *)last)), zero), b = a;
+    if (n > 16)
+        b = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, _mm256_load_si256((const __m256i *)(last + 16))), zero);
+    if (n == 32)
+        return 32 - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(a, b)));
+    return n - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(a) & (uint32_t)((1ull << 2 * n) - 1)) / 2;
 }
 
-KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, uint32_t slice)
+KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, uint32_t slice, uint32_t n)
 {
-    return (uint32_t)__builtin_popcount(
-        _mm512_cmplt_epu16_mask(_mm512_load_si512(last), _mm512_set1_epi16((int16_t)slice)));
+    const __m512i s = _mm512_set1_epi16((int16_t)slice);
+    return (uint32_t)__builtin_popcount(_mm512_cmplt_epu16_mask(_mm512_load_si512(last), s) &
+                                        (uint32_t)((1ull << n) - 1));
 }
 
-KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_count_avx2)
-KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_count_avx512)
+/* The first 32 bits of sixteen keys. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_heads(const char *key, int octets)
+{
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m512i word = octets ? first : _mm512_add_epi32(first, _mm512_set1_epi32(1));
+    __m512i a = _mm512_permutex2var_epi32(_mm512_loadu_si512(key), word, _mm512_loadu_si512(key + 64));
+    __m512i b = _mm512_permutex2var_epi32(_mm512_loadu_si512(key + 128), word, _mm512_loadu_si512(key + 192));
+    a = _mm512_inserti64x4(a, _mm512_castsi512_si256(b), 1);
+    if (octets)
+        a = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14,
+                                                                        13, 12)));
+    return a;
+}
+
+/* Leaves of places 0..31 of the entries with these numbers, where `which` says so; other lanes stay `v`. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, const char *entries, __mmask16 which, __m512i at,
+                                                   __m512i place, __m512i v)
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    __m512i low = _mm512_mask_i32gather_epi64(zero, (__mmask8)which, _mm512_castsi512_si256(at), entries, 8);
+    __m512i high = _mm512_mask_i32gather_epi64(zero, (__mmask8)(which >> 8), _mm512_extracti64x4_epi64(at, 1), entries, 8);
+    __m512i bits = _mm512_permutex2var_epi32(low, even, high);
+    __m512i base = _mm512_permutex2var_epi32(low, _mm512_or_si512(even, one), high);
+    __mmask16 many = _mm512_test_epi32_mask(bits, bits);
+    v = _mm512_mask_mov_epi32(v, which, base);
+    if (!many)
+        return v;
+    bits = _mm512_and_si512(bits, _mm512_sub_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(2), place), one));
+    base = _mm512_add_epi32(base, _mm512_sub_epi32(_mm512_popcnt_epi32(bits), one));
+    return _mm512_mask_i32gather_epi32(v, many, base, arena, 4);
+}
+
+/* Put the keys of a vector into the lists of their nodes' kinds. */
+KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, uint32_t first)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i key = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first));
+    const __m512i line = _mm512_and_si512(v, _mm512_set1_epi32(KF_NODE_AT));
+    uint32_t kind;
+#pragma GCC unroll 4
+    for (kind = 0; kind < KF_NODES; kind++) {
+        kf_rank_list *l = &list[kind];
+        __mmask16 these = _mm512_mask_cmpeq_epi32_mask(child, _mm512_srli_epi32(v, 28), _mm512_set1_epi32((int)(8 + kind)));
+        _mm512_storeu_si512(&l->key[l->n], _mm512_maskz_compress_epi32(these, key));
+        _mm512_storeu_si512(&l->line[l->n], _mm512_maskz_compress_epi32(these, line));
+        l->n += (uint32_t)__builtin_popcount(these);
+    }
+}
+
+/* The root and a RANK below it, four vectors at a time: all of a gather's latency but its own. */
+KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int octets, const char *key, size_t n,
+                                                     uint32_t *hop, kf_rank_list *behind16, kf_rank_list *behind32)
+{
+    enum { VECTORS = 4, KEYS = 16 * VECTORS };
+    const char *arena = (const char *)kf_at(t, t->arena), *root = (const char *)kf_at(t, t->root);
+    const __m512i low5 = _mm512_set1_epi32(31), child = _mm512_set1_epi32(KF_CHILD >> 30);
+    uint32_t i, j, kind;
+    for (i = 0; n - i >= KEYS; i += KEYS) {
+        __m512i k[VECTORS], v[VECTORS];
+        __mmask16 deeper[VECTORS], rank[VECTORS], any = 0, all = 0;
+#pragma GCC unroll 4
+        for (j = 0; j < VECTORS; j++) {
+            k[j] = kf_heads(key + 16 * (i + 16 * j), octets);
+            v[j] = kf_entry_leaves(arena, root, 0xFFFF, _mm512_srli_epi32(k[j], 21),
+                                   _mm512_and_si512(_mm512_srli_epi32(k[j], 16), low5), _mm512_setzero_si512());
+            deeper[j] = _mm512_cmpeq_epi32_mask(_mm512_srli_epi32(v[j], 30), child);
+            rank[j] = _mm512_mask_cmpeq_epi32_mask(deeper[j], _mm512_srli_epi32(v[j], 28),
+                                                   _mm512_set1_epi32(8 + KF_NODE_RANK));
+            any |= deeper[j];
+            all |= deeper[j] ^ rank[j];
+        }
+        if (any) {
+            if (all)
+#pragma GCC unroll 4
+                for (j = 0; j < VECTORS; j++)
+                    kf_rank_sort(behind16, deeper[j] ^ rank[j], v[j], i + 16 * j);
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++) {
+                __m512i at = _mm512_slli_epi32(_mm512_and_si512(v[j], _mm512_set1_epi32(KF_NODE_AT)), 3);
+                at = _mm512_add_epi32(at, _mm512_and_si512(_mm512_srli_epi32(k[j], 5), _mm512_set1_epi32(0x7FF)));
+                v[j] = kf_entry_leaves(arena, arena, rank[j], at, _mm512_and_si512(k[j], low5), v[j]);
+                deeper[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), child);
+            }
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++)
+                kf_rank_sort(behind32, deeper[j], v[j], i + 16 * j);
+        }
+#pragma GCC unroll 4
+        for (j = 0; j < VECTORS; j++)
+            _mm512_storeu_si512(&hop[i + 16 * j], v[j]);
+    }
+    for (kind = 0; kind < KF_NODES; kind++)
+        for (j = 0; j < behind32[kind].n; j++)
+            __builtin_prefetch(arena + (size_t)behind32[kind].line[j] * KF_LINE_BYTES);
+    for (; i < n; i++) {
+        uint32_t slice = kf_slice(key + 16 * i, octets, 0);
+        kf_rank_take(behind16, arena, i, kf_entry_leaf(arena, 4, (const uint64_t *)root + (slice >> 5), slice & 31), hop);
+    }
+}
+
+KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_rank_first_scalar, kf_count_avx2)
+KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_rank_first_avx512, kf_count_avx512)
 #endif
 
 #endif
