@@ -98,8 +98,15 @@ cdef uint64_t* root_entry(const drawing_t* d, uint32_t slice) noexcept nogil:
     return <uint64_t*>(<char*>d.a.block + d.a.block.root) + (slice >> PLACE_BITS)
 
 
+cdef uint32_t* root_slot(const drawing_t* d) noexcept nogil:
+    """The root of IPv6."""
+    return <uint32_t*>(<char*>d.a.block + d.a.block.root)
+
+
 cdef char* leaf_of(const drawing_t* d, const node_t* node, uint32_t slice) noexcept nogil:
     cdef const char* arena = arena_memory(d.a)
+    if node.reference == 0 and d.r.bits == 128:
+        return <char*>(root_slot(d) + slice)
     if node.reference == 0:
         return <char*>kf_entry_leaf(arena, d.width, root_entry(d, slice), slice & (PLACES - 1))
     return <char*>kf_node_leaf(arena, d.width, node.reference, slice)
@@ -320,9 +327,11 @@ cdef bint rank_build(rank_t* k, arena_t* a, const rib_t* r, int width, uint32_t 
     cdef drawing_t d
     cdef bint is_ipv4 = r.bits == 32
     cdef int bits = 24 if is_ipv4 else 16
-    cdef uint64_t lines = FIRST_LINES + r.count, root = (<uint64_t>1 << bits) // PLACES * sizeof(uint64_t)
+    cdef uint64_t lines = FIRST_LINES + r.count, root = (<uint64_t>1 << bits) * sizeof(uint32_t)
     cdef kf_lpm* b
     cdef uint32_t end
+    if is_ipv4:
+        root = (<uint64_t>1 << bits) // PLACES * sizeof(uint64_t)
     if not reserve(k, 2 * <uint64_t>r.count + UPDATE_RANGES):
         return False
     while lines <= LINES_LIMIT:
@@ -334,7 +343,10 @@ cdef bint rank_build(rank_t* k, arena_t* a, const rib_t* r, int width, uint32_t 
         begin(&d, k, a, r)
         arena_take(a, UNITS + NARROW_STEP)      # no node is at line 0, so a reference is never 0
         end = sweep(&d, 0, 0, 0, bits, 0, NULL)
-        draw_entries(&d, root_entry(&d, 0), 0, (<uint32_t>1 << bits) // PLACES, k.range, end)
+        if is_ipv4:
+            draw_entries(&d, root_entry(&d, 0), 0, (<uint32_t>1 << bits) // PLACES, k.range, end)
+        else:
+            draw_slots(&d, k.range, end, LAST, False)
         if not d.is_full and arena_has_room(a, UPDATE_LINES, KF_MISS):
             if arena_trim(a, UPDATE_LINES * 2 + a.block.arena_size // SPARE_SHARE):
                 return True
@@ -407,6 +419,18 @@ cdef uint32_t splice(drawing_t* d, uint32_t n, uint32_t end, const update_t* u) 
     return at
 
 
+cdef void draw_slots(drawing_t* d, const range_t* part, uint32_t n, uint32_t last, bint again) noexcept nogil:
+    """Store ranges that end with slice `last` into the root of IPv6, and retire what was there before."""
+    cdef uint32_t* slot = root_slot(d)
+    cdef uint32_t i, slice, old
+    for i in range(n):
+        for slice in range(part[i].first, part[i + 1].first if i + 1 < n else last + 1):
+            old = slot[slice]
+            publish_word(&slot[slice], part[i].slot)
+            if again and kf_is_child(d.width, old):
+                retire_node(d, old, 0, LAST)
+
+
 cdef void redraw_entries(drawing_t* d, const update_t* u, kf_key key, int len) noexcept nogil:
     """Draw the entries of a RANK or of the root again in which a prefix lies."""
     cdef int limit = u.node.depth + u.node.bits
@@ -465,6 +489,11 @@ cdef bint rank_draw(rank_t* k, arena_t* a, const rib_t* r, kf_key key, int len) 
     if prefixes > UPDATE_PREFIXES or not arena_has_room(
             a, UPDATE_LINES + prefixes * PREFIX_LINES + entries * ENTRY_LINES, KF_MISS):
         return False
+    if u.node.reference == 0 and r.bits == 128:
+        end = sweep(&d, key, len, 0, u.node.bits, 0, &u)
+        if not d.is_full:
+            draw_slots(&d, d.range, end, u.last, True)
+        return not d.is_full
     if u.node.reference == 0 or kf_node_kind(u.node.reference) == KF_NODE_RANK:
         redraw_entries(&d, &u, key, len)
         return not d.is_full

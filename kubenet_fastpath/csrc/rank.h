@@ -1,7 +1,7 @@
 /* Lookups in the rank trie: the compact engine of IPv4, and the engine of IPv6.
  *
  * Every node decides a slice of the key: the root the first 24 bits (IPv4) or 16 bits (IPv6), each other node the
- * next 16. Equal neighbours share a leaf; a node finds the leaf of a slice in one of these ways.
+ * next 16. IPv6's root has a slot for each slice. In all others equal neighbours share a leaf, found in one of these ways.
  *
  *     RANK    an entry for each 32 neighbours: a bit is set where a neighbour differs from the one before, and
  *             the leaf is number `bits set up to the slice` from the entry's base. All 32 alike: no bit is set
@@ -106,9 +106,10 @@ KF_INLINE const char *kf_node_leaf(const char *arena, int width, uint32_t refere
 KF_INLINE uint32_t kf_rank_answer(const kf_lpm *t, int width, uint64_t hi, uint64_t lo)
 {
     const char *arena = (const char *)kf_at(t, t->arena), *leaf;
+    const char *root = (const char *)kf_at(t, t->root);
     int depth = t->family == 4 ? 24 : 16;
     uint32_t slice = (uint32_t)(hi >> (64 - depth)), v;
-    leaf = kf_entry_leaf(arena, width, (const uint64_t *)kf_at(t, t->root) + (slice >> 5), slice & 31);
+    leaf = depth == 16 ? root + 4 * slice : kf_entry_leaf(arena, width, (const uint64_t *)root + (slice >> 5), slice & 31);
     while (v = kf_slot_load(leaf, width), kf_is_child(width, v)) {
         slice = (uint32_t)(depth < 64 ? hi << depth >> 48 : lo << (depth - 64) >> 48);
         leaf = kf_node_leaf(arena, width, kf_reference(width, v), slice);
@@ -148,10 +149,10 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
     }
 }
 
-/* IPv6, always wide. Keys that go on, by kind of node, with the line where that is. */
+/* IPv6, always wide. Keys that go on, by kind of node: where that begins in the arena, and their slices there. */
 typedef struct {
     uint32_t n;
-    uint32_t key[KF_RANK_BLOCK + 16], line[KF_RANK_BLOCK + 16];     /* vectors are stored whole */
+    uint32_t key[KF_RANK_BLOCK + 16], at[KF_RANK_BLOCK + 16], slice[KF_RANK_BLOCK + 16];    /* stored by whole vectors */
 } kf_rank_list;
 
 /* The 16 bits behind `depth` of a key of 16 octets, or of a pair of uint64 in host order. */
@@ -162,82 +163,19 @@ KF_INLINE uint32_t kf_slice(const char *key, int octets, int depth)
     return octets ? __builtin_bswap16(v) : v;
 }
 
-KF_INLINE void kf_rank_go_on(kf_rank_list *list, const char *arena, uint32_t key, uint32_t line)
+KF_INLINE void kf_rank_add(kf_rank_list *list, const char *arena, uint32_t key, uint32_t reference, uint32_t slice)
 {
-    __builtin_prefetch(arena + (size_t)line * KF_LINE_BYTES);
-    list->key[list->n] = key;
-    list->line[list->n++] = line;
+    kf_rank_list *l = &list[kf_node_kind(reference)];
+    uint32_t at = (reference & KF_NODE_AT) * KF_LINE_BYTES;
+    __builtin_prefetch(arena + at);
+    l->key[l->n] = key;
+    l->at[l->n] = at;
+    l->slice[l->n++] = slice;
 }
 
-/* Take the hop from a leaf, or go on at the next level. */
-KF_INLINE void kf_rank_take(kf_rank_list *next, const char *arena, uint32_t key, const char *leaf, uint32_t *hop)
+KF_INLINE uint32_t kf_rank_more(const kf_rank_list *list)
 {
-    uint32_t v = *(const uint32_t *)leaf;
-    hop[key] = v;
-    if (__builtin_expect(v >> 30 == KF_CHILD >> 30, 0))
-        kf_rank_go_on(&next[kf_node_kind(v)], arena, key, v & KF_NODE_AT);
-}
-
-/* All keys of a list to the parts of their nodes, of so many lines each. */
-KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t lines, int octets,
-                               int depth, const char *key, kf_count count)
-{
-    uint32_t i, n = from->n, *to_key = to->key + to->n, *to_line = to->line + to->n;
-    for (i = 0; i < n; i++) {
-        uint32_t k = from->key[i];
-        uint32_t line = kf_top_part(arena, from->line[i], lines, kf_slice(key + 16 * (size_t)k, octets, depth), count);
-        __builtin_prefetch(arena + (size_t)line * KF_LINE_BYTES);
-        to_key[i] = k;
-        to_line[i] = line;
-    }
-    to->n += n;
-}
-
-/* The keys whose nodes begin behind `depth`; those that go deeper are put into `next`. */
-KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
-                             const char *key, uint32_t *hop, kf_count count)
-{
-    const kf_rank_list *tree = &list[KF_NODE_TREE], *rank = &list[KF_NODE_RANK];
-    kf_rank_list *lines = &list[KF_NODE_LINES], *line = &list[KF_NODE_LINE];
-    uint32_t i, n;
-    n = tree->n;
-    if (n)
-        kf_rank_descend(arena, tree, lines, KF_LINES_LINES, octets, depth, key, count);
-    if (lines->n)
-        kf_rank_descend(arena, lines, line, 1, octets, depth, key, count);
-    for (i = 0; i < rank->n; i++) {
-        uint32_t slice = kf_slice(key + 16 * rank->key[i], octets, depth);
-        const uint64_t *entry = (const uint64_t *)(arena + (size_t)rank->line[i] * KF_LINE_BYTES) + (slice >> 5);
-        kf_rank_take(next, arena, rank->key[i], kf_entry_leaf(arena, 4, entry, slice & 31), hop);
-    }
-    n = line->n;
-    for (i = 0; i < n; i++) {
-        uint32_t slice = kf_slice(key + 16 * line->key[i], octets, depth);
-        kf_rank_take(next, arena, line->key[i],
-                     kf_line_leaf(arena + (size_t)line->line[i] * KF_LINE_BYTES, 4, slice, count), hop);
-    }
-}
-
-/* What the first levels say of up to a block of keys: those that go on behind 16 bits, and behind 32. */
-typedef void (*kf_rank_first)(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop,
-                              kf_rank_list *behind16, kf_rank_list *behind32);
-
-KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop,
-                                    kf_rank_list *behind16, kf_rank_list *behind32)
-{
-    const char *arena = (const char *)kf_at(t, t->arena);
-    const uint64_t *root = (const uint64_t *)kf_at(t, t->root);
-    uint32_t i;
-    (void)behind32;
-    for (i = 0; i < n; i++) {
-        uint32_t slice = kf_slice(key + 16 * i, octets, 0);
-        kf_rank_take(behind16, arena, i, kf_entry_leaf(arena, 4, &root[slice >> 5], slice & 31), hop);
-    }
-}
-
-KF_INLINE uint32_t kf_rank_more(kf_rank_list *list)
-{
-    return list[KF_NODE_RANK].n + list[KF_NODE_LINE].n + list[KF_NODE_LINES].n + list[KF_NODE_TREE].n;
+    return list[KF_NODE_RANK].n | list[KF_NODE_LINE].n | list[KF_NODE_LINES].n | list[KF_NODE_TREE].n;
 }
 
 KF_INLINE void kf_rank_clear(kf_rank_list *list)
@@ -247,28 +185,105 @@ KF_INLINE void kf_rank_clear(kf_rank_list *list)
         list[kind].n = 0;
 }
 
+/* Put the keys of other lists behind those of `list`. */
+KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
+{
+    int kind;
+    uint32_t i;
+    for (kind = 0; kind < KF_NODES; kind++, list++, other++)
+        for (i = 0; i < other->n; i++, list->n++) {
+            list->key[list->n] = other->key[i];
+            list->at[list->n] = other->at[i];
+            list->slice[list->n] = other->slice[i];
+        }
+}
+
+/* All keys of a list to the parts of their nodes, of so many bytes each. */
+KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t bytes,
+                               kf_count count)
+{
+    uint32_t i, n = from->n, *key = to->key + to->n, *at = to->at + to->n, *slice = to->slice + to->n;
+    for (i = 0; i < n; i++) {
+        uint32_t s = from->slice[i];
+        uint32_t part = from->at[i] + KF_LINE_BYTES;
+        part += bytes * count((const uint16_t *)(arena + from->at[i]), s, KF_TOP_ENDS);
+        __builtin_prefetch(arena + part);
+        key[i] = from->key[i];
+        at[i] = part;
+        slice[i] = s;
+    }
+    to->n += n;
+}
+
+/* The leaves of the keys whose nodes begin behind `depth`, as hops; children are put into `next`. */
+KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                             const char *key, uint32_t *hop, kf_count count)
+{
+    const kf_rank_list *rank = &list[KF_NODE_RANK], *line = &list[KF_NODE_LINE];
+    uint32_t i, n, v, any = 0;
+    kf_rank_descend(arena, &list[KF_NODE_TREE], &list[KF_NODE_LINES], KF_LINES_LINES * KF_LINE_BYTES, count);
+    kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], KF_LINE_BYTES, count);
+    for (i = 0, n = rank->n; i < n; i++) {
+        v = *(const uint32_t *)kf_entry_leaf(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (rank->slice[i] >> 5),
+                                             rank->slice[i] & 31);
+        hop[rank->key[i]] = v;
+        any |= v + 1;
+    }
+    for (i = 0, n = line->n; i < n; i++) {
+        v = *(const uint32_t *)kf_line_leaf(arena + line->at[i], 4, line->slice[i], count);
+        hop[line->key[i]] = v;
+        any |= v + 1;
+    }
+    kf_rank_clear(next);
+    if (!(any >> 31))
+        return;
+    for (i = 0; i < rank->n + line->n; i++) {
+        uint32_t k = i < rank->n ? rank->key[i] : line->key[i - rank->n];
+        if (kf_is_child(4, hop[k]))
+            kf_rank_add(next, arena, k, hop[k], kf_slice(key + 16 * (size_t)k, octets, depth + 16));
+    }
+}
+
+/* What the first levels say of up to a block of keys, and which go on behind 16 bits, and behind 32. */
+typedef void (*kf_rank_first)(const kf_lpm *t, int octets, const char *key, uint32_t n, uint32_t *hop,
+                              kf_rank_list *behind16, kf_rank_list *behind32);
+
+KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key, uint32_t n, uint32_t *hop,
+                                    kf_rank_list *behind16, kf_rank_list *behind32)
+{
+    const uint32_t *root = (const uint32_t *)kf_at(t, t->root);
+    uint32_t i;
+    (void)behind32;
+    for (i = 0; i < n; i++) {
+        hop[i] = root[kf_slice(key + 16 * (size_t)i, octets, 0)];
+        if (kf_is_child(4, hop[i]))
+            kf_rank_add(behind16, (const char *)kf_at(t, t->arena), i, hop[i],
+                        kf_slice(key + 16 * (size_t)i, octets, 16));
+    }
+}
+
 KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_rank_first first,
                         kf_count count)
 {
     const char *arena = (const char *)kf_at(t, t->arena);
-    kf_rank_list list[2][KF_NODES];
-    size_t done, size;
-    for (done = 0; done < n; done += size, key += 16 * size, hop += size) {
-        int depth;
-        size = n - done < KF_RANK_BLOCK ? n - done : KF_RANK_BLOCK;
+    kf_rank_list behind16[KF_NODES], list[2][KF_NODES];
+    size_t done;
+    uint32_t size;
+    int depth, now;
+    for (done = 0; done < n; done += size, key += 16 * (size_t)size, hop += size) {
+        size = n - done < KF_RANK_BLOCK ? (uint32_t)(n - done) : KF_RANK_BLOCK;
+        kf_rank_clear(behind16);
         kf_rank_clear(list[0]);
         kf_rank_clear(list[1]);
-        first(t, octets, key, size, hop, list[0], list[1]);
-        if (kf_rank_more(list[0]))
-            kf_rank_level(arena, list[0], list[1], octets, 16, key, hop, count);
-        kf_rank_clear(list[0]);
-        if (kf_rank_more(list[1]))
-            kf_rank_level(arena, list[1], list[0], octets, 32, key, hop, count);
-        for (depth = 48; kf_rank_more(list[~(depth / 16) & 1]); depth += 16) {
-            kf_rank_clear(list[depth / 16 & 1]);
-            kf_rank_level(arena, list[~(depth / 16) & 1], list[depth / 16 & 1], octets, depth, key, hop,
-                          kf_count_scalar);
+        first(t, octets, key, size, hop, behind16, list[0]);
+        if (kf_rank_more(behind16)) {
+            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, count);
+            kf_rank_join(list[0], list[1]);
         }
+        if (kf_rank_more(list[0]))
+            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, count);
+        for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
+            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, kf_count_scalar);
     }
 }
 
@@ -311,11 +326,11 @@ KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, ui
                                         (uint32_t)((1ull << n) - 1));
 }
 
-/* The first 32 bits of sixteen keys. */
-KF_TARGET_AVX512 KF_INLINE __m512i kf_heads(const char *key, int octets)
+/* The first 32 bits of sixteen keys, or the next 32. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_heads(const char *key, int octets, int next)
 {
     const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 0, 0, 0, 0, 0, 0, 0);
-    const __m512i word = octets ? first : _mm512_add_epi32(first, _mm512_set1_epi32(1));
+    const __m512i word = _mm512_add_epi32(first, _mm512_set1_epi32(octets ? next : !next));
     __m512i a = _mm512_permutex2var_epi32(_mm512_loadu_si512(key), word, _mm512_loadu_si512(key + 64));
     __m512i b = _mm512_permutex2var_epi32(_mm512_loadu_si512(key + 128), word, _mm512_loadu_si512(key + 192));
     a = _mm512_inserti64x4(a, _mm512_castsi512_si256(b), 1);
@@ -345,59 +360,63 @@ KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, const char
 }
 
 /* Put the keys of a vector into the lists of their nodes' kinds. */
-KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, uint32_t first)
+KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, uint32_t first,
+                                             __m512i slice)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i key = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first));
-    const __m512i line = _mm512_and_si512(v, _mm512_set1_epi32(KF_NODE_AT));
+    const __m512i key = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
     uint32_t kind;
 #pragma GCC unroll 4
     for (kind = 0; kind < KF_NODES; kind++) {
         kf_rank_list *l = &list[kind];
         __mmask16 these = _mm512_mask_cmpeq_epi32_mask(child, _mm512_srli_epi32(v, 28), _mm512_set1_epi32((int)(8 + kind)));
         _mm512_storeu_si512(&l->key[l->n], _mm512_maskz_compress_epi32(these, key));
-        _mm512_storeu_si512(&l->line[l->n], _mm512_maskz_compress_epi32(these, line));
+        _mm512_storeu_si512(&l->at[l->n], _mm512_maskz_compress_epi32(these, at));
+        _mm512_storeu_si512(&l->slice[l->n], _mm512_maskz_compress_epi32(these, slice));
         l->n += (uint32_t)__builtin_popcount(these);
     }
 }
 
-/* The root and a RANK below it, four vectors at a time: all of a gather's latency but its own. */
-KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int octets, const char *key, size_t n,
-                                                     uint32_t *hop, kf_rank_list *behind16, kf_rank_list *behind32)
+/* The root and a RANK below it, four vectors at a time, so that gathers overlap. */
+KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int octets, const char *key, uint32_t n,
+                                                         uint32_t *hop, kf_rank_list *behind16, kf_rank_list *behind32)
 {
     enum { VECTORS = 4, KEYS = 16 * VECTORS };
     const char *arena = (const char *)kf_at(t, t->arena), *root = (const char *)kf_at(t, t->root);
-    const __m512i low5 = _mm512_set1_epi32(31), child = _mm512_set1_epi32(KF_CHILD >> 30);
+    const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
+    const __m512i is_child = _mm512_set1_epi32(KF_CHILD >> 30), is_rank = _mm512_set1_epi32(KF_CHILD >> 28 | KF_NODE_RANK);
     uint32_t i, j, kind;
     for (i = 0; n - i >= KEYS; i += KEYS) {
         __m512i k[VECTORS], v[VECTORS];
-        __mmask16 deeper[VECTORS], rank[VECTORS], any = 0, all = 0;
+        __mmask16 child[VECTORS], rank[VECTORS], any = 0, others = 0;
+#pragma GCC unroll 16
+        for (j = 0; j < KEYS / 4; j++)      /* the next block's keys: their own stream stops while nodes are read */
+            __builtin_prefetch(key + 16 * (size_t)(i + KF_RANK_BLOCK) + 64 * j);
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++) {
-            k[j] = kf_heads(key + 16 * (i + 16 * j), octets);
-            v[j] = kf_entry_leaves(arena, root, 0xFFFF, _mm512_srli_epi32(k[j], 21),
-                                   _mm512_and_si512(_mm512_srli_epi32(k[j], 16), low5), _mm512_setzero_si512());
-            deeper[j] = _mm512_cmpeq_epi32_mask(_mm512_srli_epi32(v[j], 30), child);
-            rank[j] = _mm512_mask_cmpeq_epi32_mask(deeper[j], _mm512_srli_epi32(v[j], 28),
-                                                   _mm512_set1_epi32(8 + KF_NODE_RANK));
-            any |= deeper[j];
-            all |= deeper[j] ^ rank[j];
+            k[j] = kf_heads(key + 16 * (size_t)(i + 16 * j), octets, 0);
+            v[j] = _mm512_i32gather_epi32(_mm512_srli_epi32(k[j], 16), root, 4);
+            child[j] = _mm512_cmpeq_epi32_mask(_mm512_srli_epi32(v[j], 30), is_child);
+            rank[j] = _mm512_mask_cmpeq_epi32_mask(child[j], _mm512_srli_epi32(v[j], 28), is_rank);
+            any |= child[j];
+            others |= child[j] ^ rank[j];
         }
-        if (any) {
-            if (all)
+        if (others)
 #pragma GCC unroll 4
-                for (j = 0; j < VECTORS; j++)
-                    kf_rank_sort(behind16, deeper[j] ^ rank[j], v[j], i + 16 * j);
+            for (j = 0; j < VECTORS; j++)
+                kf_rank_sort(behind16, child[j] ^ rank[j], v[j], i + 16 * j, _mm512_and_si512(k[j], low16));
+        if (any) {
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++) {
-                __m512i at = _mm512_slli_epi32(_mm512_and_si512(v[j], _mm512_set1_epi32(KF_NODE_AT)), 3);
-                at = _mm512_add_epi32(at, _mm512_and_si512(_mm512_srli_epi32(k[j], 5), _mm512_set1_epi32(0x7FF)));
-                v[j] = kf_entry_leaves(arena, arena, rank[j], at, _mm512_and_si512(k[j], low5), v[j]);
-                deeper[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), child);
+                __m512i at = _mm512_slli_epi32(v[j], 3), slice = _mm512_and_si512(k[j], low16);
+                at = _mm512_add_epi32(_mm512_and_si512(at, _mm512_set1_epi32(KF_NODE_AT << 3)), _mm512_srli_epi32(slice, 5));
+                v[j] = kf_entry_leaves(arena, arena, rank[j], at, _mm512_and_si512(slice, low5), v[j]);
+                child[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), is_child);
             }
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++)
-                kf_rank_sort(behind32, deeper[j], v[j], i + 16 * j);
+                kf_rank_sort(behind32, child[j], v[j], i + 16 * j,
+                             _mm512_srli_epi32(kf_heads(key + 16 * (size_t)(i + 16 * j), octets, 1), 16));
         }
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++)
@@ -405,10 +424,11 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
     }
     for (kind = 0; kind < KF_NODES; kind++)
         for (j = 0; j < behind32[kind].n; j++)
-            __builtin_prefetch(arena + (size_t)behind32[kind].line[j] * KF_LINE_BYTES);
+            __builtin_prefetch(arena + behind32[kind].at[j]);
     for (; i < n; i++) {
-        uint32_t slice = kf_slice(key + 16 * i, octets, 0);
-        kf_rank_take(behind16, arena, i, kf_entry_leaf(arena, 4, (const uint64_t *)root + (slice >> 5), slice & 31), hop);
+        hop[i] = ((const uint32_t *)root)[kf_slice(key + 16 * (size_t)i, octets, 0)];
+        if (kf_is_child(4, hop[i]))
+            kf_rank_add(behind16, arena, i, hop[i], kf_slice(key + 16 * (size_t)i, octets, 16));
     }
 }
 

@@ -45,7 +45,7 @@ static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
     if (size < KF_LPM_HEAD || memcmp(t->magic, KF_LPM_MAGIC, 8) || t->version != KF_LPM_VERSION || !kf_pool_valid(t))
         return 0;
     if (t->engine == KF_RANK)
-        root = t->family == 4 ? 8u << 19 : 8u << 11;
+        root = t->family == 4 ? 8u << 19 : 4u << 16;
     else
         root = t->engine == KF_DENSE16 ? 2u << 16 : 2u << 24;
     if (t->family == 4 ? t->engine > KF_RANK : t->family != 6 || t->engine != KF_RANK || t->width != 4)
@@ -167,11 +167,16 @@ static int kf_node_valid(kf_check *c, uint32_t reference, int depth)
 
 static inline int kf_rank_valid(kf_check *c)
 {
-    const uint64_t *root = (const uint64_t *)kf_at(c->t, c->t->root);
-    int bits = c->t->family == 4 ? 24 : 16;
+    const char *root = (const char *)kf_at(c->t, c->t->root);
     uint32_t i;
-    for (i = 0; i < 1u << (bits - 5); i++)
-        if (!kf_entry_valid(c, &root[i], bits))
+    if (c->t->family == 4) {
+        for (i = 0; i < 1u << 19; i++)
+            if (!kf_entry_valid(c, (const uint64_t *)root + i, 24))
+                return 0;
+        return 1;
+    }
+    for (i = 0; i < 1u << 16; i++)
+        if (!kf_slot_valid(c, ((const uint32_t *)root)[i], 16))
             return 0;
     return 1;
 }
