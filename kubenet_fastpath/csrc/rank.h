@@ -21,7 +21,7 @@
 #include "lpm.h"
 
 enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODE_TREE, KF_NODES };
-enum { KF_RANK_BLOCK = 256, KF_TOP_ENDS = 32, KF_LINES_LINES = 1 + KF_TOP_ENDS, KF_NODE_ENTRIES = 1 << 11 };
+enum { KF_RANK_BLOCK = 512, KF_TOP_ENDS = 32, KF_LINES_LINES = 1 + KF_TOP_ENDS, KF_NODE_ENTRIES = 1 << 11 };
 enum { KF_LINE_BYTES = 64 };
 
 #define KF_NODE_AT 0x0FFFFFFFu
@@ -149,10 +149,10 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
     }
 }
 
-/* IPv6, always wide. Keys that go on, by kind of node: where that begins in the arena, and their slices there. */
+/* IPv6, always wide. Keys that go on, by kind of node: where that begins in the arena; number << 16 | slice there. */
 typedef struct {
     uint32_t n;
-    uint32_t key[KF_RANK_BLOCK + 16], at[KF_RANK_BLOCK + 16], slice[KF_RANK_BLOCK + 16];    /* stored by whole vectors */
+    uint32_t at[KF_RANK_BLOCK + 16], key[KF_RANK_BLOCK + 16];       /* stored by whole vectors */
 } kf_rank_list;
 
 /* The 16 bits behind `depth` of a key of 16 octets, or of a pair of uint64 in host order. */
@@ -168,9 +168,8 @@ KF_INLINE void kf_rank_add(kf_rank_list *list, const char *arena, uint32_t key, 
     kf_rank_list *l = &list[kf_node_kind(reference)];
     uint32_t at = (reference & KF_NODE_AT) * KF_LINE_BYTES;
     __builtin_prefetch(arena + at);
-    l->key[l->n] = key;
-    l->at[l->n] = at;
-    l->slice[l->n++] = slice;
+    l->key[l->n] = key << 16 | slice;
+    l->at[l->n++] = at;
 }
 
 KF_INLINE uint32_t kf_rank_more(const kf_rank_list *list)
@@ -194,7 +193,6 @@ KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
         for (i = 0; i < other->n; i++, list->n++) {
             list->key[list->n] = other->key[i];
             list->at[list->n] = other->at[i];
-            list->slice[list->n] = other->slice[i];
         }
 }
 
@@ -202,45 +200,69 @@ KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
 KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t bytes,
                                kf_count count)
 {
-    uint32_t i, n = from->n, *key = to->key + to->n, *at = to->at + to->n, *slice = to->slice + to->n;
+    uint32_t i, n = from->n, *key = to->key + to->n, *at = to->at + to->n;
     for (i = 0; i < n; i++) {
-        uint32_t s = from->slice[i];
-        uint32_t part = from->at[i] + KF_LINE_BYTES;
-        part += bytes * count((const uint16_t *)(arena + from->at[i]), s, KF_TOP_ENDS);
+        uint32_t k = from->key[i], part = from->at[i] + KF_LINE_BYTES;
+        part += bytes * count((const uint16_t *)(arena + from->at[i]), k & 0xFFFF, KF_TOP_ENDS);
         __builtin_prefetch(arena + part);
-        key[i] = from->key[i];
+        key[i] = k;
         at[i] = part;
-        slice[i] = s;
     }
     to->n += n;
 }
 
-/* The leaves of the keys whose nodes begin behind `depth`, as hops; children are put into `next`. */
-KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
-                             const char *key, uint32_t *hop, kf_count count)
+/* The leaves of a list of RANKs, as hops; whether any is special. */
+typedef uint32_t (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, uint32_t *hop);
+
+KF_INLINE uint32_t kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, uint32_t *hop)
 {
-    const kf_rank_list *rank = &list[KF_NODE_RANK], *line = &list[KF_NODE_LINE];
-    uint32_t i, n, v, any = 0;
+    uint32_t i, n = rank->n, any = 0;
+    for (i = 0; i < n; i++) {
+        uint32_t slice = rank->key[i] & 0xFFFF;
+        const uint64_t *entry = (const uint64_t *)(arena + rank->at[i]) + (slice >> 5);
+        uint32_t v = *(const uint32_t *)kf_entry_leaf(arena, 4, entry, slice & 31);
+        hop[rank->key[i] >> 16] = v;
+        any |= kf_is_special(v);
+    }
+    return any;
+}
+
+KF_INLINE uint32_t kf_rank_lines(const char *arena, const kf_rank_list *line, uint32_t *hop, kf_count count)
+{
+    uint32_t i, n = line->n, any = 0;
+    for (i = 0; i < n; i++) {
+        uint32_t k = line->key[i], v = *(const uint32_t *)kf_line_leaf(arena + line->at[i], 4, k & 0xFFFF, count);
+        hop[k >> 16] = v;
+        any |= v + 1;
+    }
+    return any >> 31;
+}
+
+/* Those keys of a list whose hops lead to children. */
+KF_INLINE void kf_rank_deeper(const char *arena, const kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                              const char *key, const uint32_t *hop)
+{
+    uint32_t i;
+    for (i = 0; i < list->n; i++) {
+        uint32_t k = list->key[i] >> 16;
+        if (kf_is_child(4, hop[k]))
+            kf_rank_add(next, arena, k, hop[k], kf_slice(key + 16 * (size_t)k, octets, depth));
+    }
+}
+
+/* The hops of keys whose nodes begin behind `depth`; children are put into `next`. */
+KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                             const char *key, uint32_t *hop, kf_rank_entries entries, kf_count count)
+{
+    uint32_t any;
     kf_rank_descend(arena, &list[KF_NODE_TREE], &list[KF_NODE_LINES], KF_LINES_LINES * KF_LINE_BYTES, count);
     kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], KF_LINE_BYTES, count);
-    for (i = 0, n = rank->n; i < n; i++) {
-        v = *(const uint32_t *)kf_entry_leaf(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (rank->slice[i] >> 5),
-                                             rank->slice[i] & 31);
-        hop[rank->key[i]] = v;
-        any |= v + 1;
-    }
-    for (i = 0, n = line->n; i < n; i++) {
-        v = *(const uint32_t *)kf_line_leaf(arena + line->at[i], 4, line->slice[i], count);
-        hop[line->key[i]] = v;
-        any |= v + 1;
-    }
+    any = entries(arena, &list[KF_NODE_RANK], hop);
+    any |= kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
     kf_rank_clear(next);
-    if (!(any >> 31))
-        return;
-    for (i = 0; i < rank->n + line->n; i++) {
-        uint32_t k = i < rank->n ? rank->key[i] : line->key[i - rank->n];
-        if (kf_is_child(4, hop[k]))
-            kf_rank_add(next, arena, k, hop[k], kf_slice(key + 16 * (size_t)k, octets, depth + 16));
+    if (any) {
+        kf_rank_deeper(arena, &list[KF_NODE_RANK], next, octets, depth + 16, key, hop);
+        kf_rank_deeper(arena, &list[KF_NODE_LINE], next, octets, depth + 16, key, hop);
     }
 }
 
@@ -263,7 +285,7 @@ KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key
 }
 
 KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_rank_first first,
-                        kf_count count)
+                        kf_rank_entries entries, kf_count count)
 {
     const char *arena = (const char *)kf_at(t, t->arena);
     kf_rank_list behind16[KF_NODES], list[2][KF_NODES];
@@ -277,17 +299,18 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
         kf_rank_clear(list[1]);
         first(t, octets, key, size, hop, behind16, list[0]);
         if (kf_rank_more(behind16)) {
-            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, count);
+            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, entries, count);
             kf_rank_join(list[0], list[1]);
         }
         if (kf_rank_more(list[0]))
-            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, count);
+            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, entries, count);
         for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
-            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, kf_count_scalar);
+            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop,
+                          kf_rank_entries_scalar, kf_count_scalar);
     }
 }
 
-#define KF_RANK_LOOKUP(NAME, TARGET, FIRST, COUNT)                                                \
+#define KF_RANK_LOOKUP(NAME, TARGET, FIRST, ENTRIES, COUNT)                                       \
     TARGET static inline void NAME##_v4(const kf_lpm *t, const uint32_t *key, size_t n, uint32_t *hop)     \
     {                                                                                             \
         if (t->width == 2)                                                                        \
@@ -298,12 +321,12 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
     TARGET static inline void NAME##_v6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop) \
     {                                                                                             \
         if (octets)                                                                               \
-            kf_rank6(t, 1, key, n, hop, FIRST, COUNT);                                            \
+            kf_rank6(t, 1, key, n, hop, FIRST, ENTRIES, COUNT);                                   \
         else                                                                                      \
-            kf_rank6(t, 0, key, n, hop, FIRST, COUNT);                                            \
+            kf_rank6(t, 0, key, n, hop, FIRST, ENTRIES, COUNT);                                   \
     }
 
-KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_rank_first_scalar, kf_count_scalar)
+KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_rank_first_scalar, kf_rank_entries_scalar, kf_count_scalar)
 
 #if KF_X86
 #include <immintrin.h>
@@ -321,9 +344,9 @@ KF_TARGET_AVX2 static inline uint32_t kf_count_avx2(const uint16_t *last, uint32
 
 KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, uint32_t slice, uint32_t n)
 {
-    const __m512i s = _mm512_set1_epi16((int16_t)slice);
-    return (uint32_t)__builtin_popcount(_mm512_cmplt_epu16_mask(_mm512_load_si512(last), s) &
-                                        (uint32_t)((1ull << n) - 1));
+    const __m512i s = _mm512_set1_epi16((int16_t)slice), ends = _mm512_load_si512(last);
+    return (uint32_t)__builtin_popcount(n == 32 ? _mm512_cmplt_epu16_mask(ends, s)
+                                                : _mm512_mask_cmplt_epu16_mask((1u << (n & 31)) - 1, ends, s));
 }
 
 /* The first 32 bits of sixteen keys, or the next 32. */
@@ -364,7 +387,8 @@ KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child
                                              __m512i slice)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i key = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
+    const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
+    const __m512i key = _mm512_or_si512(_mm512_slli_epi32(number, 16), slice);
     uint32_t kind;
 #pragma GCC unroll 4
     for (kind = 0; kind < KF_NODES; kind++) {
@@ -372,9 +396,27 @@ KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child
         __mmask16 these = _mm512_mask_cmpeq_epi32_mask(child, _mm512_srli_epi32(v, 28), _mm512_set1_epi32((int)(8 + kind)));
         _mm512_storeu_si512(&l->key[l->n], _mm512_maskz_compress_epi32(these, key));
         _mm512_storeu_si512(&l->at[l->n], _mm512_maskz_compress_epi32(these, at));
-        _mm512_storeu_si512(&l->slice[l->n], _mm512_maskz_compress_epi32(these, slice));
         l->n += (uint32_t)__builtin_popcount(these);
     }
+}
+
+KF_TARGET_AVX512 static inline uint32_t kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+{
+    const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
+    uint32_t i, j, n = rank->n, leaf[16];
+    __mmask16 any = 0;
+    for (i = 0; i < n; i += 16) {
+        __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF;
+        __m512i slice = _mm512_and_si512(_mm512_loadu_si512(&rank->key[i]), low16);
+        __m512i at = _mm512_srli_epi32(_mm512_loadu_si512(&rank->at[i]), 3);
+        __m512i v = kf_entry_leaves(arena, arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)),
+                                    _mm512_and_si512(slice, low5), _mm512_setzero_si512());
+        any |= _mm512_movepi32_mask(_mm512_add_epi32(v, _mm512_set1_epi32(1)));
+        _mm512_storeu_si512(leaf, v);
+        for (j = 0; j < 16 && i + j < n; j++)
+            hop[rank->key[i + j] >> 16] = leaf[j];
+    }
+    return any;
 }
 
 /* The root and a RANK below it, four vectors at a time, so that gathers overlap. */
@@ -422,7 +464,9 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
         for (j = 0; j < VECTORS; j++)
             _mm512_storeu_si512(&hop[i + 16 * j], v[j]);
     }
-    for (kind = 0; kind < KF_NODES; kind++)
+    for (j = 0; j < behind32[KF_NODE_RANK].n; j++)
+        __builtin_prefetch(arena + behind32[KF_NODE_RANK].at[j] + ((behind32[KF_NODE_RANK].key[j] & 0xFFFF) >> 5 << 3));
+    for (kind = KF_NODE_LINE; kind < KF_NODES; kind++)
         for (j = 0; j < behind32[kind].n; j++)
             __builtin_prefetch(arena + behind32[kind].at[j]);
     for (; i < n; i++) {
@@ -432,8 +476,8 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
     }
 }
 
-KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_rank_first_scalar, kf_count_avx2)
-KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_rank_first_avx512, kf_count_avx512)
+KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_rank_first_scalar, kf_rank_entries_scalar, kf_count_avx2)
+KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_rank_first_avx512, kf_rank_entries_avx512, kf_count_avx512)
 #endif
 
 #endif
