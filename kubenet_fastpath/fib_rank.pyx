@@ -228,11 +228,11 @@ cdef uint32_t lines_of(uint32_t groups) noexcept nogil:
 
 
 cdef uint32_t class_of(int width, uint32_t kind, uint32_t n) noexcept nogil:
-    """Size of a node of n ranges, other than a RANK."""
-    cdef uint32_t lines = line_of(kind, groups_of(width, n) - 1) + 1
-    if width == 2:
-        lines = (lines + NARROW_STEP - 1) // NARROW_STEP * NARROW_STEP
-    return UNITS + lines
+    """Size of a node of n ranges, other than a RANK: one of few, so that what one node leaves suits the next."""
+    cdef uint32_t lines = line_of(kind, groups_of(width, n) - 1) + 1, step = NARROW_STEP if width == 2 else 1
+    while 8 * step < lines:
+        step *= 2
+    return UNITS + (lines + step - 1) // step * step
 
 
 cdef uint32_t new_node(drawing_t* d, int depth, const range_t* part, uint32_t n) noexcept nogil:
