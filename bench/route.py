@@ -1,0 +1,356 @@
+"""RouteTable beside its peers: ns a key, memory, building, updates, one line each.
+
+    python bench/route.py [--routes FILE] [--family 6] [--quick] [--json]
+
+All tables are in one process and take turns, round by round, so that what else runs on the machine meets them alike;
+a figure is the median round, in CPU time of the one thread, by the number of addresses. A round of a compiled peer is
+1,048,576 addresses, of a Python tree 16,384. Before it is measured, each peer's next hops are compared with
+RouteTable's, address by address; a difference ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if __package__:  # `python -m bench.route` finds the modules beside this one as `python bench/route.py` does
+    sys.path.insert(0, str(Path(__file__).parent))
+
+import dpdk
+import route_peers
+from route_keys import KEYS, PATTERNS, make_keys
+from route_peers import Absent, Peer
+from route_tables import Routes, full_routes, node_routes
+
+import kubenet_fastpath as kf
+
+BATCH = 256
+UPDATES = 4096
+
+
+class Ours:
+    """RouteTable, all addresses a call or 256."""
+
+    def __init__(self, table: kf.RouteTable, name: str, batch: int | None = None) -> None:
+        self.table, self.name, self._batch = table, name, batch
+        self.nbytes = table.nbytes
+        self._out = np.empty(0, np.uint32)
+
+    def prepare(self, keys: NDArray[Any]) -> Any:
+        self._out = np.empty(len(keys), np.uint32)
+        size = self._batch or len(keys)
+        return [(keys[i : i + size], self._out[i : i + size]) for i in range(0, len(keys), size)]
+
+    def lookup(self, keys: Any) -> int:
+        lookup = self.table.lookup
+        for part, out in keys:
+            lookup(part, out)
+        return len(self._out)
+
+    def hops(self) -> NDArray[np.uint32]:
+        return self._out
+
+
+@dataclass
+class Row:
+    """What was measured of one peer."""
+
+    name: str
+    ns_per_key: dict[str, float] = field(default_factory=dict)
+    nbytes: int | None = None
+    build_s: float | None = None
+
+
+@dataclass
+class Report:
+    """What was measured of one table."""
+
+    table: str
+    routes: int
+    rows: list[Row]
+    absent: list[str]
+    measured: dict[str, float]
+
+
+def build(table: Routes, engine: str | None = None, isa: str | None = None) -> kf.RouteTable:
+    columns = table.networks, table.prefix_lens, table.hops
+    return kf.RouteTable.from_arrays(*columns, family=table.family, engine=engine, isa=isa)
+
+
+class Line:
+    """What is being done, on a terminal."""
+
+    def __init__(self) -> None:
+        self._seen = sys.stderr.isatty()
+
+    def __call__(self, text: str = "") -> None:
+        if self._seen:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
+def dpdk_peers(routes: Routes, family: int, slow: bool, absent: list[str]) -> list[tuple[Peer, float]]:
+    """DPDK's tables that are there, each by all its lookup functions, with the time that they took to build."""
+    kinds = (
+        [(dpdk.FIB, 2), (dpdk.FIB, 4)] if family == 4 else [(dpdk.FIB6, 2), (dpdk.FIB6, 4), (dpdk.LPM6, 4)]
+    )
+    if family == 4 and (slow or len(routes) < 10_000):  # rte_lpm looks through all its rules at each addition
+        kinds.append((dpdk.LPM, 4))
+    peers: list[tuple[Peer, float]] = []
+    for kind, hop_bytes in kinds:
+        try:
+            dpdk.library()
+            began = time.thread_time()
+            table = dpdk.Table(routes, kind, hop_bytes)
+            took = time.thread_time() - began
+        except Absent as error:
+            if str(error) not in absent:
+                absent.append(str(error))
+            continue
+        for vector in (True, False) if kind in (dpdk.FIB, dpdk.FIB6) else (False,):
+            try:
+                peers += [(dpdk.Dpdk(table, vector, batch), took) for batch in (dpdk.BATCH, KEYS)]
+            except Absent as error:
+                absent.append(str(error))
+    return peers
+
+
+def compared(name: str, pattern: str, got: NDArray[Any], want: NDArray[Any], keys: NDArray[Any]) -> None:
+    """End the run where a peer and RouteTable differ: one of them is wrong."""
+    different = np.flatnonzero(got != want[: len(got)])
+    if len(different):
+        i = different[0]
+        key = keys[i] if keys.ndim == 1 else keys[i].tobytes().hex(":", 2)
+        raise SystemExit(
+            f"{name} and RouteTable differ in {len(different):,} of {len(got):,} {pattern} addresses; the first is "
+            f"{key}: {got[i]} instead of {want[i]}"
+        )
+
+
+def lookups(peers: list[Peer], routes: Routes, rounds: int, say: Line) -> list[dict[str, float]]:
+    """Median ns a key of each peer by pattern; the first one is what the others are compared with."""
+    figures: list[dict[str, float]] = [{} for _ in peers]
+    for pattern in PATTERNS:
+        keys = make_keys(routes, pattern)
+        prepared, want = [], np.empty(0, np.uint32)
+        for peer in peers:
+            say(f"{routes.name}: {pattern}: comparing {peer.name}")
+            prepared.append(peer.prepare(keys))
+            peer.lookup(prepared[-1])
+            got = peer.hops()
+            want = want if len(want) else got.copy()
+            compared(peer.name, pattern, got, want, keys)
+        took: list[list[float]] = [[] for _ in peers]
+        for number in range(rounds):
+            say(f"{routes.name}: {pattern}: round {number + 1} of {rounds}")
+            for peer, ready, times in zip(peers, prepared, took, strict=True):
+                began = time.thread_time_ns()
+                count = peer.lookup(ready)
+                times.append((time.thread_time_ns() - began) / count)
+        for figure, times in zip(figures, took, strict=True):
+            figure[pattern] = round(median(times), 2)
+    return figures
+
+
+def timed(act: Callable[[], Any], rounds: int) -> float:
+    """Median seconds of this thread."""
+    times = []
+    for _ in range(rounds):
+        began = time.thread_time_ns()
+        act()
+        times.append(time.thread_time_ns() - began)
+    return median(times) / 1e9
+
+
+def changes(table: kf.RouteTable, routes: Routes, rounds: int) -> dict[str, float]:
+    """Updates a second in bulk, and one at a time: removed, put back."""
+    random = np.random.default_rng(4)
+    rows = random.choice(len(routes), min(UPDATES, len(routes)), replace=False)
+    columns = routes.networks[rows], routes.prefix_lens[rows]
+    hops = routes.hops[rows]
+
+    def bulk() -> None:
+        table.remove_many(*columns)
+        table.update_many(*columns, hops)
+
+    some = rows[:1024]
+    sample = Routes(routes.family, "", routes.networks[some], routes.prefix_lens[some], routes.hops[some])
+    single = []
+    for prefix, hop in zip(sample.texts(), sample.hops.tolist(), strict=True):
+        began = time.thread_time_ns()
+        del table[prefix]
+        between = time.thread_time_ns()
+        table[prefix] = hop
+        single.append((between - began, time.thread_time_ns() - between))
+    return {
+        "bulk_changes_per_s": round(2 * len(rows) / timed(bulk, rounds)),
+        "delete_us": round(median(pair[0] for pair in single) / 1e3, 2),
+        "insert_us": round(median(pair[1] for pair in single) / 1e3, 2),
+    }
+
+
+def scaling(table: kf.RouteTable, keys: NDArray[Any], rounds: int) -> float:
+    """How many times as much two threads look up in the time that one takes; wall clock, for that is what is asked."""
+    outs = [np.empty(len(keys), np.uint32) for _ in range(2)]
+
+    def run(threads: int) -> float:
+        workers = [threading.Thread(target=table.lookup, args=(keys, outs[i])) for i in range(threads)]
+        began = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return time.perf_counter() - began
+
+    pairs = [(run(1), run(2)) for _ in range(rounds)]
+    return round(2 * median(one for one, _ in pairs) / median(two for _, two in pairs), 2)
+
+
+def overhead(table: kf.RouteTable, routes: Routes, rounds: int) -> float:
+    """ns of a call beyond its addresses: one of 256 against 256 of a long one."""
+    keys = make_keys(routes, "hot")[: BATCH * 256]
+    out = np.empty(len(keys), np.uint32)
+    parts = [(keys[i : i + BATCH], out[i : i + BATCH]) for i in range(0, len(keys), BATCH)]
+
+    def short() -> None:
+        for part, place in parts:
+            table.lookup(part, place)
+
+    long = timed(lambda: table.lookup(keys, out), 4 * rounds)
+    return round(1e9 * max(timed(short, 4 * rounds) - long, 0.0) / len(parts), 1)
+
+
+def measure(routes: Routes, args: argparse.Namespace, say: Line) -> Report:
+    """Everything of one table."""
+    absent: list[str] = []
+    say(f"{routes.name}: building")
+    build_s = timed(lambda: build(routes), 3)
+    table = build(routes)
+    title = f"RouteTable ({table.engine}, {table.isa})"
+    peers: list[Peer] = [Ours(table, title), Ours(table, f"{title}, 256 a call", BATCH)]
+    took: list[float | None] = [build_s, build_s]
+    if args.engines:
+        engines = ("16-8-8", "24-8", "rank") if routes.family == 4 else ("rank",)
+        for engine in engines:
+            for isa in ("scalar", "avx2", "avx512"):
+                try:
+                    other = build(routes, engine, isa)
+                except (kf.FastpathError, ValueError) as error:
+                    absent.append(f"RouteTable ({engine}, {isa}): {error}")
+                    continue
+                if (other.engine, other.isa) != (table.engine, table.isa):
+                    peers.append(Ours(other, f"RouteTable ({other.engine}, {other.isa})"))
+                    took.append(None)
+    say(f"{routes.name}: building DPDK's")
+    for peer, seconds in dpdk_peers(routes, routes.family, args.slow, absent):
+        peers.append(peer)
+        took.append(seconds)
+    makers = (*route_peers.NUMBA, *route_peers.NUMPY, *(() if args.quick else route_peers.PYTHON))
+    for maker in makers:
+        say(f"{routes.name}: building {maker.__name__}")
+        try:
+            began = time.thread_time()
+            peers.append(maker(routes))
+            took.append(time.thread_time() - began)
+        except Absent as error:
+            absent.append(str(error))
+    rows: dict[str, Row] = {}
+    for peer, seconds, figures in zip(peers, took, lookups(peers, routes, args.rounds, say), strict=True):
+        known = rows.setdefault(peer.name, Row(peer.name, figures, peer.nbytes, seconds))
+        for pattern, ns in figures.items():  # a peer that takes calls of two sizes is shown by its better one
+            known.ns_per_key[pattern] = min(ns, known.ns_per_key[pattern])
+    say(f"{routes.name}: updates, threads")
+    measured = {
+        "build_s": round(build_s, 4),
+        **changes(table, routes, args.rounds),
+        "call_overhead_ns": overhead(table, routes, args.rounds),
+        "two_threads": scaling(table, make_keys(routes, "in-prefix"), args.rounds),
+    }
+    say()
+    return Report(routes.name, len(routes), list(rows.values()), list(dict.fromkeys(absent)), measured)
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows as a table; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
+
+
+def show(report: Report) -> None:
+    """Print one table's figures."""
+    ours = report.rows[0].ns_per_key
+    rows = [["ns a key (times ours)", *PATTERNS, "MB", "build s"]]
+    for i, row in enumerate(report.rows):
+        cells = [
+            f"{ns:,.2f}" + (f" ({ns / ours[p]:,.1f})" if i else "      ") for p, ns in row.ns_per_key.items()
+        ]
+        memory = "" if row.nbytes is None else f"{row.nbytes / 1e6:,.1f}"
+        rows.append([row.name, *cells, memory, "" if row.build_s is None else f"{row.build_s:,.2f}"])
+    print(f"\n{report.table}: {report.routes:,} routes")
+    print(aligned(rows))
+    for reason in report.absent:
+        print(f"absent: {reason}")
+    m = report.measured
+    print(
+        f"RouteTable: built in {1e3 * m['build_s']:,.1f} ms; {m['bulk_changes_per_s']:,.0f} changes a second in bulk "
+        f"({UPDATES:,} a call); insert {m['insert_us']} us, delete {m['delete_us']} us; a call costs "
+        f"{m['call_overhead_ns']:,.0f} ns; two threads do {m['two_threads']} times the work of one"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="RouteTable beside its peers.")
+    parser.add_argument(
+        "--routes", type=Path, metavar="FILE", help="prefixes of a full table, one a line, .gz or not"
+    )
+    parser.add_argument("--family", type=int, choices=(4, 6), default=4)
+    parser.add_argument("--table", choices=("full", "node", "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the synthetic table, 5 rounds, no Python trees"
+    )
+    parser.add_argument("--engines", action="store_true", help="RouteTable's other engines and variants, too")
+    parser.add_argument(
+        "--slow", action="store_true", help="rte_lpm with the full table, which takes minutes to build"
+    )
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    args.rounds = 5 if args.quick else args.rounds
+    say = Line()
+    try:
+        tables: list[Callable[[], Routes]] = []
+        if args.table != "node":
+            tables.append(lambda: full_routes(args.family, args.routes, 0.1 if args.quick else 1.0))
+        if args.table != "full":
+            tables.append(lambda: node_routes(args.family))
+        reports = []
+        for table in tables:
+            reports.append(measure(table(), args, say))
+            if not args.json:
+                show(reports[-1])
+    except (OSError, ValueError) as error:
+        print(f"route: error: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
