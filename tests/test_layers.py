@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
     ("errors", "verdict", "frame", "isa"),
-    ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment"),
+    ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment", "address_text"),
     (
         "parse",
         "linktype",
@@ -28,7 +28,18 @@ FLOORS = (
         "prefix",
     ),
     ("batch", "fib_dense", "fib_rank", "fdb", "defrag", "flowtable", "neighbour", "config"),
-    ("reader", "fragment_table", "tracker", "nat", "records", "plan", "fib_engine", "ranges", "table_file"),
+    (
+        "reader",
+        "fragment_table",
+        "tracker",
+        "nat",
+        "records",
+        "plan",
+        "fib_engine",
+        "ranges",
+        "table_file",
+        "prefix_list",
+    ),
     ("capture", "columns", "snapshot", "result", "fib"),
     ("conntrack", "context"),
     ("route",),
