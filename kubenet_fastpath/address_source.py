@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -130,8 +131,8 @@ def read_parquet(path: Path, column: str | None = None) -> Iterator[Block]:
         one of another type.
     """
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        pa: Any = import_module("pyarrow")
+        pq: Any = import_module("pyarrow.parquet")
     except ImportError:
         raise SourceError(
             "Parquet needs pyarrow, which is not installed: pip install 'kubenet-fastpath[parquet]'"
