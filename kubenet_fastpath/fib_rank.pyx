@@ -11,7 +11,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from .arena cimport (
-    KF_CHILD, KF_MISS, KF_RANK, LINE, NO_PIECE, UNIT, UNITS, arena_begin, arena_block, arena_encode, arena_has_room,
+    KF_CHILD, KF_MISS, KF_RANK, LINE, LINES, NO_PIECE, UNIT, UNITS, arena_begin, arena_block, arena_encode, arena_has_room,
     arena_memory, arena_piece, arena_retire, arena_settle, arena_t, arena_take, arena_trim, kf_block_free, kf_lpm,
     publish_entry, publish_slot, publish_word,
 )
@@ -25,11 +25,14 @@ cdef extern from "csrc/rank.h" nogil:
         KF_NODE_RANK
         KF_NODE_LINE
         KF_NODE_LINES
-        KF_LINE_RANGES
+        KF_NODE_TREE
+        KF_TOP_ENDS
+        KF_LINES_LINES
         KF_NODE_ENTRIES
     uint32_t KF_NODE_AT
     uint32_t kf_node_kind(uint32_t reference)
-    uint32_t kf_line_size(int width)
+    uint32_t kf_line_ranges(int width)
+    uint32_t kf_line_leaves(int width)
     bint kf_is_child(int width, uint32_t v)
     uint32_t kf_reference(int width, uint32_t v)
     uint32_t kf_slot_load(const char* p, int width)
@@ -42,12 +45,13 @@ cdef enum:
     PLACE_BITS = 5
     LAST = 0xFFFF               # slice of a node
     RANK_CLASS = UNITS + KF_NODE_ENTRIES * 8 // LINE
-    LINES_MAX = 32 * KF_LINE_RANGES     # ranges of LINES
+    TREE_LINES = 128            # of more ranges a RANK is twice as fast, at twice the room
     NARROW_STEP = 4             # lines between nodes that narrow slots can name
     NARROW_NODES = 0x7FFF
     UPDATE_PREFIXES = 2048      # an update that decides more draws everything again
-    UPDATE_RANGES = 4 * UPDATE_PREFIXES
-    PREFIX_LINES = 24           # a prefix makes at most 7 LINEs of 3 lines, and its part of other nodes
+    RANGES_MAX = 10 * LINES     # of a node other than a RANK: wide LINEs take 10, narrow ones have 32 at most
+    UPDATE_RANGES = 2 * RANGES_MAX + 4 * UPDATE_PREFIXES + 256
+    PREFIX_LINES = 9            # a prefix makes at most 7 LINEs, and its part of other nodes
     UPDATE_LINES = 512          # and besides: one node as LINES or RANK, and what is cut into units
     ENTRY_LINES = 3             # a run of leaves
     FIRST_LINES = 4096
@@ -94,8 +98,15 @@ cdef uint64_t* root_entry(const drawing_t* d, uint32_t slice) noexcept nogil:
     return <uint64_t*>(<char*>d.a.block + d.a.block.root) + (slice >> PLACE_BITS)
 
 
+cdef uint32_t* root_slot(const drawing_t* d) noexcept nogil:
+    """The root of IPv6."""
+    return <uint32_t*>(<char*>d.a.block + d.a.block.root)
+
+
 cdef char* leaf_of(const drawing_t* d, const node_t* node, uint32_t slice) noexcept nogil:
     cdef const char* arena = arena_memory(d.a)
+    if node.reference == 0 and d.r.bits == 128:
+        return <char*>(root_slot(d) + slice)
     if node.reference == 0:
         return <char*>kf_entry_leaf(arena, d.width, root_entry(d, slice), slice & (PLACES - 1))
     return <char*>kf_node_leaf(arena, d.width, node.reference, slice)
@@ -141,7 +152,7 @@ cdef uint32_t sweep(drawing_t* d, kf_key key, int len, int depth, int bits, uint
     cdef bint deeper
     end[0], slot[0] = cursor + (<uint32_t>1 << (limit - len)), hop_slot(d, rib_longest(d.r, key, len))
     walk.depth = 0
-    if top != RIB_NONE and d.r.node[top].len == len:
+    if top != RIB_NONE and d.r.node[top].len == len and len < limit:
         rib_walk_below(&walk, &d.r.node[top])
     elif top != RIB_NONE:
         walk.node[0], walk.depth = top, 1
@@ -184,31 +195,51 @@ cdef uint32_t child_slot(drawing_t* d, kf_key key, int depth, uint32_t slice, ui
     if update != NULL and (slice < update.first or slice > update.last):
         return slot_of(d, &update.node, slice)
     end = sweep(d, key, depth, depth, 16, at, NULL)
-    return new_node(d, &d.range[at], end - at)
+    return new_node(d, depth, &d.range[at], end - at)
 
 
-cdef uint32_t class_of_lines(int width, uint32_t groups) noexcept nogil:
-    """Size of a LINES of so many LINEs."""
-    cdef uint32_t lines = (LINE + groups * kf_line_size(width) + LINE - 1) // LINE
-    if width == 2:
-        lines = (lines + NARROW_STEP - 1) // NARROW_STEP * NARROW_STEP
-    return UNITS + lines
+cdef uint32_t groups_of(int width, uint32_t n) noexcept nogil:
+    """LINEs for n ranges."""
+    return (n + kf_line_ranges(width) - 1) // kf_line_ranges(width)
 
 
-cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept nogil:
-    """Draw the ranges of a node; the slot that leads to it."""
-    cdef uint32_t kind = KF_NODE_LINE, groups = (n + KF_LINE_RANGES - 1) // KF_LINE_RANGES, size, piece, group
-    cdef char* node
-    cdef uint16_t* last
-    if d.width == 2 or n > KF_LINE_RANGES:
-        kind = KF_NODE_LINES
-    if n > LINES_MAX:
-        kind = KF_NODE_RANK
-    size = UNITS + kf_line_size(d.width) // LINE
+cdef uint32_t kind_of(int width, int depth, uint32_t n) noexcept nogil:
+    """The kind of node for n ranges. Of IPv6, the level below the root is no TREE: lookups take two RANKs at once."""
+    cdef uint32_t groups = groups_of(width, n)
+    if width == 4 and groups == 1:
+        return KF_NODE_LINE
+    if groups <= <uint32_t>KF_TOP_ENDS:
+        return KF_NODE_LINES
+    return KF_NODE_TREE if depth > 16 and lines_of(groups) <= <uint32_t>TREE_LINES else <uint32_t>KF_NODE_RANK
+
+
+cdef uint32_t line_of(uint32_t kind, uint32_t group) noexcept nogil:
+    """Where a LINE is in its node."""
+    if kind == KF_NODE_LINE:
+        return 0
     if kind == KF_NODE_LINES:
-        size = class_of_lines(d.width, groups)
-    elif kind == KF_NODE_RANK:
-        size = RANK_CLASS
+        return 1 + group
+    return 1 + group // KF_TOP_ENDS * KF_LINES_LINES + 1 + group % KF_TOP_ENDS
+
+
+cdef uint32_t lines_of(uint32_t groups) noexcept nogil:
+    """Lines of a TREE of so many LINEs."""
+    return line_of(KF_NODE_TREE, groups - 1) + 1
+
+
+cdef uint32_t class_of(int width, uint32_t kind, uint32_t n) noexcept nogil:
+    """Size of a node of n ranges, other than a RANK: one of few, so that what one node leaves suits the next."""
+    cdef uint32_t lines = line_of(kind, groups_of(width, n) - 1) + 1, step = NARROW_STEP if width == 2 else 1
+    while 8 * step < lines:
+        step *= 2
+    return UNITS + (lines + step - 1) // step * step
+
+
+cdef uint32_t new_node(drawing_t* d, int depth, const range_t* part, uint32_t n) noexcept nogil:
+    """Draw the ranges of a node behind `depth` bits; the slot that leads to it."""
+    cdef uint32_t kind = kind_of(d.width, depth, n), size, piece, group, most = kf_line_ranges(d.width), end
+    cdef char* node
+    size = RANK_CLASS if kind == KF_NODE_RANK else class_of(d.width, kind, n)
     piece = arena_take(d.a, size)
     if piece == NO_PIECE or (d.width == 2 and piece // NARROW_STEP >= NARROW_NODES):
         d.is_full = True
@@ -217,28 +248,45 @@ cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept n
     if kind == KF_NODE_RANK:
         memset(node, 0, KF_NODE_ENTRIES * sizeof(uint64_t))
         draw_entries(d, <uint64_t*>node, 0, KF_NODE_ENTRIES, part, n)
-    elif kind == KF_NODE_LINE:
-        draw_line(d, node, part, n, LAST)
-    else:
-        last = <uint16_t*>node
-        memset(last, 0xFF, LINE)
-        for group in range(groups):
-            last[group] = LAST if group == groups - 1 else <uint16_t>(part[(group + 1) * KF_LINE_RANGES].first - 1)
-            draw_line(d, node + LINE + group * kf_line_size(d.width), &part[group * KF_LINE_RANGES],
-                      min(<uint32_t>KF_LINE_RANGES, n - group * KF_LINE_RANGES), last[group])
+        return KF_CHILD | kind << 28 | piece
+    memset(node, 0xFF, <uint64_t>(size - UNITS) * LINE)
+    for group in range(groups_of(d.width, n)):
+        end = LAST if (group + 1) * most >= n else part[(group + 1) * most].first - 1
+        draw_line(d, node + line_of(kind, group) * LINE, &part[group * most], min(most, n - group * most), end)
+        if kind != KF_NODE_LINE:
+            (<uint16_t*>(node + (line_of(kind, group) - 1 - group % KF_TOP_ENDS) * LINE))[group % KF_TOP_ENDS] = <uint16_t>end
+        if kind == KF_NODE_TREE and (group % KF_TOP_ENDS == KF_TOP_ENDS - 1 or end == LAST):
+            (<uint16_t*>node)[group // KF_TOP_ENDS] = <uint16_t>end
     if d.width == 2:
         return <uint32_t>0xFFFF8000 | piece // NARROW_STEP
     return KF_CHILD | kind << 28 | piece
 
 
-cdef void draw_line(const drawing_t* d, char* line, const range_t* part, uint32_t n, uint16_t end) noexcept nogil:
-    """Draw up to 32 ranges, the last of which ends with slice `end`."""
+cdef void draw_line(const drawing_t* d, char* line, const range_t* part, uint32_t n, uint32_t end) noexcept nogil:
+    """Draw the ranges of a LINE, of which the last ends with slice `end`."""
     cdef uint16_t* last = <uint16_t*>line
     cdef uint32_t i
-    memset(line, 0xFF, kf_line_size(d.width))
     for i in range(n):
-        last[i] = end if i == n - 1 else <uint16_t>(part[i + 1].first - 1)
-        store(line + LINE + i * d.width, d.width, part[i].slot)
+        last[i] = <uint16_t>(end if i == n - 1 else part[i + 1].first - 1)
+        store(line + kf_line_leaves(d.width) + i * d.width, d.width, part[i].slot)
+
+
+cdef uint32_t read_node(const drawing_t* d, uint32_t reference, range_t* part) noexcept nogil:
+    """The ranges of a node other than a RANK; how many."""
+    cdef uint32_t kind = kf_node_kind(reference), group = 0, n = 0, first = 0, i, most = kf_line_ranges(d.width)
+    cdef const char* node = arena_memory(d.a) + <uint64_t>(reference & KF_NODE_AT) * LINE
+    cdef const char* line
+    cdef const uint16_t* last
+    while True:
+        line = node + line_of(kind, group) * LINE
+        last = <const uint16_t*>line
+        for i in range(most):
+            part[n].first, part[n].slot = first, kf_slot_load(line + kf_line_leaves(d.width) + i * d.width, d.width)
+            n += 1
+            if last[i] == LAST:
+                return n
+            first = <uint32_t>last[i] + 1
+        group += 1
 
 
 cdef uint64_t new_entry(drawing_t* d, const range_t* part, uint32_t n, uint32_t first) noexcept nogil:
@@ -279,9 +327,11 @@ cdef bint rank_build(rank_t* k, arena_t* a, const rib_t* r, int width, uint32_t 
     cdef drawing_t d
     cdef bint is_ipv4 = r.bits == 32
     cdef int bits = 24 if is_ipv4 else 16
-    cdef uint64_t lines = FIRST_LINES + r.count, root = (<uint64_t>1 << bits) // PLACES * sizeof(uint64_t)
+    cdef uint64_t lines = FIRST_LINES + r.count, root = (<uint64_t>1 << bits) * sizeof(uint32_t)
     cdef kf_lpm* b
     cdef uint32_t end
+    if is_ipv4:
+        root = (<uint64_t>1 << bits) // PLACES * sizeof(uint64_t)
     if not reserve(k, 2 * <uint64_t>r.count + UPDATE_RANGES):
         return False
     while lines <= LINES_LIMIT:
@@ -293,7 +343,10 @@ cdef bint rank_build(rank_t* k, arena_t* a, const rib_t* r, int width, uint32_t 
         begin(&d, k, a, r)
         arena_take(a, UNITS + NARROW_STEP)      # no node is at line 0, so a reference is never 0
         end = sweep(&d, 0, 0, 0, bits, 0, NULL)
-        draw_entries(&d, root_entry(&d, 0), 0, (<uint32_t>1 << bits) // PLACES, k.range, end)
+        if is_ipv4:
+            draw_entries(&d, root_entry(&d, 0), 0, (<uint32_t>1 << bits) // PLACES, k.range, end)
+        else:
+            draw_slots(&d, k.range, end, LAST, False)
         if not d.is_full and arena_has_room(a, UPDATE_LINES, KF_MISS):
             if arena_trim(a, UPDATE_LINES * 2 + a.block.arena_size // SPARE_SHARE):
                 return True
@@ -315,7 +368,7 @@ cdef void retire_run(drawing_t* d, uint64_t entry) noexcept nogil:
         arena_retire(d.a, <uint32_t>(entry >> 32) // (UNIT // d.width), run_units(d, entry))
 
 
-cdef void retire_children(drawing_t* d, uint64_t entry, uint32_t first, uint32_t last) noexcept nogil:
+cdef void retire_leaves(drawing_t* d, uint64_t entry, uint32_t first, uint32_t last) noexcept nogil:
     """Retire the nodes to which places first..last of an entry lead."""
     cdef uint32_t place, slot
     if <uint32_t>entry == 0:
@@ -326,39 +379,56 @@ cdef void retire_children(drawing_t* d, uint64_t entry, uint32_t first, uint32_t
             retire_node(d, kf_reference(d.width, slot), 0, LAST)
 
 
-cdef void retire_line(drawing_t* d, const char* line, uint32_t first, uint32_t last) noexcept nogil:
-    cdef const uint16_t* end = <const uint16_t*>line
-    cdef uint32_t i, slot
-    for i in range(<uint32_t>KF_LINE_RANGES):
-        slot = kf_slot_load(line + LINE + i * d.width, d.width)
-        if first <= end[i] and end[i] <= last and kf_is_child(d.width, slot):   # a child's range is one slice
-            retire_node(d, kf_reference(d.width, slot), 0, LAST)
-        if end[i] == LAST:
-            return
-
-
 cdef void retire_node(drawing_t* d, uint32_t reference, uint32_t first, uint32_t last) noexcept nogil:
     """Retire a node, and the nodes to which slices first..last of it lead."""
-    cdef uint32_t kind = kf_node_kind(reference), piece = reference & KF_NODE_AT, size, i, groups = 0
-    cdef char* node = arena_memory(d.a) + <uint64_t>piece * LINE
-    cdef uint64_t entry
+    cdef uint32_t kind = kf_node_kind(reference), piece = reference & KF_NODE_AT, i, n
+    cdef const uint64_t* entry = <const uint64_t*>(arena_memory(d.a) + <uint64_t>piece * LINE)
+    cdef range_t part[RANGES_MAX]
     if kind == KF_NODE_RANK:
         for i in range(<uint32_t>KF_NODE_ENTRIES):
-            entry = (<uint64_t*>node)[i]
-            retire_children(d, entry, 0, PLACES - 1)
-            retire_run(d, entry)
-        size = RANK_CLASS
-    elif kind == KF_NODE_LINE:
-        retire_line(d, node, first, last)
-        size = UNITS + kf_line_size(d.width) // LINE
-    else:
-        while True:
-            retire_line(d, node + LINE + groups * kf_line_size(d.width), first, last)
-            groups += 1
-            if (<uint16_t*>node)[groups - 1] == LAST:
-                break
-        size = class_of_lines(d.width, groups)
-    arena_retire(d.a, piece, size)
+            retire_leaves(d, entry[i], 0, PLACES - 1)
+            retire_run(d, entry[i])
+        arena_retire(d.a, piece, RANK_CLASS)
+        return
+    n = read_node(d, reference, part)
+    for i in range(n):          # the range of a child is one slice
+        if first <= part[i].first and part[i].first <= last and kf_is_child(d.width, part[i].slot):
+            retire_node(d, kf_reference(d.width, part[i].slot), 0, LAST)
+    arena_retire(d.a, piece, class_of(d.width, kind, n))
+
+
+cdef uint32_t splice(drawing_t* d, uint32_t n, uint32_t end, const update_t* u) noexcept nogil:
+    """Of a node's n ranges, and of those behind them that the update gives its slices, make the node's new ones.
+
+    They lie from `end`; their end.
+    """
+    cdef uint32_t at = end, i = 0
+    while i < n and d.range[i].first < u.first:
+        d.range[at] = d.range[i]
+        at += 1
+        i += 1
+    for i in range(n, end):
+        at = emit(d, end, at, d.range[i].first, d.range[i].slot)
+    i = 0
+    while i + 1 < n and d.range[i + 1].first <= u.last + 1:
+        i += 1
+    if u.last < LAST:
+        at = emit(d, end, at, u.last + 1, d.range[i].slot)
+        for i in range(i + 1, n):
+            at = emit(d, end, at, d.range[i].first, d.range[i].slot)
+    return at
+
+
+cdef void draw_slots(drawing_t* d, const range_t* part, uint32_t n, uint32_t last, bint again) noexcept nogil:
+    """Store ranges that end with slice `last` into the root of IPv6, and retire what was there before."""
+    cdef uint32_t* slot = root_slot(d)
+    cdef uint32_t i, slice, old
+    for i in range(n):
+        for slice in range(part[i].first, part[i + 1].first if i + 1 < n else last + 1):
+            old = slot[slice]
+            publish_word(&slot[slice], part[i].slot)
+            if again and kf_is_child(d.width, old):
+                retire_node(d, old, 0, LAST)
 
 
 cdef void redraw_entries(drawing_t* d, const update_t* u, kf_key key, int len) noexcept nogil:
@@ -378,7 +448,7 @@ cdef void redraw_entries(drawing_t* d, const update_t* u, kf_key key, int len) n
         old = entry[0]
         draw_entries(d, entry, first, 1, &d.range[begin], at + 1 - begin)
         if not d.is_full:
-            retire_children(d, old, max(u.first, first) - first, min(u.last, first + PLACES - 1) - first)
+            retire_leaves(d, old, max(u.first, first) - first, min(u.last, first + PLACES - 1) - first)
             retire_run(d, old)
         first += PLACES
         entry += 1
@@ -392,7 +462,7 @@ cdef bint rank_draw(rank_t* k, arena_t* a, const rib_t* r, kf_key key, int len) 
     cdef update_t u
     cdef char* parent = NULL
     cdef char* leaf
-    cdef uint32_t slot, prefixes, end
+    cdef uint32_t slot, prefixes, n, end
     cdef uint64_t entries
     cdef int limit
     arena_settle(a)
@@ -419,11 +489,17 @@ cdef bint rank_draw(rank_t* k, arena_t* a, const rib_t* r, kf_key key, int len) 
     if prefixes > UPDATE_PREFIXES or not arena_has_room(
             a, UPDATE_LINES + prefixes * PREFIX_LINES + entries * ENTRY_LINES, KF_MISS):
         return False
+    if u.node.reference == 0 and r.bits == 128:
+        end = sweep(&d, key, len, 0, u.node.bits, 0, &u)
+        if not d.is_full:
+            draw_slots(&d, d.range, end, u.last, True)
+        return not d.is_full
     if u.node.reference == 0 or kf_node_kind(u.node.reference) == KF_NODE_RANK:
         redraw_entries(&d, &u, key, len)
         return not d.is_full
-    end = sweep(&d, key & kf_key_mask(u.node.depth), u.node.depth, u.node.depth, u.node.bits, 0, &u)
-    slot = new_node(&d, d.range, end)
+    n = read_node(&d, u.node.reference, d.range)
+    end = sweep(&d, key, len, u.node.depth, u.node.bits, n, &u)
+    slot = new_node(&d, u.node.depth, &d.range[end], splice(&d, n, end, &u) - end)
     if d.is_full:
         return False
     store(parent, d.width, slot)

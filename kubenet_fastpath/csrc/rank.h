@@ -1,33 +1,36 @@
 /* Lookups in the rank trie: the compact engine of IPv4, and the engine of IPv6.
  *
  * Every node decides a slice of the key: the root the first 24 bits (IPv4) or 16 bits (IPv6), each other node the
- * next 16. Equal neighbours share a leaf; a node finds the leaf of a slice in one of three ways.
+ * next 16. IPv6's root has a slot for each slice. In all others equal neighbours share a leaf, found in one of these ways.
  *
  *     RANK    an entry for each 32 neighbours: a bit is set where a neighbour differs from the one before, and
  *             the leaf is number `bits set up to the slice` from the entry's base. All 32 alike: no bit is set
  *             and the base is the leaf itself. (Poptrie's idea, SIGCOMM 2015, without its internal nodes.)
- *     LINE    up to 32 ranges: a line of the last slice of each, 16 bits, sorted, then their leaves. Unused ones
- *             are 0xFFFF, as the last range's: no slice lies behind.
- *     LINES   up to 1024: a line of the last slices of up to 32 LINEs, then these.
+ *     LINE    up to 10 ranges, or 16 narrow ones: the last slice of each, sorted, then their leaves. Unused ones end
+ *             with 0xFFFF, as the last range does: no slice lies behind.
+ *     LINES   the last slices of up to 32 LINEs, then these.
+ *     TREE    the last slices of up to 32 LINES, then these, each in the room of a full one.
  *
  * A leaf is a slot (lpm.h). A wide child slot is a reference: KF_CHILD | kind << 28 | line in the arena; a narrow one
- * has the number of a LINES in its low 15 bits, in steps of four lines. Keys go level by level, sorted by kind of node, so that no branch depends on a
- * key and what the next step reads has been asked for one step before.
+ * has the number of a LINES in its low 15 bits, in steps of four lines. IPv6 keys go level by level, in lists by kind of node, so that no branch
+ * depends on a key, and what the next step reads has been asked for one step before.
  */
 #ifndef KF_RANK_H
 #define KF_RANK_H
 
 #include "lpm.h"
 
-enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODES };
-enum { KF_RANK_BLOCK = 256, KF_LINE_RANGES = 32, KF_NODE_ENTRIES = 1 << 11, KF_LINE_BYTES = 64 };
+enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODE_TREE, KF_NODES };
+enum { KF_RANK_BLOCK = 512, KF_TOP_ENDS = 32, KF_LINES_LINES = 1 + KF_TOP_ENDS, KF_NODE_ENTRIES = 1 << 11 };
+enum { KF_LINE_BYTES = 64 };
 
 #define KF_NODE_AT 0x0FFFFFFFu
 
 static inline uint32_t kf_node_kind(uint32_t reference) { return reference >> 28 & 3; }
 
-/* Bytes of a LINE with its leaves. */
-KF_INLINE uint32_t kf_line_size(int width) { return KF_LINE_BYTES + KF_LINE_RANGES * width; }
+/* Ranges of a LINE, and where its leaves begin. */
+KF_INLINE uint32_t kf_line_ranges(int width) { return width == 2 ? 16 : 10; }
+KF_INLINE uint32_t kf_line_leaves(int width) { return width == 2 ? 32 : 24; }
 
 KF_INLINE uint32_t kf_slot_load(const char *p, int width)
 {
@@ -43,26 +46,37 @@ KF_INLINE const char *kf_entry_leaf(const char *arena, int width, const uint64_t
     return bits ? leaf : (const char *)entry + 4;
 }
 
-/* How many ranges of a line end before `slice`. */
-KF_INLINE uint32_t kf_count_scalar(const uint16_t *last, uint32_t slice)
-{
-    uint32_t i;
-    uint16_t count = 0;
-    for (i = 0; i < KF_LINE_RANGES; i++)
-        count += last[i] < (uint16_t)slice;
-    return count;
-}
+/* How many of the first n ranges of a line end before `slice`; n is 10, 16 or 32. */
+typedef uint32_t (*kf_count)(const uint16_t *last, uint32_t slice, uint32_t n);
 
-typedef uint32_t (*kf_count)(const uint16_t *last, uint32_t slice);
+/* By the compiler's own vectors, eight at a time, for whatever CPU. (GCC 12 at -O3 miscounts the plain loop.) */
+typedef uint16_t kf_eight __attribute__((vector_size(16), may_alias));
+
+KF_INLINE uint32_t kf_count_scalar(const uint16_t *last, uint32_t slice, uint32_t n)
+{
+    const kf_eight *ends = (const kf_eight *)last, first2 = {0xFFFF, 0xFFFF};
+    const kf_eight all = (kf_eight){0} + (uint16_t)slice;
+    kf_eight count = -(kf_eight)(ends[0] < all);
+    uint64_t half[2];
+    if (n == 10)
+        count -= (kf_eight)(ends[1] < all) & first2;
+    else
+        count -= (kf_eight)(ends[1] < all);
+    if (n == 32)
+        count -= (kf_eight)(ends[2] < all) + (kf_eight)(ends[3] < all);
+    __builtin_memcpy(half, &count, 16);
+    return (uint32_t)((half[0] + half[1]) * 0x0001000100010001u >> 48);
+}
 
 KF_INLINE const char *kf_line_leaf(const char *line, int width, uint32_t slice, kf_count count)
 {
-    return line + KF_LINE_BYTES + (size_t)count((const uint16_t *)line, slice) * width;
+    return line + kf_line_leaves(width) + count((const uint16_t *)line, slice, kf_line_ranges(width)) * width;
 }
 
-KF_INLINE const char *kf_lines_line(const char *node, int width, uint32_t slice, kf_count count)
+/* The part of a LINES or TREE that a slice belongs to, of so many lines each. */
+KF_INLINE uint32_t kf_top_part(const char *arena, uint32_t line, uint32_t lines, uint32_t slice, kf_count count)
 {
-    return node + KF_LINE_BYTES + (size_t)count((const uint16_t *)node, slice) * kf_line_size(width);
+    return line + 1 + lines * count((const uint16_t *)(arena + (size_t)line * KF_LINE_BYTES), slice, KF_TOP_ENDS);
 }
 
 KF_INLINE uint32_t kf_reference(int width, uint32_t v)
@@ -77,21 +91,25 @@ KF_INLINE int kf_is_child(int width, uint32_t v)
 
 KF_INLINE const char *kf_node_leaf(const char *arena, int width, uint32_t reference, uint32_t slice)
 {
-    const char *node = arena + (size_t)(reference & KF_NODE_AT) * KF_LINE_BYTES;
-    if (kf_node_kind(reference) == KF_NODE_RANK)
-        return kf_entry_leaf(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
-    if (kf_node_kind(reference) == KF_NODE_LINES)
-        node = kf_lines_line(node, width, slice, kf_count_scalar);
-    return kf_line_leaf(node, width, slice, kf_count_scalar);
+    uint32_t line = reference & KF_NODE_AT, kind = kf_node_kind(reference);
+    if (kind == KF_NODE_RANK)
+        return kf_entry_leaf(arena, width, (const uint64_t *)(arena + (size_t)line * KF_LINE_BYTES) + (slice >> 5),
+                             slice & 31);
+    if (kind == KF_NODE_TREE)
+        line = kf_top_part(arena, line, KF_LINES_LINES, slice, kf_count_scalar);
+    if (kind != KF_NODE_LINE)
+        line = kf_top_part(arena, line, 1, slice, kf_count_scalar);
+    return kf_line_leaf(arena + (size_t)line * KF_LINE_BYTES, width, slice, kf_count_scalar);
 }
 
 /* One key on its own. `hi` has the first 64 bits; IPv4 has its address in the upper 32 of them. */
 KF_INLINE uint32_t kf_rank_answer(const kf_lpm *t, int width, uint64_t hi, uint64_t lo)
 {
     const char *arena = (const char *)kf_at(t, t->arena), *leaf;
+    const char *root = (const char *)kf_at(t, t->root);
     int depth = t->family == 4 ? 24 : 16;
     uint32_t slice = (uint32_t)(hi >> (64 - depth)), v;
-    leaf = kf_entry_leaf(arena, width, (const uint64_t *)kf_at(t, t->root) + (slice >> 5), slice & 31);
+    leaf = depth == 16 ? root + 4 * slice : kf_entry_leaf(arena, width, (const uint64_t *)root + (slice >> 5), slice & 31);
     while (v = kf_slot_load(leaf, width), kf_is_child(width, v)) {
         slice = (uint32_t)(depth < 64 ? hi << depth >> 48 : lo << (depth - 64) >> 48);
         leaf = kf_node_leaf(arena, width, kf_reference(width, v), slice);
@@ -131,88 +149,168 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
     }
 }
 
-/* IPv6, always wide: what is still to do is a list for each kind of node. */
+/* IPv6, always wide. Keys that go on, by kind of node: where that begins in the arena; number << 16 | slice there. */
 typedef struct {
-    uint16_t key[KF_RANK_BLOCK];
-    const char *at[KF_RANK_BLOCK];
     uint32_t n;
+    uint32_t at[KF_RANK_BLOCK + 16], key[KF_RANK_BLOCK + 16];       /* stored by whole vectors */
 } kf_rank_list;
 
-/* The first or second half of a key of 16 octets, or of a pair of uint64 in host order. */
-KF_INLINE uint64_t kf_half(const char *key, int octets, int second)
+/* The 16 bits behind `depth` of a key of 16 octets, or of a pair of uint64 in host order. */
+KF_INLINE uint32_t kf_slice(const char *key, int octets, int depth)
 {
-    uint64_t v;
-    __builtin_memcpy(&v, key + 8 * second, 8);
-    return octets ? __builtin_bswap64(v) : v;
+    uint16_t v;
+    __builtin_memcpy(&v, key + (octets ? depth / 8 : depth / 64 * 8 + 6 - depth % 64 / 8), 2);
+    return octets ? __builtin_bswap16(v) : v;
 }
 
-KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_count count)
+KF_INLINE void kf_rank_add(kf_rank_list *list, const char *arena, uint32_t key, uint32_t reference, uint32_t slice)
 {
-    const char *arena = (const char *)kf_at(t, t->arena);
-    const uint64_t *root = (const uint64_t *)kf_at(t, t->root);
-    kf_rank_list list[KF_NODES + 1], leaf;  /* the last takes the keys that are done */
-    uint64_t word[KF_RANK_BLOCK];
-    size_t done, size, i;
-    for (done = 0; done < n; done += size, key += 16 * size) {
-        int depth = 16;
-        size = n - done < KF_RANK_BLOCK ? n - done : KF_RANK_BLOCK;
-        for (i = 0; i < size; i++) {
-            uint64_t hi = kf_half(key + 16 * i, octets, 0);
-            word[i] = hi << 16;
-            leaf.key[i] = (uint16_t)i;
-            leaf.at[i] = kf_entry_leaf(arena, 4, &root[hi >> 53], hi >> 48 & 31);
+    kf_rank_list *l = &list[kf_node_kind(reference)];
+    uint32_t at = (reference & KF_NODE_AT) * KF_LINE_BYTES;
+    __builtin_prefetch(arena + at);
+    l->key[l->n] = key << 16 | slice;
+    l->at[l->n++] = at;
+}
+
+KF_INLINE uint32_t kf_rank_more(const kf_rank_list *list)
+{
+    return list[KF_NODE_RANK].n | list[KF_NODE_LINE].n | list[KF_NODE_LINES].n | list[KF_NODE_TREE].n;
+}
+
+KF_INLINE void kf_rank_clear(kf_rank_list *list)
+{
+    int kind;
+    for (kind = 0; kind < KF_NODES; kind++)
+        list[kind].n = 0;
+}
+
+/* Put the keys of other lists behind those of `list`. */
+KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
+{
+    int kind;
+    uint32_t i;
+    for (kind = 0; kind < KF_NODES; kind++, list++, other++)
+        for (i = 0; i < other->n; i++, list->n++) {
+            list->key[list->n] = other->key[i];
+            list->at[list->n] = other->at[i];
         }
-        leaf.n = (uint32_t)size;
-        for (;;) {
-            uint32_t kind;
-            for (kind = 0; kind <= KF_NODES; kind++)
-                list[kind].n = 0;
-            for (i = 0; i < leaf.n; i++) {
-                uint32_t v = *(const uint32_t *)leaf.at[i], k = leaf.key[i];
-                const char *at = arena + (size_t)(v & KF_NODE_AT) * KF_LINE_BYTES;
-                hop[done + k] = v;
-                kind = v >> 28 ^ 8;
-                kind = kind < KF_NODES ? kind : KF_NODES;
-                at += kind == KF_NODE_RANK ? word[k] >> 53 << 3 : 0;
-                if (kind != KF_NODES)
-                    __builtin_prefetch(at);
-                list[kind].key[list[kind].n] = (uint16_t)k;
-                list[kind].at[list[kind].n++] = at;
-            }
-            leaf.n = 0;
-            if (list[KF_NODE_RANK].n + list[KF_NODE_LINE].n + list[KF_NODE_LINES].n == 0)
-                break;
-            for (i = 0; i < list[KF_NODE_LINES].n; i++) {
-                uint32_t k = list[KF_NODE_LINES].key[i], j = list[KF_NODE_LINE].n++;
-                const char *line = kf_lines_line(list[KF_NODE_LINES].at[i], 4, (uint32_t)(word[k] >> 48), count);
-                __builtin_prefetch(line);
-                list[KF_NODE_LINE].key[j] = (uint16_t)k;
-                list[KF_NODE_LINE].at[j] = line;
-            }
-            for (i = 0; i < list[KF_NODE_RANK].n; i++) {
-                uint32_t k = list[KF_NODE_RANK].key[i], j = leaf.n++;
-                leaf.key[j] = (uint16_t)k;
-                leaf.at[j] = kf_entry_leaf(arena, 4, (const uint64_t *)list[KF_NODE_RANK].at[i], word[k] >> 48 & 31);
-                __builtin_prefetch(leaf.at[j]);
-            }
-            for (i = 0; i < list[KF_NODE_LINE].n; i++) {
-                uint32_t k = list[KF_NODE_LINE].key[i], j = leaf.n++;
-                leaf.key[j] = (uint16_t)k;
-                leaf.at[j] = kf_line_leaf(list[KF_NODE_LINE].at[i], 4, (uint32_t)(word[k] >> 48), count);
-                __builtin_prefetch(leaf.at[j]);
-            }
-            depth += 16;
-            for (i = 0; i < leaf.n; i++) {
-                uint32_t k = leaf.key[i];
-                word[k] <<= 16;
-                if (depth == 64)
-                    word[k] = kf_half(key + 16 * k, octets, 1);
-            }
-        }
+}
+
+/* All keys of a list to the parts of their nodes, of so many bytes each. */
+KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t bytes,
+                               kf_count count)
+{
+    uint32_t i, n = from->n, *key = to->key + to->n, *at = to->at + to->n;
+    for (i = 0; i < n; i++) {
+        uint32_t k = from->key[i], part = from->at[i] + KF_LINE_BYTES;
+        part += bytes * count((const uint16_t *)(arena + from->at[i]), k & 0xFFFF, KF_TOP_ENDS);
+        __builtin_prefetch(arena + part);
+        key[i] = k;
+        at[i] = part;
+    }
+    to->n += n;
+}
+
+/* The leaves of a list of RANKs, as hops; whether any is special. */
+typedef uint32_t (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, uint32_t *hop);
+
+KF_INLINE uint32_t kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+{
+    uint32_t i, n = rank->n, any = 0;
+    for (i = 0; i < n; i++) {
+        uint32_t slice = rank->key[i] & 0xFFFF;
+        const uint64_t *entry = (const uint64_t *)(arena + rank->at[i]) + (slice >> 5);
+        uint32_t v = *(const uint32_t *)kf_entry_leaf(arena, 4, entry, slice & 31);
+        hop[rank->key[i] >> 16] = v;
+        any |= kf_is_special(v);
+    }
+    return any;
+}
+
+KF_INLINE uint32_t kf_rank_lines(const char *arena, const kf_rank_list *line, uint32_t *hop, kf_count count)
+{
+    uint32_t i, n = line->n, any = 0;
+    for (i = 0; i < n; i++) {
+        uint32_t k = line->key[i], v = *(const uint32_t *)kf_line_leaf(arena + line->at[i], 4, k & 0xFFFF, count);
+        hop[k >> 16] = v;
+        any |= v + 1;
+    }
+    return any >> 31;
+}
+
+/* Those keys of a list whose hops lead to children. */
+KF_INLINE void kf_rank_deeper(const char *arena, const kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                              const char *key, const uint32_t *hop)
+{
+    uint32_t i;
+    for (i = 0; i < list->n; i++) {
+        uint32_t k = list->key[i] >> 16;
+        if (kf_is_child(4, hop[k]))
+            kf_rank_add(next, arena, k, hop[k], kf_slice(key + 16 * (size_t)k, octets, depth));
     }
 }
 
-#define KF_RANK_LOOKUP(NAME, TARGET, COUNT)                                                       \
+/* The hops of keys whose nodes begin behind `depth`; children are put into `next`. */
+KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                             const char *key, uint32_t *hop, kf_rank_entries entries, kf_count count)
+{
+    uint32_t any;
+    kf_rank_descend(arena, &list[KF_NODE_TREE], &list[KF_NODE_LINES], KF_LINES_LINES * KF_LINE_BYTES, count);
+    kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], KF_LINE_BYTES, count);
+    any = entries(arena, &list[KF_NODE_RANK], hop);
+    any |= kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
+    kf_rank_clear(next);
+    if (any) {
+        kf_rank_deeper(arena, &list[KF_NODE_RANK], next, octets, depth + 16, key, hop);
+        kf_rank_deeper(arena, &list[KF_NODE_LINE], next, octets, depth + 16, key, hop);
+    }
+}
+
+/* What the first levels say of up to a block of keys, and which go on behind 16 bits, and behind 32. */
+typedef void (*kf_rank_first)(const kf_lpm *t, int octets, const char *key, uint32_t n, uint32_t *hop,
+                              kf_rank_list *behind16, kf_rank_list *behind32);
+
+KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key, uint32_t n, uint32_t *hop,
+                                    kf_rank_list *behind16, kf_rank_list *behind32)
+{
+    const uint32_t *root = (const uint32_t *)kf_at(t, t->root);
+    uint32_t i;
+    (void)behind32;
+    for (i = 0; i < n; i++) {
+        hop[i] = root[kf_slice(key + 16 * (size_t)i, octets, 0)];
+        if (kf_is_child(4, hop[i]))
+            kf_rank_add(behind16, (const char *)kf_at(t, t->arena), i, hop[i],
+                        kf_slice(key + 16 * (size_t)i, octets, 16));
+    }
+}
+
+KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_rank_first first,
+                        kf_rank_entries entries, kf_count count)
+{
+    const char *arena = (const char *)kf_at(t, t->arena);
+    kf_rank_list behind16[KF_NODES], list[2][KF_NODES];
+    size_t done;
+    uint32_t size;
+    int depth, now;
+    for (done = 0; done < n; done += size, key += 16 * (size_t)size, hop += size) {
+        size = n - done < KF_RANK_BLOCK ? (uint32_t)(n - done) : KF_RANK_BLOCK;
+        kf_rank_clear(behind16);
+        kf_rank_clear(list[0]);
+        kf_rank_clear(list[1]);
+        first(t, octets, key, size, hop, behind16, list[0]);
+        if (kf_rank_more(behind16)) {
+            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, entries, count);
+            kf_rank_join(list[0], list[1]);
+        }
+        if (kf_rank_more(list[0]))
+            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, entries, count);
+        for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
+            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop,
+                          kf_rank_entries_scalar, kf_count_scalar);
+    }
+}
+
+#define KF_RANK_LOOKUP(NAME, TARGET, FIRST, ENTRIES, COUNT)                                       \
     TARGET static inline void NAME##_v4(const kf_lpm *t, const uint32_t *key, size_t n, uint32_t *hop)     \
     {                                                                                             \
         if (t->width == 2)                                                                        \
@@ -223,33 +321,163 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
     TARGET static inline void NAME##_v6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop) \
     {                                                                                             \
         if (octets)                                                                               \
-            kf_rank6(t, 1, key, n, hop, COUNT);                                                   \
+            kf_rank6(t, 1, key, n, hop, FIRST, ENTRIES, COUNT);                                   \
         else                                                                                      \
-            kf_rank6(t, 0, key, n, hop, COUNT);                                                   \
+            kf_rank6(t, 0, key, n, hop, FIRST, ENTRIES, COUNT);                                   \
     }
 
-KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_count_scalar)
+KF_RANK_LOOKUP(kf_rank_lookup_scalar, , kf_rank_first_scalar, kf_rank_entries_scalar, kf_count_scalar)
 
 #if KF_X86
 #include <immintrin.h>
 
-KF_TARGET_AVX2 static inline uint32_t kf_count_avx2(const uint16_t *last, uint32_t slice)
+KF_TARGET_AVX2 static inline uint32_t kf_count_avx2(const uint16_t *last, uint32_t slice, uint32_t n)
 {
-    __m256i s = _mm256_set1_epi16((int16_t)slice), zero = _mm256_setzero_si256();
-    __m256i a = _mm256_load_si256((const __m256i *)last), b = _mm256_load_si256((const __m256i *)(last + 16));
-    a = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, a), zero);
-    b = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, b), zero);
-    return 32 - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(a, b)));
+    const __m256i s = _mm256_set1_epi16((int16_t)slice), zero = _mm256_setzero_si256();
+    __m256i a = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, _mm256_load_si256((const __m256i *)last)), zero), b = a;
+    if (n > 16)
+        b = _mm256_cmpeq_epi16(_mm256_subs_epu16(s, _mm256_load_si256((const __m256i *)(last + 16))), zero);
+    if (n == 32)
+        return 32 - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(a, b)));
+    return n - (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_epi8(a) & (uint32_t)((1ull << 2 * n) - 1)) / 2;
 }
 
-KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, uint32_t slice)
+KF_TARGET_AVX512 static inline uint32_t kf_count_avx512(const uint16_t *last, uint32_t slice, uint32_t n)
 {
-    return (uint32_t)__builtin_popcount(
-        _mm512_cmplt_epu16_mask(_mm512_load_si512(last), _mm512_set1_epi16((int16_t)slice)));
+    const __m512i s = _mm512_set1_epi16((int16_t)slice), ends = _mm512_load_si512(last);
+    return (uint32_t)__builtin_popcount(n == 32 ? _mm512_cmplt_epu16_mask(ends, s)
+                                                : _mm512_mask_cmplt_epu16_mask((1u << (n & 31)) - 1, ends, s));
 }
 
-KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_count_avx2)
-KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_count_avx512)
+/* The first 32 bits of sixteen keys, or the next 32. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_heads(const char *key, int octets, int next)
+{
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m512i word = _mm512_add_epi32(first, _mm512_set1_epi32(octets ? next : !next));
+    __m512i a = _mm512_permutex2var_epi32(_mm512_loadu_si512(key), word, _mm512_loadu_si512(key + 64));
+    __m512i b = _mm512_permutex2var_epi32(_mm512_loadu_si512(key + 128), word, _mm512_loadu_si512(key + 192));
+    a = _mm512_inserti64x4(a, _mm512_castsi512_si256(b), 1);
+    if (octets)
+        a = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14,
+                                                                        13, 12)));
+    return a;
+}
+
+/* Leaves of places 0..31 of the entries with these numbers, where `which` says so; other lanes stay `v`. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, const char *entries, __mmask16 which, __m512i at,
+                                                   __m512i place, __m512i v)
+{
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    __m512i low = _mm512_mask_i32gather_epi64(zero, (__mmask8)which, _mm512_castsi512_si256(at), entries, 8);
+    __m512i high = _mm512_mask_i32gather_epi64(zero, (__mmask8)(which >> 8), _mm512_extracti64x4_epi64(at, 1), entries, 8);
+    __m512i bits = _mm512_permutex2var_epi32(low, even, high);
+    __m512i base = _mm512_permutex2var_epi32(low, _mm512_or_si512(even, one), high);
+    __mmask16 many = _mm512_test_epi32_mask(bits, bits);
+    v = _mm512_mask_mov_epi32(v, which, base);
+    if (!many)
+        return v;
+    bits = _mm512_and_si512(bits, _mm512_sub_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(2), place), one));
+    base = _mm512_add_epi32(base, _mm512_sub_epi32(_mm512_popcnt_epi32(bits), one));
+    return _mm512_mask_i32gather_epi32(v, many, base, arena, 4);
+}
+
+/* Put the keys of a vector into the lists of their nodes' kinds. */
+KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, uint32_t first,
+                                             __m512i slice)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
+    const __m512i key = _mm512_or_si512(_mm512_slli_epi32(number, 16), slice);
+    uint32_t kind;
+#pragma GCC unroll 4
+    for (kind = 0; kind < KF_NODES; kind++) {
+        kf_rank_list *l = &list[kind];
+        __mmask16 these = _mm512_mask_cmpeq_epi32_mask(child, _mm512_srli_epi32(v, 28), _mm512_set1_epi32((int)(8 + kind)));
+        _mm512_storeu_si512(&l->key[l->n], _mm512_maskz_compress_epi32(these, key));
+        _mm512_storeu_si512(&l->at[l->n], _mm512_maskz_compress_epi32(these, at));
+        l->n += (uint32_t)__builtin_popcount(these);
+    }
+}
+
+KF_TARGET_AVX512 static inline uint32_t kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+{
+    const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
+    uint32_t i, j, n = rank->n, leaf[16];
+    __mmask16 any = 0;
+    for (i = 0; i < n; i += 16) {
+        __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF;
+        __m512i slice = _mm512_and_si512(_mm512_loadu_si512(&rank->key[i]), low16);
+        __m512i at = _mm512_srli_epi32(_mm512_loadu_si512(&rank->at[i]), 3);
+        __m512i v = kf_entry_leaves(arena, arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)),
+                                    _mm512_and_si512(slice, low5), _mm512_setzero_si512());
+        any |= _mm512_movepi32_mask(_mm512_add_epi32(v, _mm512_set1_epi32(1)));
+        _mm512_storeu_si512(leaf, v);
+        for (j = 0; j < 16 && i + j < n; j++)
+            hop[rank->key[i + j] >> 16] = leaf[j];
+    }
+    return any;
+}
+
+/* The root and a RANK below it, four vectors at a time, so that gathers overlap. */
+KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int octets, const char *key, uint32_t n,
+                                                         uint32_t *hop, kf_rank_list *behind16, kf_rank_list *behind32)
+{
+    enum { VECTORS = 4, KEYS = 16 * VECTORS };
+    const char *arena = (const char *)kf_at(t, t->arena), *root = (const char *)kf_at(t, t->root);
+    const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
+    const __m512i is_child = _mm512_set1_epi32(KF_CHILD >> 30), is_rank = _mm512_set1_epi32(KF_CHILD >> 28 | KF_NODE_RANK);
+    uint32_t i, j, kind;
+    for (i = 0; n - i >= KEYS; i += KEYS) {
+        __m512i k[VECTORS], v[VECTORS];
+        __mmask16 child[VECTORS], rank[VECTORS], any = 0, others = 0;
+#pragma GCC unroll 16
+        for (j = 0; j < KEYS / 4; j++)      /* the next block's keys: their own stream stops while nodes are read */
+            __builtin_prefetch(key + 16 * (size_t)(i + KF_RANK_BLOCK) + 64 * j);
+#pragma GCC unroll 4
+        for (j = 0; j < VECTORS; j++) {
+            k[j] = kf_heads(key + 16 * (size_t)(i + 16 * j), octets, 0);
+            v[j] = _mm512_i32gather_epi32(_mm512_srli_epi32(k[j], 16), root, 4);
+            child[j] = _mm512_cmpeq_epi32_mask(_mm512_srli_epi32(v[j], 30), is_child);
+            rank[j] = _mm512_mask_cmpeq_epi32_mask(child[j], _mm512_srli_epi32(v[j], 28), is_rank);
+            any |= child[j];
+            others |= child[j] ^ rank[j];
+        }
+        if (others)
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++)
+                kf_rank_sort(behind16, child[j] ^ rank[j], v[j], i + 16 * j, _mm512_and_si512(k[j], low16));
+        if (any) {
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++) {
+                __m512i at = _mm512_slli_epi32(v[j], 3), slice = _mm512_and_si512(k[j], low16);
+                at = _mm512_add_epi32(_mm512_and_si512(at, _mm512_set1_epi32(KF_NODE_AT << 3)), _mm512_srli_epi32(slice, 5));
+                v[j] = kf_entry_leaves(arena, arena, rank[j], at, _mm512_and_si512(slice, low5), v[j]);
+                child[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), is_child);
+            }
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++)
+                kf_rank_sort(behind32, child[j], v[j], i + 16 * j,
+                             _mm512_srli_epi32(kf_heads(key + 16 * (size_t)(i + 16 * j), octets, 1), 16));
+        }
+#pragma GCC unroll 4
+        for (j = 0; j < VECTORS; j++)
+            _mm512_storeu_si512(&hop[i + 16 * j], v[j]);
+    }
+    for (j = 0; j < behind32[KF_NODE_RANK].n; j++)
+        __builtin_prefetch(arena + behind32[KF_NODE_RANK].at[j] + ((behind32[KF_NODE_RANK].key[j] & 0xFFFF) >> 5 << 3));
+    for (kind = KF_NODE_LINE; kind < KF_NODES; kind++)
+        for (j = 0; j < behind32[kind].n; j++)
+            __builtin_prefetch(arena + behind32[kind].at[j]);
+    for (; i < n; i++) {
+        hop[i] = ((const uint32_t *)root)[kf_slice(key + 16 * (size_t)i, octets, 0)];
+        if (kf_is_child(4, hop[i]))
+            kf_rank_add(behind16, arena, i, hop[i], kf_slice(key + 16 * (size_t)i, octets, 16));
+    }
+}
+
+KF_RANK_LOOKUP(kf_rank_lookup_avx2, KF_TARGET_AVX2, kf_rank_first_scalar, kf_rank_entries_scalar, kf_count_avx2)
+KF_RANK_LOOKUP(kf_rank_lookup_avx512, KF_TARGET_AVX512, kf_rank_first_avx512, kf_rank_entries_avx512, kf_count_avx512)
 #endif
 
 #endif

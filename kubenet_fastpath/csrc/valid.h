@@ -45,7 +45,7 @@ static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
     if (size < KF_LPM_HEAD || memcmp(t->magic, KF_LPM_MAGIC, 8) || t->version != KF_LPM_VERSION || !kf_pool_valid(t))
         return 0;
     if (t->engine == KF_RANK)
-        root = t->family == 4 ? 8u << 19 : 8u << 11;
+        root = t->family == 4 ? 8u << 19 : 4u << 16;
     else
         root = t->engine == KF_DENSE16 ? 2u << 16 : 2u << 24;
     if (t->family == 4 ? t->engine > KF_RANK : t->family != 6 || t->engine != KF_RANK || t->width != 4)
@@ -109,60 +109,74 @@ static inline int kf_entry_valid(kf_check *c, const uint64_t *entry, int depth)
 }
 
 /* A LINE for slices up to `end`: one of its ranges ends there or behind, or counting would lead beyond the leaves. */
-static inline int kf_line_valid(kf_check *c, const char *line, uint32_t end, int depth)
+static inline int kf_line_valid(kf_check *c, uint64_t line, uint32_t end, int depth)
 {
-    uint32_t i;
-    if ((uint64_t)(line - c->arena) + kf_line_size(c->t->width) > c->bytes ||
-        kf_count_scalar((const uint16_t *)line, end) == KF_LINE_RANGES)
+    const char *p = c->arena + line * KF_LINE_BYTES;
+    uint32_t i, n = kf_line_ranges(c->t->width);
+    if (line >= c->t->arena_size || kf_count_scalar((const uint16_t *)p, end, n) == n)
         return 0;
-    for (i = 0; i < KF_LINE_RANGES; i++)
-        if (!kf_slot_valid(c, kf_slot_load(line + KF_LINE_BYTES + (size_t)i * c->t->width, c->t->width), depth))
+    for (i = 0; i < n; i++)
+        if (!kf_slot_valid(c, kf_slot_load(p + kf_line_leaves(c->t->width) + (size_t)i * c->t->width, c->t->width), depth))
             return 0;
     return 1;
+}
+
+/* A LINES, or with `tree` a TREE: the parts that slices up to `end` lead to, in order. */
+static inline int kf_top_valid(kf_check *c, uint64_t line, uint32_t end, int depth, int tree)
+{
+    const uint16_t *last = (const uint16_t *)(c->arena + line * KF_LINE_BYTES);
+    uint32_t i, before = 0;
+    if (line >= c->t->arena_size)
+        return 0;
+    for (i = 0; i < KF_TOP_ENDS; i++) {
+        uint32_t until = last[i] < end ? last[i] : end;
+        if (last[i] < before)
+            return 0;
+        if (tree ? !kf_top_valid(c, line + 1 + (uint64_t)i * KF_LINES_LINES, until, depth, 0)
+                 : !kf_line_valid(c, line + 1 + i, until, depth))
+            return 0;
+        if (last[i] >= end)
+            return 1;
+        before = last[i];
+    }
+    return 0;
 }
 
 /* A node whose slice begins behind `depth`. */
 static int kf_node_valid(kf_check *c, uint32_t reference, int depth)
 {
-    uint32_t at = reference & KF_NODE_AT, kind = kf_node_kind(reference), before = 0, i, mark;
+    uint32_t at = reference & KF_NODE_AT, kind = kf_node_kind(reference), i, mark;
     const char *node = c->arena + (uint64_t)at * KF_LINE_BYTES;
-    if (at >= c->t->arena_size || kind >= KF_NODES)
+    if (at >= c->t->arena_size)
         return 0;
     mark = 1u << (kind * KF_DEPTHS + depth / 16);
     if (c->seen[at] & mark)
         return 1;
     c->seen[at] |= mark;
-    if (kind == KF_NODE_RANK) {
-        if ((uint64_t)(node - c->arena) + 8 * KF_NODE_ENTRIES > c->bytes)
-            return 0;
-        for (i = 0; i < KF_NODE_ENTRIES; i++)
-            if (!kf_entry_valid(c, (const uint64_t *)node + i, depth + 16))
-                return 0;
-        return 1;
-    }
     if (kind == KF_NODE_LINE)
-        return kf_line_valid(c, node, 0xFFFF, depth + 16);
-    if ((uint64_t)(node - c->arena) + KF_LINE_BYTES > c->bytes)
+        return kf_line_valid(c, at, 0xFFFF, depth + 16);
+    if (kind != KF_NODE_RANK)
+        return kf_top_valid(c, at, 0xFFFF, depth + 16, kind == KF_NODE_TREE);
+    if ((uint64_t)(node - c->arena) + 8 * KF_NODE_ENTRIES > c->bytes)
         return 0;
-    for (i = 0; i < KF_LINE_RANGES; i++) {
-        uint32_t end = ((const uint16_t *)node)[i];
-        const char *line = node + KF_LINE_BYTES + (size_t)i * kf_line_size(c->t->width);
-        if (end < before || !kf_line_valid(c, line, end, depth + 16))
+    for (i = 0; i < KF_NODE_ENTRIES; i++)
+        if (!kf_entry_valid(c, (const uint64_t *)node + i, depth + 16))
             return 0;
-        if (end == 0xFFFF)
-            return 1;
-        before = end;
-    }
-    return 0;
+    return 1;
 }
 
 static inline int kf_rank_valid(kf_check *c)
 {
-    const uint64_t *root = (const uint64_t *)kf_at(c->t, c->t->root);
-    int bits = c->t->family == 4 ? 24 : 16;
+    const char *root = (const char *)kf_at(c->t, c->t->root);
     uint32_t i;
-    for (i = 0; i < 1u << (bits - 5); i++)
-        if (!kf_entry_valid(c, &root[i], bits))
+    if (c->t->family == 4) {
+        for (i = 0; i < 1u << 19; i++)
+            if (!kf_entry_valid(c, (const uint64_t *)root + i, 24))
+                return 0;
+        return 1;
+    }
+    for (i = 0; i < 1u << 16; i++)
+        if (!kf_slot_valid(c, ((const uint32_t *)root)[i], 16))
             return 0;
     return 1;
 }
