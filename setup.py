@@ -17,6 +17,7 @@ MODULES = [
     "parse",
     "rows",
     "scan",
+    "lines",
     "pcap",
     "pcapng",
     "linktype",

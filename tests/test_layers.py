@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
     ("errors", "verdict", "frame", "isa"),
-    ("address", "connection", "timeouts", "scan", "rows", "source", "rib", "fragment"),
+    ("address", "connection", "timeouts", "scan", "rows", "lines", "source", "rib", "fragment"),
     (
         "parse",
         "linktype",
@@ -28,12 +28,13 @@ FLOORS = (
         "service",
         "service_table",
         "prefix",
+        "address_source",
     ),
     ("batch", "fib_dense", "fib_rank", "fdb", "defrag", "flowtable", "neighbour", "config", "service_plan"),
     ("reader", "fragment_table", "tracker", "nat", "records", "plan", "fib_engine", "ranges", "table_file"),
     ("capture", "columns", "snapshot", "result", "fib"),
-    ("conntrack", "context"),
-    ("route",),
+    ("conntrack", "context", "prefix_list"),
+    ("route", "lookup"),
     ("kubeproxy",),
     ("hooks",),
     ("egress",),
