@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from .address_source import open_addresses
 from .errors import CaptureWarning, FastpathError
+from .lookup import Format, Lookup
+from .prefix_list import read_prefixes
 from .replay import replay
 from .report import labelled, replay_tables, show
 from .summary import Summary
@@ -24,6 +27,7 @@ __all__ = ["main"]
 
 SAMPLE = Path(__file__).with_name("data") / "sample.pcap"
 PROG = "kubenet-fastpath"
+BAD_ADDRESSES = 1  # exit code of a lookup that met something else
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -131,7 +135,60 @@ def _add_replay(commands: Any) -> None:
     parser.set_defaults(run=run_replay)
 
 
-COMMANDS = (_add_replay,)
+def run_lookup(args: argparse.Namespace) -> int:
+    """`kubenet-fastpath lookup`."""
+    if not args.addresses and sys.stdin.isatty():
+        raise ValueError("no addresses: name some, or a file of them, or - for standard input")
+    blocks = open_addresses(args.addresses or ["-"], sys.stdin.buffer, args.column)
+    plain = Format.ALIGNED if sys.stdout.isatty() else Format.TABS
+    form = Format.JSON if args.json else Format.CSV if args.csv else plain
+    lookup = Lookup(read_prefixes(args.table, mask_host_bits=args.mask_host_bits), form)
+    for lines in lookup.run(blocks):
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
+    if not lookup.bad:
+        return 0
+    total = lookup.found + lookup.missed + lookup.bad
+    print(f"{PROG}: warning: {lookup.bad:,} of {total:,} are no addresses", file=sys.stderr)
+    return BAD_ADDRESSES
+
+
+def _add_lookup(commands: Any) -> None:
+    parser = commands.add_parser(
+        "lookup",
+        help="say which prefix of a list covers each address",
+        description="For each address, the longest prefix of a list that covers it, and that prefix's label: "
+        "separated by tabs, aligned on a terminal. A miss is -, what is no address is marked with !.",
+        epilog="Exit code: 0; 1 if something was no address; 2 for an error.",
+    )
+    parser.add_argument(
+        "table",
+        type=Path,
+        metavar="TABLE",
+        help="lines PREFIX, PREFIX LABEL or PREFIX,LABEL, IPv4 and IPv6, gzipped or not; or what RouteTable.save "
+        "has written",
+    )
+    parser.add_argument(
+        "addresses",
+        nargs="*",
+        metavar="ADDRESS|FILE|-",
+        help="addresses; files of text, CSV or Parquet that have some; - for standard input (default)",
+    )
+    parser.add_argument(
+        "--column", metavar="NAME|NUMBER", help="of CSV or Parquet, from 1 (default: a line's first word)"
+    )
+    parser.add_argument(
+        "--mask-host-bits",
+        action="store_true",
+        help="clear bits behind a prefix length instead of refusing them",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="write a JSON object a line")
+    output.add_argument("--csv", action="store_true", help="write CSV with a header")
+    parser.set_defaults(run=run_lookup)
+
+
+COMMANDS = (_add_replay, _add_lookup)
 
 
 def _version() -> str:
@@ -157,7 +214,7 @@ def _explain(error: Exception) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0, or 2 with one sentence on stderr."""
+    """Run one command; the exit code: what the command says, or 2 with one sentence on stderr."""
     args = _parser().parse_args(argv)
     said: set[str] = set()
 

@@ -20,7 +20,7 @@ from .isa cimport isa_number
 from .prefix cimport (
     addresses_of, bits_of, given_columns, hop_given, key_columns, key_of, order_of, prefix_columns, prefix_of, text_of,
 )
-from .prefix_list cimport read_prefixes
+from .route_text cimport read_prefixes
 from .ranges cimport range_prefixes
 from .rib cimport (
     RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_covering, rib_find, rib_free, rib_init, rib_insert, rib_inside,

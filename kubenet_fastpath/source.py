@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GZIP = b"\x1f\x8b"
+UTF8_MARK = b"\xef\xbb\xbf"  # what some programs begin a text with
 PIECE = 1 << 24  # bytes that are read at a time
 PACKED = 1 << 16  # compressed bytes that are unpacked at a time: what a broken file may cost
 

@@ -1,1 +1,0 @@
-# Nothing for Python: the C interface is in prefix_list.pxd.
