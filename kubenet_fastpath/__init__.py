@@ -17,6 +17,7 @@ from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .node import Node
 from .result import Port, Result
+from .service import Endpoint, HostPort, PortMapper, Service, ServicePort, TrafficPolicy
 from .timeouts import Timeouts
 from .verdict import Reason, Verdict
 
@@ -26,9 +27,11 @@ __all__ = [
     "CaptureWarning",
     "ConfigError",
     "ConnectionTable",
+    "Endpoint",
     "FastpathError",
     "ForwardingDatabase",
     "Hairpin",
+    "HostPort",
     "Kubenet",
     "Masquerade",
     "Neighbour",
@@ -36,13 +39,17 @@ __all__ = [
     "PacketBatch",
     "Pod",
     "Port",
+    "PortMapper",
     "Reason",
     "Result",
     "Route",
     "RouteTable",
+    "Service",
+    "ServicePort",
     "TableFileError",
     "TableFull",
     "Timeouts",
+    "TrafficPolicy",
     "Verdict",
     "iter_pcap",
     "read_pcap",

@@ -16,11 +16,12 @@ from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
 from .frame cimport ETH_DST, ETH_IP, ETH_SRC, IP_DST, IP_SRC, load32, load_mac, store_mac
 from .hooks cimport confirm, forward_hook, let_go, postrouting
+from .icmp cimport reject
 from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, resolve_t
 from .route cimport route_input
 from .verdict cimport (
     PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST,
-    R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
+    R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_ENDPOINTS, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
     V_FLOODED, V_HELD, drop, fate,
 )
 
@@ -40,6 +41,8 @@ cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nog
         return PASS
     end = forward_hook(node, p)
     if end != PASS:
+        if end == drop(R_NO_ENDPOINTS):
+            reject(node, p)
         return end
     return postrouting(node, p, bridge, load32(p.frame + p.l3 + IP_DST))
 
@@ -92,7 +95,10 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     cdef packet_t waiting
     if end == drop(R_MARTIAN_SOURCE) or end == drop(R_MARTIAN_DESTINATION) or end == drop(R_IP_RPFILTER):
         return end
-    if end != PASS or p.hop == NO_HOP or node.hops[p.hop].dev != bridge:
+    p.redirect = False                                  # the bridge's notes overwrite the flag: one skb->cb for both
+    if end != PASS:
+        p.hop = NO_HOP                                  # the router asks again, and answers
+    if p.hop == NO_HOP or node.hops[p.hop].dev != bridge:
         store_mac(p.frame + ETH_DST, node.interface[bridge].mac)
         p.type = PACKET_HOST
         return PASS

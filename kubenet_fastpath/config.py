@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
 from .errors import AddressError, ConfigError
+from .service import HostPort, PortMapper, Service
 from .timeouts import Timeouts
 
 
@@ -108,6 +109,7 @@ class _PodFields:
     ip: str | None = None
     mac: str | None = None
     host_mac: str | None = None
+    host_ports: tuple[HostPort, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class Pod(_PodFields):
         MAC of the pod's eth0; `0a:58` and the address if omitted, as CNI's hwaddr made it.
     host_mac : str, optional
         MAC of the host's end of the veth pair; `0e:58` and the address if omitted.
+    host_ports : tuple of HostPort
+        Ports of the node that lead to this pod.
     """
 
     name: str
@@ -159,6 +163,12 @@ class Kubenet:
         Destinations that pods reach with their own address; the cluster CIDR and the node's subnet if omitted.
     kube_proxy : bool
         Its rules are installed: packets that conntrack calls INVALID are dropped in FORWARD.
+    services : tuple of Service
+        What kube-proxy knows at the start; `Node.set_services` changes it.
+    service_random_fully : bool
+        kube-proxy masquerades with `--random-fully`; true where iptables has it.
+    port_mapper : PortMapper
+        Whose rules the pods' host ports get.
     dedup : bool, optional
         ebtables drop the routed duplicate; on for a promiscuous bridge if omitted.
     rp_filter : int or mapping
@@ -202,6 +212,9 @@ class Kubenet:
     random_fully: bool = False
     to_ports: tuple[int, int] | None = None
     kube_proxy: bool = True
+    services: tuple[Service, ...] = ()
+    service_random_fully: bool = True
+    port_mapper: PortMapper = PortMapper.PORTMAP
     bridge_nf_call_iptables: bool = True
     rp_filter: int | Mapping[str, int] = 0
     send_redirects: bool | Mapping[str, bool] = True
@@ -252,6 +265,8 @@ class Kubenet:
             raise ConfigError(f"to_ports {self.to_ports} is no range of ports")
         if self.dedup and self.hairpin is not Hairpin.PROMISC:
             raise ConfigError(f"dedup goes with hairpin PROMISC, not {self.hairpin}")
+        if self.services and not self.kube_proxy:
+            raise ConfigError(f"{len(self.services)} services need kube_proxy")
         if self.conntrack_max < 1 or self.neighbours_max < 1:
             raise ConfigError(
                 f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"

@@ -13,6 +13,7 @@ from .fib cimport fib_t
 from .flowtable cimport ct_t
 from .fragment cimport geometry_t
 from .neighbour cimport neigh_table_t
+from .service_table cimport service_table_t
 
 cdef enum:                      # packet type: skb->pkt_type
     PACKET_HOST = 0
@@ -76,6 +77,7 @@ cdef struct packet_t:
     uint32_t l3                 # offset of the network header
     uint32_t conn               # connection index or NO_CONN
     uint32_t hop                # chosen next hop, index into node_t.hops
+    uint32_t mark               # skb->mark
     const geometry_t* origin    # the fragments it came in, NULL: it came whole
     int64_t now                 # ns
     int32_t source              # index in the batch of the packet that caused this one, -1: a timer
@@ -128,6 +130,7 @@ cdef struct node_t:
     ct_t* conntrack
     defrag_t* defrag
     neigh_table_t* neighbours
+    service_table_t* services
     interface_t* interface
     uint32_t n_interfaces
     nexthop_t* hops
@@ -144,6 +147,8 @@ cdef struct node_t:
     uint16_t masquerade_max_port
     uint16_t n_direct
     address_t direct[MAX_CIDRS] # destinations that are not masqueraded
+    address_t cluster           # the pods of the cluster: kube-proxy's local detector
+    uint8_t service_flags       # RANGE_* of KUBE-POSTROUTING
     icmp_limit_t icmp
     uint64_t rng
     uint16_t ip_id

@@ -18,13 +18,13 @@ from .frame cimport (
     IP_TTL, csum, csum_ttl, load16, load32, store16,
 )
 from .hooks cimport forward_hook, prerouting
-from .icmp cimport icmp_send, send_redirect, spend_unreachable
+from .icmp cimport icmp_send, reject, send_redirect, spend_unreachable
 from .local cimport local_deliver
 from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
-    PASS, R_FRAG_REASM, R_FRAGMENT, R_IP_CSUM, R_IP_INHDR, R_IP_INNOROUTES, R_MASQUERADE, R_NAT_REPLY, R_NOMEM,
-    R_OTHERHOST, R_PKT_TOO_BIG, R_PROHIBIT, R_ROUTE, R_TRUNCATED, R_TTL, R_UNICAST_IN_L2_MULTICAST, V_HELD,
+    PASS, R_FRAG_REASM, R_FRAGMENT, R_IP_CSUM, R_IP_INHDR, R_IP_INNOROUTES, R_MASQUERADE, R_NAT_REPLY, R_NO_ENDPOINTS,
+    R_NOMEM, R_OTHERHOST, R_PKT_TOO_BIG, R_PROHIBIT, R_ROUTE, R_SERVICE, R_TRUNCATED, R_TTL, R_UNICAST_IN_L2_MULTICAST, V_HELD,
     V_ROUTED, drop, fate,
 )
 
@@ -109,6 +109,7 @@ cdef int how(node_t* node, const packet_t* p) noexcept nogil:
                 return fate(V_ROUTED, R_NAT_REPLY)
             if conn.status & IPS_SRC_NAT:
                 return fate(V_ROUTED, R_MASQUERADE)
+            return fate(V_ROUTED, R_SERVICE)
     return fate(V_ROUTED, R_ROUTE)
 
 
@@ -135,6 +136,8 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
         send_redirect(node, p, next_hop)
     end = forward_hook(node, p)
     if end != PASS:
+        if end == drop(R_NO_ENDPOINTS):
+            reject(node, p)
         return end
     end = ip_output(node, p, hop.dev, next_hop)
     return how(node, p) if end == PASS else end
@@ -152,10 +155,11 @@ cdef int ip_receive(node_t* node, packet_t* p) noexcept nogil:
             end = enter_netfilter(node, p)
         if end != PASS:
             return end
-    l3 = p.frame + p.l3
-    end = route_input(node, p, load32(l3 + IP_SRC), load32(l3 + IP_DST), False)
-    if end != PASS:
-        return unreachable(node, p, end)
+    if p.hop == NO_HOP:                                 # else the bridge has asked for its new destination
+        l3 = p.frame + p.l3
+        end = route_input(node, p, load32(l3 + IP_SRC), load32(l3 + IP_DST), False)
+        if end != PASS:
+            return unreachable(node, p, end)
     if p.hop == NO_HOP or node.hops[p.hop].type != ROUTE_UNICAST:
         return local_deliver(node, p)
     return ip_forward(node, p)

@@ -1,8 +1,8 @@
 """What netfilter does to an IPv4 packet at each of its five hooks, in order of priority.
 
 Source: net/netfilter/nf_nat_core.c (nf_nat_inet_fn), nf_nat_proto.c (nf_nat_ipv4_fn), nf_nat_masquerade.c,
-nf_conntrack_core.c (nf_conntrack_in, nf_confirm). Rules are data of the node: kube-proxy's INVALID drop, and the
-masquerading that ip-masq-agent or kubenet install.
+nf_conntrack_core.c (nf_conntrack_in, nf_confirm). Rules are data of the node: kube-proxy's (see `kubeproxy`), and
+the masquerading that ip-masq-agent or kubenet install.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
@@ -14,12 +14,14 @@ from .conntrack cimport (
 )
 from .context cimport address_t, node_t, packet_t, writable
 from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
+from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_MASQ, service_endpoint, service_refusal
 from .nat cimport (
-    MANIP_DST, MANIP_SRC, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
+    MANIP_DST, MANIP_SRC, RANGE_PORTS, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
 )
 from .route cimport owns, select_address
+from .service_table cimport endpoint_t
 from .verdict cimport (
-    PASS, R_CT_CLASH, R_CT_FULL, R_CT_INVALID, R_MASQUERADE_MOVED, R_NAT_FAILED, R_NOMEM, drop,
+    PASS, R_CT_CLASH, R_CT_FULL, R_CT_INVALID, R_LOCALNET, R_MASQUERADE_MOVED, R_NAT_FAILED, R_NOMEM, drop,
 )
 
 
@@ -52,11 +54,17 @@ cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
 
 
 cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:
-    """Run the nat table's POSTROUTING rules for a new connection. False: no address to masquerade with."""
+    """Run the nat table's POSTROUTING rules for a new connection: KUBE-POSTROUTING, then the agent's.
+
+    False: no address to masquerade with.
+    """
     cdef uint8_t* l3 = p.frame + p.l3
     cdef nat_range_t chosen
     cdef conn_t* conn
-    if not masqueraded(node, load32(l3 + IP_DST)) or ct_conn(node.conntrack, p.conn).original.src == 0:
+    cdef bint marked = p.mark & MARK_MASQ != 0
+    p.mark &= ~<uint32_t>MARK_MASQ
+    if not (marked or masqueraded(node, load32(l3 + IP_DST))) or (
+            ct_conn(node.conntrack, p.conn).original.src == 0):
         nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
         return True
     chosen.min_ip = chosen.max_ip = select_address(node, out, next_hop)
@@ -64,14 +72,32 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
         return False
     chosen.min_port, chosen.max_port = node.masquerade_min_port, node.masquerade_max_port
     chosen.flags = node.masquerade_flags
+    if marked:
+        chosen.min_port = chosen.max_port = 0
+        chosen.flags = node.service_flags
     conn = ct_conn(node.conntrack, p.conn)
     conn.masquerade = out + 1
     nat_setup(node.conntrack, p.conn, &chosen, MANIP_SRC, p.now, &node.rng)
     return True
 
 
+cdef void setup_destination(node_t* node, packet_t* p) noexcept nogil:
+    """Run the nat table's PREROUTING or OUTPUT rules for a new connection."""
+    cdef const endpoint_t* endpoint = NULL
+    cdef nat_range_t chosen
+    if node.services.doors.used or node.services.host_doors.used:
+        endpoint = service_endpoint(node, p, &ct_conn(node.conntrack, p.conn).original)
+    if endpoint == NULL:
+        nat_setup_null(node.conntrack, p.conn, MANIP_DST, p.now, &node.rng)
+        return
+    chosen.min_ip = chosen.max_ip = endpoint.ip
+    chosen.min_port = chosen.max_port = endpoint.port
+    chosen.flags = RANGE_PORTS
+    nat_setup(node.conntrack, p.conn, &chosen, MANIP_DST, p.now, &node.rng)
+
+
 cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t out, uint32_t next_hop) noexcept nogil:
-    """nf_nat_ipv4_fn and nf_nat_inet_fn. `rules`: this is POSTROUTING, the one hook with rules of its own."""
+    """nf_nat_ipv4_fn and nf_nat_inet_fn. `rules`: this is POSTROUTING; of the source hooks it alone has rules."""
     cdef conn_t* conn
     cdef uint8_t* l3
     cdef uint32_t done = IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
@@ -88,7 +114,9 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
                 return drop(R_NAT_FAILED)
             return PASS
     if (p.info == CT_NEW or p.info == CT_RELATED or p.info == CT_RELATED_REPLY) and not conn.status & done:
-        if not rules:
+        if manip == MANIP_DST:
+            setup_destination(node, p)
+        elif not rules:
             nat_setup_null(node.conntrack, p.conn, manip, p.now, &node.rng)
         elif not setup_source(node, p, out, next_hop):
             return drop(R_NAT_FAILED)
@@ -127,20 +155,36 @@ cdef int prerouting(node_t* node, packet_t* p) noexcept nogil:
 
 
 cdef int forward_hook(node_t* node, packet_t* p) noexcept nogil:
-    """filter FORWARD: kube-proxy drops what conntrack calls INVALID."""
-    return drop(R_CT_INVALID) if p.conn == NO_CONN and node.drop_invalid else PASS
+    """filter FORWARD: kube-proxy drops what conntrack calls INVALID, lets the marked pass, refuses lone services."""
+    if p.conn == NO_CONN:
+        return drop(R_CT_INVALID) if node.drop_invalid else PASS
+    if node.services.refusals.used and p.info == CT_NEW and not p.mark & MARK_MASQ:
+        return service_refusal(node, p, FILTER_FORWARD)
+    return PASS
 
 
 cdef int input_hook(node_t* node, packet_t* p) noexcept nogil:
-    """filter INPUT lets all pass; source NAT of what reaches the node itself; confirm."""
-    cdef int end = nat_hook(node, p, MANIP_SRC, False, 0, 0)
+    """filter INPUT: lone node ports, KUBE-FIREWALL; source NAT of what reaches the node itself; confirm."""
+    cdef int end = PASS
+    cdef uint8_t* l3 = p.frame + p.l3
+    if node.services.refusals.used and p.conn != NO_CONN and p.info == CT_NEW:
+        end = service_refusal(node, p, FILTER_INPUT)
+    if end == PASS and node.drop_invalid and load32(l3 + IP_DST) >> 24 == 127 and load32(l3 + IP_SRC) >> 24 != 127:
+        if p.conn == NO_CONN or (p.info == CT_NEW and not ct_conn(node.conntrack, p.conn).status & IPS_DST_NAT):
+            end = drop(R_LOCALNET)
+    if end == PASS:
+        end = nat_hook(node, p, MANIP_SRC, False, 0, 0)
     return end if end != PASS else confirm(node, p)
 
 
 cdef int output_hook(node_t* node, packet_t* p) noexcept nogil:
-    """conntrack, unless the packet is about another one and has that one's connection, then destination NAT."""
+    """conntrack, unless the packet is about another one and has that one's connection, then destination NAT, filter."""
     cdef int end = track(node, p, False) if p.conn == NO_CONN else PASS
-    return end if end != PASS else nat_hook(node, p, MANIP_DST, False, 0, 0)
+    if end == PASS:
+        end = nat_hook(node, p, MANIP_DST, False, 0, 0)
+    if end == PASS and node.services.refusals.used and p.conn != NO_CONN and p.info == CT_NEW:
+        end = service_refusal(node, p, FILTER_OUTPUT)
+    return end
 
 
 cdef int postrouting(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:

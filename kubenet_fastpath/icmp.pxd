@@ -8,5 +8,6 @@ cdef uint8_t* local_packet(node_t* node, packet_t* made, const packet_t* cause, 
                            uint32_t dst, uint8_t tos, uint32_t payload) noexcept nogil
 cdef int local_out(node_t* node, packet_t* p) noexcept nogil
 cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil
+cdef void reject(node_t* node, packet_t* p) noexcept nogil
 cdef void send_redirect(node_t* node, packet_t* p, uint32_t gateway) noexcept nogil
 cdef bint spend_unreachable(node_t* node, uint32_t ip) noexcept nogil

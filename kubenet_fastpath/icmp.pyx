@@ -10,14 +10,15 @@ from libc.string cimport memcpy, memset
 
 from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, NO_CONN
 from .context cimport (
-    NO_HOP, PACKET_HOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
     node_t, packet_t, scratch,
 )
 from .egress cimport ip_output
 from .frame cimport (
     ETH_IP, ETH_LEN, ETH_TYPE, ICMP_CHECK, ICMP_CODE, ICMP_LEN, ICMP_MAX_TYPE, ICMP_PARAMETER, ICMP_QUENCH,
     ICMP_REDIRECT, ICMP_REST, ICMP_TIME_EXCEEDED, ICMP_TYPE, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG, IP_ID, IP_LEN,
-    IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, IP_TTL, PROTO_ICMP, csum, load16, load32, store16, store32,
+    IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, IP_TTL, PROTO_ICMP, PROTO_TCP, PROTO_UDP, UDP_CHECK, csum, csum_fold,
+    csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
 from .hooks cimport output_hook
 from .route cimport route_find, select_address
@@ -25,6 +26,7 @@ from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fa
 
 cdef enum:
     DEFAULT_TTL = 64            # net.ipv4.ip_default_ttl
+    PORT_UNREACH = 3
     QUOTE_PACKET = 576          # an error is at most this long (RFC 1812 4.3.2.3)
     INTERNETCONTROL = 0xC0      # IPTOS_PREC_INTERNETCONTROL
     RATE_MASK = 0x1818          # types 3, 4, 11, 12 (net.ipv4.icmp_ratemask)
@@ -212,6 +214,21 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     end = local_out(node, &made)
     if end != PASS and end >> 8 == 0:
         node.generated_drops += 1
+
+
+cdef void reject(node_t* node, packet_t* p) noexcept nogil:
+    """REJECT --reject-with icmp-port-unreachable (nf_send_unreach). To br_netfilter a bridged packet is the host's."""
+    cdef uint8_t type = p.type
+    cdef uint8_t* l3 = p.frame + p.l3
+    cdef uint32_t header = (l3[0] & 15) * 4, n = load16(l3 + IP_TOTAL) - header
+    cdef bint summed = l3[IP_PROTO] == PROTO_TCP or (l3[IP_PROTO] == PROTO_UDP and load16(l3 + header + UDP_CHECK) != 0)
+    if summed and p.missing == 0 and csum_fold(csum_partial(l3 + header, n, csum_pseudo(
+            load32(l3 + IP_SRC), load32(l3 + IP_DST), l3[IP_PROTO], n))) != 0:
+        return
+    if p.type == PACKET_OTHERHOST:
+        p.type = PACKET_HOST
+    icmp_send(node, p, ICMP_UNREACH, PORT_UNREACH, 0)
+    p.type = type
 
 
 cdef void send_redirect(node_t* node, packet_t* p, uint32_t gateway) noexcept nogil:

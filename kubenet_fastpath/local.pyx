@@ -16,8 +16,8 @@ from .frame cimport (
     store16, store32,
 )
 from .hooks cimport input_hook
-from .icmp cimport icmp_send, local_out, local_packet
-from .verdict cimport PASS, R_LOCAL_DELIVERY, V_LOCAL, fate
+from .icmp cimport icmp_send, local_out, local_packet, reject
+from .verdict cimport PASS, R_LOCAL_DELIVERY, R_NO_ENDPOINTS, V_LOCAL, drop, fate
 
 cdef enum:
     PORT_UNREACH = 3
@@ -124,6 +124,8 @@ cdef int local_deliver(node_t* node, packet_t* p) noexcept nogil:
     cdef bint unicast = p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL
     cdef int end = input_hook(node, p)
     if end != PASS:
+        if end == drop(R_NO_ENDPOINTS):
+            reject(node, p)
         return end
     l3 = p.frame + p.l3
     l4 = l3 + (l3[0] & 15) * 4

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from .address import ipv4_text, mac_text
+from .address import ipv4, ipv4_text, mac_text
 from .batch import PacketBatch
 from .config import Kubenet, Pod
+from .connection import CtStatus
 from .conntrack import ConnectionTable
 from .errors import ConfigError, TableFull
 from .fdb import ForwardingDatabase
@@ -17,8 +20,11 @@ from .fragment_table import FragmentTable
 from .ipam import HostLocal
 from .neighbour import NeighbourTable
 from .pipeline import Pipeline
-from .plan import LOOPBACK, Interface, NextHop, plan_kubenet, pod_macs
+from .plan import LOOPBACK, HostPortRow, Interface, NextHop, plan_host_port, plan_kubenet, pod_macs
 from .result import Counters, Port, Result
+from .service import Endpoint, Service
+from .service_plan import ServicePlan, StaleFlow, plan_services, stale_flows
+from .service_table import ServiceTable
 from .verdict import Reason, Verdict
 
 MAX_PORTS = 1024  #: BR_MAX_PORTS
@@ -30,7 +36,7 @@ class Node:
     Parameters
     ----------
     config : Kubenet
-        The node. Its plan is made at once; nothing of it changes later but pods and routes.
+        The node. Its plan is made at once; nothing of it changes later but pods, services and routes.
 
     Attributes
     ----------
@@ -38,6 +44,8 @@ class Node:
         Prefix -> index into `next_hops`.
     fdb, connections, neighbours, fragments
         The node's tables.
+    services : tuple of Service
+        What kube-proxy knows.
     ports : dict of str to Port
         By name; `eth0` is port 0.
 
@@ -69,6 +77,7 @@ class Node:
         )
         self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max)
         self.fragments = FragmentTable(seed=config.seed)
+        self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
         self._lock = threading.Lock()
@@ -76,7 +85,11 @@ class Node:
         self._pods: dict[str, tuple[int, int, int]] = {}  # name -> address, MAC, host MAC
         self._silent: list[tuple[int, int]] = []  # MACs and ports to announce with the first packet
         self._devices = {interface.name: index for index, interface in enumerate(plan.interfaces)}
-        self._pipeline = Pipeline(self.routes, self.fdb, self.connections, self.neighbours, self.fragments)
+        self._host_ports: dict[str, list[HostPortRow]] = {}
+        self._services = ServiceTable(seed=config.seed)
+        self._pipeline = Pipeline(
+            self.routes, self.fdb, self.connections, self.neighbours, self.fragments, self._services
+        )
         nat = plan.source_nat
         self._pipeline.configure(
             bridge_nf=plan.bridge_nf,
@@ -87,6 +100,8 @@ class Node:
             masquerade_flags=(1 if nat and nat.ports else 0) | (2 if nat and nat.random else 0),
             masquerade_ports=nat.ports if nat and nat.ports else (0, 0),
             direct=nat.direct if nat else (),
+            cluster=plan.cluster,
+            service_flags=2 if plan.service_random else 0,
             icmp_interval_ns=config.icmp_ratelimit_ms * 1_000_000,
             icmp_per_second=config.icmp_msgs_per_s,
             icmp_burst=config.icmp_msgs_burst,
@@ -101,6 +116,8 @@ class Node:
         self._publish_hops()
         for neighbour in plan.neighbours:
             self.neighbours.add(self._device(neighbour.dev), neighbour.ip, neighbour.mac)
+        if config.services:
+            self.set_services(config.services)
 
     def __repr__(self) -> str:
         return f"<Node {self.config.node_address} with {len(self._pods)} pods>"
@@ -142,6 +159,74 @@ class Node:
             ]
         )
 
+    def _is_local(self, endpoint: Endpoint) -> bool:
+        if endpoint.local is not None:
+            return endpoint.local
+        address, pods = ipv4(endpoint.ip), self.plan.pods
+        own = any(address == ip for interface in self.plan.interfaces for ip, _ in interface.addresses)
+        return own or not (address ^ pods.network) >> 32 - pods.prefix_len
+
+    def set_services(self, services: Iterable[Service]) -> None:
+        """Replace the services, as kube-proxy does when the cluster changes.
+
+        Parameters
+        ----------
+        services : iterable of Service
+            All that there are from now on.
+
+        Raises
+        ------
+        ConfigError
+            When two of them claim one address and port, or the node has no kube-proxy. Nothing has changed then.
+
+        Notes
+        -----
+        Connections of TCP keep their endpoint even if it is gone. Those of UDP are deleted when their endpoint or
+        service is gone, and when a service gets its first endpoint. Clients' affinity to endpoints that stay is
+        kept. The cost grows with the number of services and endpoints; that of a packet does not.
+        """
+        wanted = tuple(services)
+        if wanted and not self.config.kube_proxy:
+            raise ConfigError(f"{len(wanted)} services need kube_proxy")
+        plan: ServicePlan = plan_services(wanted, self._is_local)
+        stale = stale_flows(self.services, wanted)
+        with self._lock:
+            self._services.replace(plan)
+            self.services = wanted
+            self._delete_stale(stale)
+
+    def _delete_stale(self, flows: list[StaleFlow]) -> None:
+        rows = self.connections.to_records()
+        rows = rows[rows["proto"] == 17]
+        if not flows or not len(rows):
+            return
+        translated = (rows["status"] & CtStatus.DST_NAT) != 0
+        doomed = np.zeros(len(rows), np.bool_)
+        for flow in flows:
+            chosen = np.ones(len(rows), np.bool_)
+            if flow.dst is not None:
+                chosen &= rows["dst"] == flow.dst
+            if flow.dport is not None:
+                chosen &= rows["dport"] == flow.dport
+            if flow.dst_nat is not None:
+                chosen &= translated & (rows["reply_src"] == flow.dst_nat)
+            doomed |= chosen
+        self.connections.delete(index=rows["index"][doomed])
+
+    def _plan_host_ports(self, pod: Pod, address: int) -> list[HostPortRow]:
+        rows = [
+            plan_host_port(row, address, self.plan.pods, self.config.port_mapper) for row in pod.host_ports
+        ]
+        taken = [row for others in self._host_ports.values() for row in others]
+        for number, (ip, proto, port, *_) in enumerate(rows):
+            for other_ip, *other in (row[:3] for row in taken + rows[:number]):
+                if other == [proto, port] and (ip == other_ip or not ip or not other_ip):
+                    raise ConfigError(f"host port {port} of pod {pod.name} is taken")
+        return rows
+
+    def _publish_host_ports(self) -> None:
+        self._services.replace_host_ports([row for rows in self._host_ports.values() for row in rows])
+
     def attach(self, pod: Pod) -> Port:
         """Plug a pod in.
 
@@ -158,7 +243,8 @@ class Node:
         Raises
         ------
         ConfigError
-            For a name or address that is taken, or an address outside the node's pod CIDR. Nothing has changed then.
+            For a name, address or host port that is taken, or an address outside the node's pod CIDR. Nothing has
+            changed then.
         TableFull
             When the bridge has no port (1024) or the pod CIDR no address left. Nothing has changed then.
         """
@@ -168,10 +254,15 @@ class Node:
             if len(self._pods) >= MAX_PORTS:
                 raise TableFull(f"cbr0 has {MAX_PORTS} ports, no more fit")
             address = self._addresses.reserve(pod.ip) if pod.ip is not None else self._addresses.allocate()
+            try:
+                host_ports = self._plan_host_ports(pod, address)
+            except ConfigError:
+                self._addresses.release(address)
+                raise
             lladdr, host = pod_macs(pod, address)
             taken = {port.index for port in self.ports.values()} | set(self._devices.values())
             index = next(i for i in range(len(taken) + 1) if i not in taken)
-            filled = Pod(pod.name, ip=ipv4_text(address), mac=mac_text(lladdr), host_mac=mac_text(host))
+            filled = replace(pod, ip=ipv4_text(address), mac=mac_text(lladdr), host_mac=mac_text(host))
             port = Port(index, pod.name, filled)
             self._install(index, self.plan.pod_port, host)
             if self.plan.pod_neighbour_dev is not None:
@@ -180,6 +271,10 @@ class Node:
                 self._silent.append((lladdr, index))
             self.ports = self.ports | {pod.name: port}
             self._pods[pod.name] = (address, lladdr, host)
+            if host_ports:
+                self._host_ports[pod.name] = host_ports
+                self._publish_host_ports()
+                self._delete_stale([StaleFlow(None, row[2], None) for row in host_ports if row[1] == 17])
             return port
 
     def detach(self, pod: str | Port) -> None:
@@ -205,6 +300,8 @@ class Node:
             if self.plan.pod_neighbour_dev is not None:
                 self.neighbours.remove(self._device(self.plan.pod_neighbour_dev), address)
             self._addresses.release(address)
+            if self._host_ports.pop(name, None):
+                self._publish_host_ports()
 
     def forward(self, batch: PacketBatch) -> Result:
         """Forward a batch in order, rewriting its frames in place.

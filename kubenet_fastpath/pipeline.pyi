@@ -9,6 +9,7 @@ from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .neighbour import NeighbourTable
+from .service_table import ServiceTable
 
 OUTPUT: Final[np.dtype[np.void]]
 
@@ -24,6 +25,8 @@ class Pipeline:
     def neighbours(self) -> NeighbourTable: ...
     @property
     def fragments(self) -> FragmentTable: ...
+    @property
+    def services(self) -> ServiceTable: ...
     def __init__(
         self,
         routes: RouteTable,
@@ -31,6 +34,7 @@ class Pipeline:
         connections: ConnectionTable,
         neighbours: NeighbourTable,
         fragments: FragmentTable,
+        services: ServiceTable,
     ) -> None: ...
     def configure(
         self,
@@ -43,6 +47,8 @@ class Pipeline:
         masquerade_flags: int,
         masquerade_ports: tuple[int, int],
         direct: Sequence[tuple[int, int]],
+        cluster: tuple[int, int],
+        service_flags: int,
         icmp_interval_ns: int,
         icmp_per_second: int,
         icmp_burst: int,

@@ -42,6 +42,7 @@ from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
 from .route cimport route_input
+from .service_table cimport ServiceTable
 from .verdict cimport (
     N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
     R_UNHANDLED_PROTO, V_DROP, drop,
@@ -69,7 +70,7 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.frame, p.length, p.missing, p.l3 = frame, length, 0, ETH_LEN
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
-    p.ethertype, p.type = 0, PACKET_OTHERHOST
+    p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
     p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = False
 
 
@@ -247,14 +248,16 @@ cdef class Pipeline:
     cdef readonly ConnectionTable connections
     cdef readonly NeighbourTable neighbours
     cdef readonly FragmentTable fragments
+    cdef readonly ServiceTable services
 
     def __cinit__(self, RouteTable routes not None, ForwardingDatabase fdb not None,
                   ConnectionTable connections not None, NeighbourTable neighbours not None,
-                  FragmentTable fragments not None):
+                  FragmentTable fragments not None, ServiceTable services not None):
         self.routes, self.fdb, self.connections = routes, fdb, connections
-        self.neighbours, self.fragments = neighbours, fragments
+        self.neighbours, self.fragments, self.services = neighbours, fragments, services
         self.node.fib, self.node.fdb, self.node.conntrack = routes.fib, fdb.table, connections.table
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
+        self.node.services = &services.table
         self.node.now = -0x8000000000000000
 
     def __dealloc__(self):
@@ -265,11 +268,12 @@ cdef class Pipeline:
         free(self.node.icmp.peer)
 
     def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
-                  masquerade_ports, direct, icmp_interval_ns, icmp_per_second, icmp_burst, seed):
+                  masquerade_ports, direct, cluster, service_flags, icmp_interval_ns, icmp_per_second, icmp_burst, seed):
         """Set what the plan says of the node as a whole.
 
         `dedup` is None or (gateway, network, mask); `direct` lists (network, mask) of destinations that are not
-        masqueraded; `masquerade_ports` is (first, last).
+        masqueraded; `masquerade_ports` is (first, last); `cluster` is (network, mask) of all pods; `service_flags` are
+        RANGE_* of kube-proxy's masquerading.
         """
         cdef node_t* node = &self.node
         if len(direct) > MAX_CIDRS:
@@ -283,6 +287,8 @@ cdef class Pipeline:
         for i, (network, mask) in enumerate(direct):
             node.direct[i].ip, node.direct[i].mask = network, mask
         node.n_direct = len(direct)
+        node.cluster.ip, node.cluster.mask = cluster
+        node.service_flags = service_flags
         node.icmp.interval, node.icmp.per_second = icmp_interval_ns, icmp_per_second
         node.icmp.burst = node.icmp.credit = icmp_burst
         node.rng = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)

@@ -12,6 +12,7 @@ from enum import IntEnum
 from .address import ipv4, ipv4_prefix, mac
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
 from .errors import ConfigError
+from .service import PROTOCOLS, HostPort, PortMapper
 
 LOOPBACK = 0xFFFF  #: device index of local routes
 
@@ -92,6 +93,8 @@ class NodePlan:
     neighbours: tuple[Neighbour, ...]
     pods: PodRange
     source_nat: SourceNat | None
+    cluster: tuple[int, int]  # network and mask of all pods, by which kube-proxy tells who is outside
+    service_random: bool
     dedup: tuple[int, int, int] | None
     bridge_nf: bool
     drop_invalid: bool
@@ -163,6 +166,7 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
     """The node that kubenet makes (KN NET_CONFIG_TEMPLATE, AgentBaker's 10-containerd-net.conflist)."""
     node, subnet_len = ipv4(config.node_address), ipv4_prefix(config.node_subnet)[1]
     pods, pods_len = ipv4_prefix(config.pod_cidr)
+    cluster, cluster_len = ipv4_prefix(config.cluster_cidr)
     bridge = ipv4(config.bridge_address)
     promiscuous = config.hairpin is Hairpin.PROMISC
 
@@ -217,6 +221,8 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
         neighbours=neighbours,
         pods=PodRange(network=pods, prefix_len=pods_len, gateway=bridge),
         source_nat=source_nat,
+        cluster=(cluster, mask_of(cluster_len)),
+        service_random=config.service_random_fully,
         dedup=(bridge, pods, mask_of(pods_len)) if dedup else None,
         bridge_nf=config.bridge_nf_call_iptables,
         drop_invalid=config.kube_proxy,
@@ -239,3 +245,18 @@ def pod_macs(pod: Pod, address: int) -> tuple[int, int]:
         mac(pod.mac) if pod.mac is not None else cni_mac(address),
         mac(pod.host_mac) if pod.host_mac is not None else cni_mac(address, 0x0E58),
     )
+
+
+HostPortRow = tuple[int, int, int, int, int, int, int, bool]
+
+
+def plan_host_port(row: HostPort, pod: int, pods: PodRange, mapper: PortMapper) -> HostPortRow:
+    """A host port as `ServiceTable.replace_host_ports` takes it.
+
+    portmap masquerades whoever has an address of the pod's subnet, and 127.0.0.1; kubelet only the pod itself, and
+    looks at no host address.
+    """
+    portmap = mapper is PortMapper.PORTMAP
+    mask = mask_of(pods.prefix_len) if portmap else 0xFFFFFFFF
+    host = ipv4(row.host_ip) if portmap and row.host_ip is not None else 0
+    return host, PROTOCOLS[row.protocol], row.port, pod, row.pod_port, pod & mask, mask, portmap

@@ -20,6 +20,7 @@ cdef enum:                  # Reason
     R_LOCAL_DELIVERY = 8
     R_NEIGHBOUR = 9
     R_FRAGMENT = 10
+    R_SERVICE = 11
     R_PKT_TOO_SMALL = 64
     R_TRUNCATED = 65
     R_SOURCE_MAC = 66
@@ -57,6 +58,9 @@ cdef enum:                  # Reason
     R_NO_DEVICE = 98
     R_NOMEM = 99
     R_NEIGH_CREATEFAIL = 100
+    R_NO_ENDPOINTS = 101
+    R_NO_LOCAL_ENDPOINTS = 102
+    R_LOCALNET = 103
 
 cdef enum:
     N_VERDICTS = 6

@@ -30,6 +30,7 @@ class Reason(IntEnum):
     LOCAL_DELIVERY = 8  #: for an address of the node
     NEIGHBOUR = 9  #: held until its next hop's MAC is known
     FRAGMENT = 10  #: held until the datagram is whole
+    SERVICE = 11  #: routed, destination translated to an endpoint or a host port's pod
 
     # ways a packet died
     PKT_TOO_SMALL = 64  #: shorter than an Ethernet header
@@ -69,3 +70,6 @@ class Reason(IntEnum):
     NO_DEVICE = 98  #: the interface is gone
     NOMEM = 99
     NEIGH_CREATEFAIL = 100  #: the neighbour table is full
+    NO_ENDPOINTS = 101  #: the service has no endpoints; the sender was told
+    NO_LOCAL_ENDPOINTS = 102  #: the service may use this node's endpoints only, and there are none
+    LOCALNET = 103  #: to 127.0.0.0/8 from elsewhere (KUBE-FIREWALL)

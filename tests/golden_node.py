@@ -69,6 +69,29 @@ def commands_of(node: dict[str, Any]) -> tuple[dict[str, Any], list[kf.Neighbour
     return knobs, neighbours
 
 
+def service_of(entry: dict[str, Any]) -> kf.Service:
+    """A service as the case's `node` object describes it."""
+    local = entry.get("etp_local")
+    endpoints = []
+    for text in entry["eps"]:
+        ip, _, port = text.partition(":")
+        endpoints.append(kf.Endpoint(ip, int(port), None if local is None else text in local))
+    port = kf.ServicePort(
+        port=entry["port"],
+        protocol=entry["proto"],
+        endpoints=tuple(endpoints),
+        node_port=entry.get("nodeport"),
+    )
+    policy = kf.TrafficPolicy.CLUSTER if local is None else kf.TrafficPolicy.LOCAL
+    return kf.Service(
+        name=entry["name"],
+        cluster_ip=entry["ip"],
+        ports=(port,),
+        external_traffic_policy=policy,
+        affinity_s=entry.get("affinity"),
+    )
+
+
 def config_of(node: dict[str, Any]) -> kf.Kubenet:
     """The configuration that a case's `node` object describes."""
     if node["mode"] != "kubenet":
@@ -113,6 +136,9 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet:
         "tcp_loose": bool(sysctls["net.netfilter.nf_conntrack_tcp_loose"]),
         "tcp_be_liberal": bool(sysctls["net.netfilter.nf_conntrack_tcp_be_liberal"]),
         "conntrack_checksum": bool(sysctls["net.netfilter.nf_conntrack_checksum"]),
+        "services": tuple(map(service_of, node["services"])) if node["kubeproxy"] else (),
+        "service_random_fully": node["random_fully"],
+        "port_mapper": kf.PortMapper.KUBELET,
         "seed": 2028,
     }
     return kf.Kubenet(**(fields | knobs))
@@ -131,7 +157,20 @@ class GoldenNode:
         self.node = kf.Node(config_of(node))
         self.devices = {"eth0": "eth0", "cbr0": "cbr0"}
         for pod in node["pods"]:
-            self.node.attach(kf.Pod(pod["port"], ip=pod["ip"], mac=pod["mac"], host_mac=pod["host_mac"]))
+            host_ports = tuple(
+                kf.HostPort(port=h["hostport"], pod_port=h["port"], protocol=h["proto"])
+                for h in node["hostports"]
+                if h["ip"] == pod["ip"]
+            )
+            self.node.attach(
+                kf.Pod(
+                    pod["port"],
+                    ip=pod["ip"],
+                    mac=pod["mac"],
+                    host_mac=pod["host_mac"],
+                    host_ports=host_ports,
+                )
+            )
             self.devices[pod["port"]] = pod["host_if"]
         self.node.advance(START)
 

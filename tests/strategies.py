@@ -16,9 +16,41 @@ NODE_IP, NODE_MAC = "10.240.0.4", "00:0d:3a:00:00:04"
 GATEWAY_MAC = "12:34:56:78:9a:bc"
 BRIDGE_IP, BRIDGE_MAC = "10.244.1.1", "0a:58:0a:f4:01:01"
 PODS = {f"pod{i}": (f"10.244.1.{i + 1}", f"0a:58:0a:f4:01:{i + 1:02x}") for i in range(1, 4)}
-OTHERS = ("10.244.2.10", "10.240.0.9", "198.51.100.7", "203.0.113.9", NODE_IP, BRIDGE_IP, "10.244.1.77")
+VIPS = ("10.0.0.50", "10.0.0.51", "10.0.0.52")
+OTHERS = (
+    "10.244.2.10",
+    "10.240.0.9",
+    "198.51.100.7",
+    "203.0.113.9",
+    NODE_IP,
+    BRIDGE_IP,
+    "10.244.1.77",
+    *VIPS,
+)
 STRANGE = ("0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "10.244.1.255", "240.0.0.1")
 SECOND = 10**9
+
+
+def make_services() -> tuple[kf.Service, ...]:
+    """Services at the histories' addresses: endpoints here and elsewhere, unreachable, none; affinity; node ports."""
+    endpoints = (
+        ("10.244.1.2:53", "10.244.1.3:53", "10.244.2.10:53"),
+        ("10.244.1.3:600", "10.244.1.77:600"),
+        (),
+    )
+    return tuple(
+        kf.Service(
+            name=f"d/s{i}",
+            cluster_ip=ip,
+            ports=tuple(
+                kf.ServicePort(name=f"{proto}{port}", port=port, protocol=proto, node_port=node, endpoints=to)
+                for proto in ("udp", "tcp")
+                for port, node in ((53, None), (600, (40000, 40001, 65535)[i]))
+            ),
+            affinity_s=(20, None, None)[i],
+        )
+        for i, (ip, to) in enumerate(zip(VIPS, endpoints, strict=True))
+    )
 
 
 def make_node(**changes: object) -> kf.Node:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Event, histories, make_node
+from strategies import Event, histories, make_node, make_services
 
 import kubenet_fastpath as kf
 from kubenet_fastpath.fragment_table import FragmentFate
@@ -54,17 +54,22 @@ def run(events: list[Event], cuts: list[int], **changes: object) -> dict[str, ob
     }
 
 
-@given(histories(), st.lists(st.integers(0, 40), max_size=4), st.booleans())
-def test_any_split_gives_the_same(events: list[Event], cuts: list[int], asks: bool) -> None:
-    changes = {"permanent_neighbours": not asks, "arp_notify": not asks}
+@given(histories(), st.lists(st.integers(0, 40), max_size=4), st.booleans(), st.booleans())
+def test_any_split_gives_the_same(events: list[Event], cuts: list[int], asks: bool, serves: bool) -> None:
+    changes = {
+        "permanent_neighbours": not asks,
+        "arp_notify": not asks,
+        "services": make_services() if serves else (),
+        "hairpin": kf.Hairpin.VETH if serves and asks else kf.Hairpin.PROMISC,
+    }
     whole, split = run(events, [], **changes), run(events, cuts, **changes)
     for what in whole:
         assert whole[what] == split[what], what
 
 
-@given(histories())
-def test_no_packet_is_lost(events: list[Event]) -> None:
-    node = make_node(permanent_neighbours=False)
+@given(histories(), st.booleans())
+def test_no_packet_is_lost(events: list[Event], serves: bool) -> None:
+    node = make_node(permanent_neighbours=False, services=make_services() if serves else ())
     batch = batch_of(node, events)
     result = node.forward(batch)
     verdicts = [kf.Verdict(v) for v in result.verdict]

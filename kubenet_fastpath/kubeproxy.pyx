@@ -1,0 +1,129 @@
+"""What kube-proxy's iptables rules do with a new connection, and after them the rules of host ports.
+
+    nat    KUBE-SERVICES -> KUBE-SVC | KUBE-SVL | KUBE-EXT -> KUBE-SEP; KUBE-NODEPORTS -> KUBE-EXT; CNI-HOSTPORT-DNAT
+    filter KUBE-SERVICES, KUBE-EXTERNAL-SERVICES: addresses that have no endpoint to go to
+
+Source: kubernetes 1.28 pkg/proxy/iptables/proxier.go (syncProxyRules), containernetworking/plugins
+plugins/meta/portmap. An endpoint is drawn at once, and not by one `statistic` rule after the other: each is as likely
+either way, but for the 1e-10 to which kube-proxy rounds.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from .frame cimport IP_DST, IP_PROTO, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16, load32
+from .route cimport owns
+from .service_table cimport (
+    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, chain_t, clients_check, clients_set,
+    door_find, door_t, host_port_t, service_table_t,
+)
+from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, drop
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_splitmix(uint64_t* state)
+
+cdef enum:
+    LOCALHOST = 0x7F000001
+
+
+cdef inline bint in_cluster(const node_t* node, uint32_t ip) noexcept nogil:
+    return (ip ^ node.cluster.ip) & node.cluster.mask == 0
+
+
+cdef const endpoint_t* draw(node_t* node, packet_t* p, const chain_t* chain, bint local,
+                            const tuple_t* to) noexcept nogil:
+    """KUBE-SVC, or KUBE-SVL for this node's endpoints alone; NULL when there are none."""
+    cdef const endpoint_t* endpoint = chain.local if local else chain.endpoint
+    cdef uint32_t n = chain.n_local if local else chain.n, chosen, i
+    if n == 0:
+        return NULL
+    if to.dst == chain.ip and to.dport == chain.port and not in_cluster(node, to.src):
+        p.mark |= MARK_MASQ
+    chosen = n
+    if chain.affinity:
+        for i in range(n):
+            if clients_check(endpoint[i].clients, to.src, chain.affinity, p.now):
+                chosen = i
+                break
+    if chosen == n:
+        chosen = <uint32_t>((kf_splitmix(&node.rng) >> 32) * n >> 32) if n > 1 else 0
+    endpoint += chosen
+    if endpoint.ip == to.src:
+        p.mark |= MARK_MASQ
+    if endpoint.clients != NULL:
+        clients_set(endpoint.clients, to.src, p.now)
+    return endpoint
+
+
+cdef const endpoint_t* external(node_t* node, packet_t* p, const chain_t* chain, const tuple_t* to) noexcept nogil:
+    """KUBE-EXT: what comes by a node port or an external address."""
+    if not chain.external_local:
+        p.mark |= MARK_MASQ
+        return draw(node, p, chain, False, to)
+    if in_cluster(node, to.src):
+        return draw(node, p, chain, False, to)
+    if owns(node, to.src):
+        p.mark |= MARK_MASQ
+        return draw(node, p, chain, False, to)
+    return draw(node, p, chain, True, to)
+
+
+cdef const endpoint_t* host_port(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
+    cdef const host_port_t* row = &node.services.host_port[door.row]
+    if (to.src ^ row.network) & row.mask == 0 or (row.loopback and to.src == LOCALHOST):
+        p.mark |= MARK_MASQ
+    return &row.pod
+
+
+cdef const endpoint_t* service_endpoint(node_t* node, packet_t* p, const tuple_t* to) noexcept nogil:
+    """Where the nat table sends a new connection, NULL: where it wants to go. Sets the packet's mark."""
+    cdef const service_table_t* t = node.services
+    cdef const endpoint_t* endpoint = NULL
+    cdef const chain_t* chain
+    cdef const door_t* door
+    if to.proto != PROTO_TCP and to.proto != PROTO_UDP and to.proto != PROTO_SCTP:
+        return NULL
+    door = door_find(t, &t.doors, SPACE_ADDRESS, to.dst, to.proto, to.dport)
+    if door != NULL:
+        chain = &t.chain[door.row]
+        if door.kind == DOOR_CLUSTER_IP:
+            endpoint = draw(node, p, chain, chain.internal_local, to)
+        else:
+            endpoint = external(node, p, chain, to)
+    if endpoint == NULL:
+        door = door_find(t, &t.doors, SPACE_NODE_PORT, 0, to.proto, to.dport)
+        if door != NULL and owns(node, to.dst):
+            endpoint = external(node, p, &t.chain[door.row], to)
+    if endpoint == NULL and t.host_doors.used:
+        door = door_find(t, &t.host_doors, SPACE_HOST_PORT, to.dst, to.proto, to.dport)
+        if door == NULL:
+            door = door_find(t, &t.host_doors, SPACE_HOST_PORT, 0, to.proto, to.dport)
+        if door != NULL and owns(node, to.dst):
+            endpoint = host_port(node, p, door, to)
+    return endpoint
+
+
+cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) noexcept nogil:
+    """What the filter table says to a packet whose ctstate is NEW: PASS, or a drop.
+
+    R_NO_ENDPOINTS is a REJECT: the caller sends ICMP port unreachable.
+    """
+    cdef const service_table_t* t = node.services
+    cdef const uint8_t* l3 = p.frame + p.l3
+    cdef uint8_t proto = l3[IP_PROTO]
+    cdef uint32_t dst = load32(l3 + IP_DST)
+    cdef uint16_t port
+    cdef const door_t* door
+    if proto != PROTO_TCP and proto != PROTO_UDP and proto != PROTO_SCTP:
+        return PASS
+    port = load16(l3 + (l3[0] & 15) * 4 + L4_DPORT)
+    door = door_find(t, &t.refusals, SPACE_ADDRESS, dst, proto, port)
+    if door != NULL and (hook == FILTER_INPUT and door.kind == DOOR_CLUSTER_IP
+                         or hook == FILTER_OUTPUT and door.kind == DOOR_EXTERNAL_IP):
+        door = NULL
+    if door == NULL and hook == FILTER_INPUT:
+        door = door_find(t, &t.refusals, SPACE_NODE_PORT, 0, proto, port)
+        if door != NULL and not owns(node, dst):
+            door = NULL
+    if door == NULL:
+        return PASS
+    return drop(R_NO_ENDPOINTS) if door.row else drop(R_NO_LOCAL_ENDPOINTS)

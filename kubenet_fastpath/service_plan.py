@@ -1,0 +1,179 @@
+"""From services and host ports to the rows of a `ServiceTable`, as kube-proxy 1.28 writes its chains.
+
+Source: kubernetes pkg/proxy/iptables/proxier.go (syncProxyRules), pkg/proxy/conntrack (deletion of stale UDP flows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .address import ipv4, ipv4_text
+from .errors import ConfigError
+from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy
+
+CLUSTER_IP, EXTERNAL_IP, NODE_PORT = 1, 2, 3  #: service_table.door_kind_t
+SECOND = 1_000_000_000
+
+AffinityKey = tuple[str, str, int, int, int]  #: service, port name, protocol, address, port
+
+
+class Target(NamedTuple):
+    """An endpoint's row; `key` names its list of clients, None without affinity."""
+
+    ip: int
+    port: int
+    key: AffinityKey | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A service port's row: endpoints, those of this node, policies, affinity in ns (0: none)."""
+
+    ip: int
+    port: int
+    proto: int
+    targets: tuple[Target, ...]
+    local: tuple[Target, ...]
+    external_local: bool
+    internal_local: bool
+    affinity: int
+
+
+class Door(NamedTuple):
+    """An address and port that lead to a row; address 0 is every address of the node."""
+
+    kind: int
+    ip: int
+    proto: int
+    port: int
+    row: int
+
+
+class Refusal(NamedTuple):
+    """An address and port without an endpoint to go to: rejected with ICMP, or dropped without a word."""
+
+    kind: int
+    ip: int
+    proto: int
+    port: int
+    reject: bool
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """All rows that a set of services makes."""
+
+    chains: tuple[Chain, ...] = ()
+    doors: tuple[Door, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+class StaleFlow(NamedTuple):
+    """UDP connections to be deleted: to this address or port (None: any), translated to this one (None: any)."""
+
+    dst: int | None
+    dport: int | None
+    dst_nat: int | None
+
+
+def _addresses(service: Service) -> Iterator[tuple[int, int]]:
+    yield CLUSTER_IP, ipv4(service.cluster_ip)
+    for ip in service.external_ips:
+        yield EXTERNAL_IP, ipv4(ip)
+
+
+def _chain(service: Service, port: ServicePort, is_local: Callable[[Endpoint], bool]) -> Chain:
+    proto, affinity = PROTOCOLS[port.protocol], (service.affinity_s or 0) * SECOND
+
+    def target(endpoint: Endpoint) -> Target:
+        ip = ipv4(endpoint.ip)
+        key = (service.name, port.name, proto, ip, endpoint.port)
+        return Target(ip, endpoint.port, key if affinity else None)
+
+    return Chain(
+        ip=ipv4(service.cluster_ip),
+        port=port.port,
+        proto=proto,
+        targets=tuple(target(e) for e in port.targets),
+        local=tuple(target(e) for e in port.targets if is_local(e)),
+        external_local=service.external_traffic_policy is TrafficPolicy.LOCAL,
+        internal_local=service.internal_traffic_policy is TrafficPolicy.LOCAL,
+        affinity=affinity,
+    )
+
+
+def plan_services(services: Iterable[Service], is_local: Callable[[Endpoint], bool]) -> ServicePlan:
+    """Rows of all services.
+
+    Parameters
+    ----------
+    services : iterable of Service
+    is_local : callable
+        Whether an endpoint is on this node.
+
+    Raises
+    ------
+    ConfigError
+        When two of them claim one address and port, or one node port.
+    """
+    chains: list[Chain] = []
+    doors: list[Door] = []
+    refusals: list[Refusal] = []
+    owner: dict[tuple[int, int, int], str] = {}
+
+    def claim(service: Service, ip: int, proto: int, port: int) -> None:
+        if (ip, proto, port) in owner:
+            where = f"{ipv4_text(ip)}:{port}" if ip else f"node port {port}"
+            raise ConfigError(f"services {owner[ip, proto, port]} and {service.name} both claim {where}")
+        owner[ip, proto, port] = service.name
+
+    for service in services:
+        for port in service.ports:
+            chain = _chain(service, port, is_local)
+            row = len(chains)
+            chains.append(chain)
+            where = [(kind, ip, port.port) for kind, ip in _addresses(service)]
+            if port.node_port is not None:
+                where.append((NODE_PORT, 0, port.node_port))
+            for kind, ip, number in where:
+                claim(service, ip, chain.proto, number)
+                confined = chain.internal_local if kind == CLUSTER_IP else chain.external_local
+                usable = chain.local if confined else chain.targets
+                # an external door opens for the cluster's own clients while there is any endpoint at all
+                if usable or (kind != CLUSTER_IP and chain.targets):
+                    doors.append(Door(kind, ip, chain.proto, number, row))
+                if not usable:
+                    refusals.append(Refusal(kind, ip, chain.proto, number, not chain.targets))
+    return ServicePlan(tuple(chains), tuple(doors), tuple(refusals))
+
+
+def _udp_ports(services: Iterable[Service]) -> dict[tuple[str, str], tuple[Service, ServicePort]]:
+    return {(s.name, p.name): (s, p) for s in services for p in s.ports if p.protocol == "udp"}
+
+
+def stale_flows(before: Iterable[Service], after: Iterable[Service]) -> list[StaleFlow]:
+    """UDP connections that kube-proxy deletes at a change (`conntrack -D`); those of TCP stay.
+
+    To the cluster IP of a service that is gone; to all addresses of one that has got its first endpoint; and to
+    an endpoint that is gone, through its service.
+    """
+    old, new = _udp_ports(before), _udp_ports(after)
+    stale: list[StaleFlow] = []
+    for key, (service, port) in old.items():
+        if key not in new or ipv4(new[key][0].cluster_ip) != ipv4(service.cluster_ip):
+            stale.append(StaleFlow(ipv4(service.cluster_ip), None, None))
+        left = {(e.ip, e.port) for e in new[key][1].targets} if key in new else set()
+        for endpoint in port.targets:
+            if (endpoint.ip, endpoint.port) not in left:
+                ip = ipv4(endpoint.ip)
+                stale += [StaleFlow(address, None, ip) for _, address in _addresses(service)]
+                if port.node_port is not None:
+                    stale.append(StaleFlow(None, port.node_port, ip))
+    for key, (service, port) in new.items():
+        if port.targets and not (key in old and old[key][1].targets):
+            stale += [StaleFlow(address, None, None) for _, address in _addresses(service)]
+            if port.node_port is not None:
+                stale.append(StaleFlow(None, port.node_port, None))
+    return stale

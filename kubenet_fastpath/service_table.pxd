@@ -1,0 +1,98 @@
+"""C interface of `ServiceTable`: address and port -> service port or host port -> endpoints."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+
+cdef enum:
+    CLIENTS = 100               # addresses that one list remembers (xt_recent's ip_list_tot)
+
+cdef enum door_kind_t:
+    DOOR_FREE = 0
+    DOOR_CLUSTER_IP = 1         # KUBE-SERVICES -d clusterIP
+    DOOR_EXTERNAL_IP = 2        # KUBE-SERVICES -d externalIP
+    DOOR_NODE_PORT = 3          # KUBE-NODEPORTS
+    DOOR_HOST_PORT = 4          # CNI-HOSTPORT-DNAT, KUBE-HOSTPORTS
+
+cdef enum:                      # door_t.space: what is asked one after the other
+    SPACE_ADDRESS = 0           # an address of its own
+    SPACE_NODE_PORT = 1         # any address of the node
+    SPACE_HOST_PORT = 2         # likewise, or one of them
+
+cdef struct clients_t:          # one list of xt_recent, the latest client last
+    uint32_t n
+    uint32_t ip[CLIENTS]
+    int64_t stamp[CLIENTS]      # ns
+
+cdef struct endpoint_t:
+    uint32_t ip
+    uint16_t port
+    clients_t* clients          # NULL without affinity; shared by all rows of one endpoint of one service port
+
+cdef struct chain_t:            # a service port: KUBE-SVC, KUBE-SVL and KUBE-EXT of one name
+    const endpoint_t* endpoint  # all
+    const endpoint_t* local     # those of this node
+    uint32_t n
+    uint32_t n_local
+    uint32_t ip                 # the cluster IP
+    uint16_t port
+    bint external_local         # externalTrafficPolicy: Local
+    bint internal_local
+    int64_t affinity            # ns, 0: none
+
+cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
+    endpoint_t pod
+    uint32_t network            # clients that are masqueraded
+    uint32_t mask
+    bint loopback               # so are those of 127.0.0.1
+
+cdef struct door_t:             # 16 bytes; a free one has kind 0
+    uint32_t ip                 # 0: every address of the node
+    uint32_t row                # chain or host port; of a refusal: 1 reject, 0 drop
+    uint16_t port
+    uint8_t proto
+    uint8_t kind
+    uint8_t space
+
+cdef struct doors_t:            # open addressing, half full at most
+    door_t* row
+    uint64_t mask
+    uint32_t used
+
+cdef struct service_table_t:
+    doors_t doors
+    doors_t refusals            # service ports without an endpoint to go to
+    doors_t host_doors
+    chain_t* chain
+    endpoint_t* endpoint
+    host_port_t* host_port
+    uint64_t secret[2]
+
+cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nogil
+cdef bint clients_check(clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil
+
+
+cdef inline const door_t* door_find(const service_table_t* t, const doors_t* doors, uint8_t space, uint32_t ip,
+                                    uint8_t proto, uint16_t port) noexcept nogil:
+    """The door at an address and port, NULL if there is none. One probe on average, however many there are."""
+    cdef uint64_t i
+    cdef const door_t* door
+    if doors.used == 0:
+        return NULL
+    i = kf_hash64(<uint64_t>ip << 32 | <uint64_t>port << 16 | <uint32_t>proto << 8 | space, t.secret)
+    while True:
+        door = &doors.row[i & doors.mask]
+        if door.kind == DOOR_FREE:
+            return NULL
+        if door.ip == ip and door.port == port and door.proto == proto and door.space == space:
+            return door
+        i += 1
+
+
+@cython.final
+cdef class ServiceTable:
+    cdef service_table_t table
+    cdef dict _clients
+    cdef readonly uint32_t services

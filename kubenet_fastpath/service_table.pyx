@@ -1,0 +1,181 @@
+"""ServiceTable: where an address and port lead, as kube-proxy's and portmap's chains say it.
+
+The chains are walked by number of rule in the kernel; here a keyed hash names the one rule that would match, so ten
+thousand services cost a packet no more than ten do. Lists of clients follow net/netfilter/xt_recent.c. A new set of
+services is built beside the old one and put in its place at once; lists of clients whose endpoint stays, stay.
+"""
+
+cimport cython
+from libc.stdlib cimport calloc, free
+from libc.string cimport memmove
+
+cdef extern from "csrc/hash.h" nogil:
+    uint64_t kf_splitmix(uint64_t* state)
+
+
+cdef void clients_remove(clients_t* clients, uint32_t i) noexcept nogil:
+    clients.n -= 1
+    memmove(&clients.ip[i], &clients.ip[i + 1], (clients.n - i) * sizeof(uint32_t))
+    memmove(&clients.stamp[i], &clients.stamp[i + 1], (clients.n - i) * sizeof(int64_t))
+
+
+cdef uint32_t clients_find(const clients_t* clients, uint32_t ip) noexcept nogil:
+    cdef uint32_t i
+    for i in range(clients.n):
+        if clients.ip[i] == ip:
+            break
+    else:
+        return clients.n
+    return i
+
+
+cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nogil:
+    """`--set`: the client is the latest one; the 101st pushes the first one out (recent_entry_init, _update)."""
+    cdef uint32_t i = clients_find(clients, ip)
+    if i < clients.n:
+        clients_remove(clients, i)
+    elif clients.n == CLIENTS:
+        clients_remove(clients, 0)
+    clients.ip[clients.n], clients.stamp[clients.n] = ip, now
+    clients.n += 1
+
+
+cdef bint clients_check(clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil:
+    """`--rcheck --seconds --reap`: whether the client has been here so lately. The oldest one goes if it is older."""
+    cdef uint32_t i = clients_find(clients, ip)
+    cdef bint met
+    if i == clients.n:
+        return False
+    met = clients.stamp[i] >= now - seconds
+    if clients.stamp[0] < now - seconds:
+        clients_remove(clients, 0)
+    return met
+
+
+cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
+    cdef uint64_t size = 8
+    while size < 2 * n:
+        size *= 2
+    doors.row = <door_t*>calloc(size, sizeof(door_t))
+    doors.mask, doors.used = size - 1, 0
+    return doors.row != NULL
+
+
+cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexcept nogil:
+    cdef uint64_t i = kf_hash64(
+        <uint64_t>door.ip << 32 | <uint64_t>door.port << 16 | <uint32_t>door.proto << 8 | door.space, t.secret)
+    while doors.row[i & doors.mask].kind != DOOR_FREE:
+        i += 1
+    doors.row[i & doors.mask] = door
+    doors.used += 1
+
+
+cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, uint32_t row):
+    cdef door_t door
+    door.kind, door.ip, door.proto, door.port, door.row = kind, ip, proto, port, row
+    door.space = SPACE_ADDRESS
+    if kind == DOOR_NODE_PORT:
+        door.space = SPACE_NODE_PORT
+    elif kind == DOOR_HOST_PORT:
+        door.space = SPACE_HOST_PORT
+    return door
+
+
+cdef class Clients:
+    """One list of clients; a table's endpoints point into it."""
+
+    cdef clients_t list
+
+
+@cython.final
+cdef class ServiceTable:
+    """Services and host ports as the datapath looks at them. `node.Node` owns one and is its only user.
+
+    Parameters
+    ----------
+    seed : int
+        Keys the hash.
+    """
+
+    def __cinit__(self, seed=0):
+        cdef uint64_t state = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
+        self.table.secret[0], self.table.secret[1] = kf_splitmix(&state), kf_splitmix(&state)
+        self._clients = {}
+
+    def __dealloc__(self):
+        free(self.table.doors.row)
+        free(self.table.refusals.row)
+        free(self.table.host_doors.row)
+        free(self.table.chain)
+        free(self.table.endpoint)
+        free(self.table.host_port)
+
+    def replace(self, plan):
+        """Put the rows of a `service_plan.ServicePlan` in place of the present ones.
+
+        Raises
+        ------
+        MemoryError
+            Nothing has changed then.
+        """
+        cdef service_table_t* t = &self.table
+        cdef doors_t doors, refusals
+        cdef size_t n = sum(len(chain.targets) + len(chain.local) for chain in plan.chains), at = 0
+        cdef chain_t* chains = <chain_t*>calloc(len(plan.chains) + 1, sizeof(chain_t))
+        cdef endpoint_t* endpoints = <endpoint_t*>calloc(n + 1, sizeof(endpoint_t))
+        cdef bint fits = doors_init(&doors, len(plan.doors)) and chains != NULL and endpoints != NULL
+        cdef chain_t* row
+        if not doors_init(&refusals, len(plan.refusals)) or not fits:
+            free(chains)
+            free(endpoints)
+            free(doors.row)
+            free(refusals.row)
+            raise MemoryError(f"no memory for {len(plan.chains)} services")
+        clients = {}
+        for i, chain in enumerate(plan.chains):
+            row = &chains[i]
+            row.ip, row.port, row.affinity = chain.ip, chain.port, chain.affinity
+            row.external_local, row.internal_local = chain.external_local, chain.internal_local
+            row.n, row.n_local = len(chain.targets), len(chain.local)
+            row.endpoint = &endpoints[at]
+            row.local = &endpoints[at + row.n]
+            for ip, port, key in (*chain.targets, *chain.local):
+                endpoints[at].ip, endpoints[at].port = ip, port
+                if key is not None:
+                    if key not in clients:
+                        clients[key] = self._clients.get(key) or Clients()
+                    endpoints[at].clients = &(<Clients>clients[key]).list
+                at += 1
+        for kind, ip, proto, port, number in plan.doors:
+            doors_add(t, &doors, make_door(kind, ip, proto, port, number))
+        for kind, ip, proto, port, reject in plan.refusals:
+            doors_add(t, &refusals, make_door(kind, ip, proto, port, reject))
+        free(t.doors.row)
+        free(t.refusals.row)
+        free(t.chain)
+        free(t.endpoint)
+        t.doors, t.refusals, t.chain, t.endpoint = doors, refusals, chains, endpoints
+        self._clients, self.services = clients, len(plan.chains)
+
+    def replace_host_ports(self, rows):
+        """Put these host ports in place of the present ones.
+
+        Parameters
+        ----------
+        rows : sequence of (ip, proto, port, pod_ip, pod_port, network, mask, loopback)
+            Of two with one address, protocol and port the first one counts. `network` and `mask` are those of
+            clients that are masqueraded, and `loopback` says whether 127.0.0.1 is.
+        """
+        cdef doors_t doors
+        cdef host_port_t* table = <host_port_t*>calloc(len(rows) + 1, sizeof(host_port_t))
+        if not doors_init(&doors, len(rows)) or table == NULL:
+            free(table)
+            free(doors.row)
+            raise MemoryError(f"no memory for {len(rows)} host ports")
+        for i, (ip, proto, port, pod_ip, pod_port, network, mask, loopback) in enumerate(rows):
+            table[i].pod.ip, table[i].pod.port = pod_ip, pod_port
+            table[i].network, table[i].mask, table[i].loopback = network, mask, loopback
+            doors_add(&self.table, &doors, make_door(DOOR_HOST_PORT, ip, proto, port, i))
+        free(self.table.host_doors.row)
+        free(self.table.host_port)
+        self.table.host_doors, self.table.host_port = doors, table
