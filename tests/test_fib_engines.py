@@ -144,6 +144,31 @@ def test_histories(family: int, engine: str, variant: str, seed: int, steps: int
         history.check()
 
 
+@pytest.mark.parametrize(("family", "engine"), ENGINES)
+def test_changes_give_what_a_new_table_has(family: int, engine: str) -> None:
+    """Many short histories of prefixes that nest and touch, at the lengths where nodes begin and end."""
+    model, base = Model(family), 0x0A000000 if family == 4 else 0x20010DB8 << 96
+    bits = model.bits
+    for seed in range(20 if engine in ("24-8", "rank") and family == 4 else 300):
+        draw = random.Random(seed)
+        edge = draw.choice((16, 24) if family == 4 else (16, 32, 48, 64, 96))
+        lengths = [edge - 1, edge, edge, edge + 1, edge + 2, min(edge + 17, bits), bits]
+        table = kf.RouteTable(family=family, engine=engine)
+        touched: list[int] = []
+        for _ in range(draw.choice([4, 6, 9])):
+            if len(table) and draw.random() < 0.3:
+                del table[draw.choice(list(table))]
+                continue
+            length = draw.choice(lengths)
+            network = base ^ draw.getrandbits(min(length, 2)) << (bits - length)
+            prefix = network & model.mask(length), length
+            table[prefix] = draw.randint(0, 9)
+            touched += model.edges(prefix)
+            keys = columns(family, touched)
+            anew = kf.RouteTable.from_arrays(*table.to_arrays(), family=family, engine=engine)
+            assert table.lookup(keys).tolist() == anew.lookup(keys).tolist()
+
+
 def random_table(family: int, count: int) -> tuple[Any, Any, Any]:
     """Columns with the clusters and lengths of real tables: most prefixes in few blocks, /24 and /48 in front."""
     draw = np.random.default_rng(2028)
