@@ -4,8 +4,8 @@ The synthetic table has exactly the prefixes per length of the global table that
 its tests (901,899 IPv4 and 160,147 IPv6 prefixes), and about its clustering, by two figures per length that were
 counted there: how many prefixes lie inside a shorter one (`NESTED`), and how many begin where another of the same
 length ends (`ADJACENT`), as announcements of one network in pieces do. It is made length by length: runs of
-neighbours with a geometric number of members begin inside a random shorter prefix, or anywhere in regions that are
-in use. The weights of regions are log-normal, for registries fill some more than others.
+neighbours with a geometric number of members, the nested ones inside random shorter prefixes, the others where no
+prefix is, in regions that are in use, whose weights are log-normal, for registries fill some more than others.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ ADJACENT = {
     4: {8: 0.25, 15: 0.3, 16: 0.6, 17: 0.45, 22: 0.54, 23: 0.44, 24: 0.69, 32: 0.25},
     6: {20: 0.0, 30: 0.4, 32: 0.3, 34: 0.6, 48: 0.58, 64: 0.24},
 }
-#: Regions in use: how long their prefix is, and how many there are.
-REGIONS = {4: (16, 35192), 6: (24, 7267)}
+#: Regions in use, all of IPv4 and some of IPv6: how long their prefix is, and how many there are.
+REGIONS = {4: (8, 223), 6: (24, 7267)}
+SKEW = {4: 1, 6: 2}  # how unevenly prefixes are spread over those around them: 1 is evenly
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,10 @@ def read_routes(path: Path, family: int) -> Routes:
         for line in lines:
             text, _, length = line.partition("#")[0].strip().partition("/")
             if text and (":" in text) == (family == 6):
-                found.add((socket.inet_pton(kind, text).ljust(16, b"\0"), int(length or 8 * width)))
+                try:
+                    found.add((socket.inet_pton(kind, text).ljust(16, b"\0"), int(length or 8 * width)))
+                except (OSError, ValueError):
+                    raise ValueError(f"{path}: not an IPv{family} prefix: {line.strip()!r}") from None
     if not found:
         raise ValueError(f"{path}: has no IPv{family} prefix")
     packed = np.frombuffer(b"".join(network for network, _ in found), ">u8").reshape(-1, 2).astype(np.uint64)
@@ -150,13 +154,29 @@ def _regions(family: int, random: np.random.Generator) -> NDArray[np.uint64]:
     """Networks in use, upper 64 bits."""
     length, count = REGIONS[family]
     if family == 4:
-        first = random.choice(np.arange(1 << 8, 224 << 8), count, replace=False)
+        first = np.arange(1, 1 + count)
     else:  # the registries' /12s, and within them few blocks of 16 regions
         roots = np.array([0x200, 0x240, 0x260, 0x280, 0x2A0, 0x2C0]) << 12
         blocks = (roots[:, None] + np.arange(0, 1 << 12, 16)).ravel()
         blocks = random.choice(blocks, 620, replace=False)
         first = random.choice((blocks[:, None] + np.arange(16)).ravel(), count, replace=False)
     return first.astype(np.uint64) << np.uint64(64 - length)
+
+
+class _Covered:
+    """Which addresses, upper 64 bits, are in any of the prefixes."""
+
+    def __init__(self, high: NDArray[np.uint64], lens: NDArray[np.uint64]) -> None:
+        order = np.argsort(high, kind="stable")
+        self._first = high[order]
+        size = np.uint64(1) << (np.uint64(64) - np.minimum(lens[order], np.uint64(64)))
+        self._last = np.maximum.accumulate(self._first + (size - np.uint64(1)))
+
+    def __call__(self, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        if not len(self._first):
+            return np.zeros(len(addresses), np.bool_)
+        row = np.searchsorted(self._first, addresses, side="right")
+        return (row > 0) & (addresses <= self._last[row - 1])
 
 
 def synthetic_routes(family: int, share: float = 1.0) -> Routes:
@@ -166,34 +186,41 @@ def synthetic_routes(family: int, share: float = 1.0) -> Routes:
     weights = random.lognormal(0.0, 1.0, len(regions))
     weights /= weights.sum()
     high, low, lens = (np.empty(0, np.uint64) for _ in range(3))
+    parents = np.empty(0, np.int64)  # rows, the most popular ones first
     for length, count in LENGTHS[family].items():
         wanted = max(1, round(count * share))
         step = 1 << max(64 - length, 0)
         found = np.empty(0, np.uint64)
         mean = 1 / (1 - _nearest(ADJACENT[family], length)) if length <= 64 else 1
-        while len(found) < wanted:
-            runs = max(1, round((wanted - len(found)) / mean))
-            start = random.choice(regions, runs, p=weights)
-            inside = np.full(runs, REGIONS[family][0])
-            nested = random.random(runs) < _nearest(NESTED[family], length)
-            if len(high) and nested.any():
-                parent = random.integers(0, len(high), int(nested.sum()))
-                start[nested], inside[nested] = high[parent], lens[parent]
-            free = np.maximum(np.minimum(length, 64) - inside, 0)  # bits between parent and prefix
-            start += (random.random(runs) * 2.0**free).astype(np.uint64) * np.uint64(step)
-            start &= np.uint64(2**64 - step)
-            members = random.geometric(1 / mean, runs)
-            ordinal = np.arange(members.sum()) - np.repeat(np.cumsum(members) - members, members)
-            more = np.repeat(start, members) + ordinal.astype(np.uint64) * np.uint64(step)
-            more = more[more < np.uint64(0xE0 << 56)]
-            found = np.union1d(found, more) if length <= 64 else np.concatenate([found, more])
-            if len(found) > wanted:
-                found = random.choice(found, wanted, replace=False)
+        inside_share = _nearest(NESTED[family], length) if len(high) else 0.0
+        covered = _Covered(high, lens)
+        taken = 1.0  # share of the candidates that were good for something
+        for nested, part in ((True, round(wanted * inside_share)), (False, wanted)):
+            while len(found) < part:
+                runs = max(256, round((part - len(found)) / mean / taken))
+                if nested:
+                    row = parents[(len(parents) * random.random(runs) ** SKEW[family]).astype(np.int64)]
+                    start, inside = high[row], lens[row].astype(np.int64)
+                else:
+                    start, inside = random.choice(regions, runs, p=weights), np.full(runs, REGIONS[family][0])
+                free = np.maximum(np.minimum(length, 64) - inside, 0)  # bits between parent and prefix
+                start = start + (random.random(runs) * 2.0**free).astype(np.uint64) * np.uint64(step)
+                start &= np.uint64(2**64 - step)
+                members = random.geometric(1 / mean, runs)
+                ordinal = np.arange(members.sum()) - np.repeat(np.cumsum(members) - members, members)
+                more = np.repeat(start, members) + ordinal.astype(np.uint64) * np.uint64(step)
+                more = more[(more < np.uint64(0xE0 << 56)) & (covered(more) == nested)]
+                more = np.setdiff1d(more, found) if length <= 64 else more
+                taken = max(len(more) / members.sum(), 1 / 64)
+                found = np.concatenate([found, random.permutation(more)[: part - len(found)]])
         rest = np.zeros(wanted, np.uint64)
         if length > 64:
             rest = random.integers(0, 1 << 64, wanted, np.uint64) & np.uint64(2**64 - (1 << 128 - length))
         high, low = np.concatenate([high, found]), np.concatenate([low, rest])
         lens = np.concatenate([lens, np.full(wanted, length, np.uint64)])
+        parents = np.insert(
+            parents, random.integers(0, len(parents) + 1, wanted), np.arange(len(high) - wanted, len(high))
+        )
     part = f", {share:.0%}" if share != 1 else ""
     return _sorted(family, f"synthetic full IPv{family} table{part}", high, low, lens.astype(np.int64))
 

@@ -58,9 +58,10 @@ class RouteTable:
     @classmethod
     def from_text(
         cls,
-        source: str | Iterable[str],
+        source: str | bytes | bytearray | memoryview | Iterable[str],
         *,
         mask_host_bits: bool = False,
+        skip_other_family: bool = False,
         family: int = 4,
         engine: str | None = None,
         isa: str | None = None,
@@ -104,6 +105,11 @@ class RouteTable:
         addresses: _Addresses,
         out: NDArray[np.uint32] | None = None,  # (N,)
     ) -> NDArray[np.uint32]: ...  # (N,)
+    def lookup_text(
+        self,
+        texts: NDArray[Any] | Iterable[str | bytes | None],
+        out: NDArray[np.uint32] | None = None,  # (N,)
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...  # (N,) each
     def lookup_all(
         self,
         addresses: _Addresses,

@@ -8,9 +8,9 @@ import numpy as np
 
 cimport numpy as cnp
 
-from .address import ipv4_prefix
 from .errors import TableFull
 
+from .address_text cimport TextColumn
 from .arena cimport KF_DENSE16, KF_DENSE24, KF_RANK
 from .fib_engine cimport (
     ENGINE_ANY, FIB_BEYOND, FIB_DRAWN, fib_adopt, fib_draw, fib_free, fib_init, fib_lookup_ipv4, fib_lookup_ipv6,
@@ -18,8 +18,9 @@ from .fib_engine cimport (
 )
 from .isa cimport isa_number
 from .prefix cimport (
-    addresses_of, bits_of, given_columns, key_columns, key_of, order_of, prefix_columns, prefix_of, text_of,
+    addresses_of, bits_of, given_columns, hop_given, key_columns, key_of, order_of, prefix_columns, prefix_of, text_of,
 )
+from .route_text cimport read_prefixes
 from .ranges cimport range_prefixes
 from .rib cimport (
     RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_covering, rib_find, rib_free, rib_init, rib_insert, rib_inside,
@@ -46,6 +47,7 @@ cdef enum:
     REDRAW_SHARE = 8            # an update of more than 1/8 of the prefixes draws everything again
     SORTED = 256                # an update of so many is made in order of prefixes, which the cache likes
     ALL_BLOCK = 4096            # addresses after which updates get their turn
+    TEXT_BLOCK = 2048           # texts that are parsed before their addresses are looked up
     BRIEF = 512                 # addresses that are looked up before the GIL could be taken again
     KEYS_IPV4 = 0               # how addresses lie in memory: uint32,
     KEYS_HALVES = 1             # pairs of uint64,
@@ -71,13 +73,6 @@ cdef int fill_rib(rib_t* r, const uint64_t[:, ::1] net, const uint8_t[::1] len, 
     for i in range(n):
         rib_insert(r, kf_key_of(net[i, 0], net[i, 1]), len[i], hop[i])
     return 0
-
-
-cdef object hop_given(hop):
-    number = index(hop)
-    if not 0 <= number < HOPS:
-        raise ValueError(f"a next hop must be in 0..{HOPS - 1}: {number}")
-    return number
 
 
 cdef object hops_given(hops, Py_ssize_t n):
@@ -286,16 +281,18 @@ cdef class RouteTable:
                                isa=isa)
 
     @classmethod
-    def from_text(cls, source, *, mask_host_bits=False, family=4, engine=None, isa=None):
-        """Make a table from lines `PREFIX` or `PREFIX HOP`; empty lines and what follows a `#` are skipped.
+    def from_text(cls, source, *, mask_host_bits=False, skip_other_family=False, family=4, engine=None, isa=None):
+        """Make a table from lines `PREFIX` or `PREFIX HOP`, by spaces or a comma; `#` begins a comment.
 
         Parameters
         ----------
-        source : str or iterable of str
+        source : str, bytes-like or iterable of str
             The text, or its lines: an open file will do. A line without a hop gets the number of prefixes
-            before it. Of equal prefixes the last wins.
+            before it. Of equal prefixes the last wins. An address alone is a host prefix.
         mask_host_bits : bool
             Clear bits that are set behind the prefix length, instead of refusing them.
+        skip_other_family : bool
+            Leave out prefixes of the other family, instead of refusing them.
         family, engine, isa
             As of the class.
 
@@ -303,23 +300,17 @@ cdef class RouteTable:
         ------
         AddressError, ValueError
             For a line that is not of this form, by its number.
+        TableFull
+            `engine` was given and cannot hold the table.
+
+        Notes
+        -----
+        Some 100 ns a line, without the GIL.
         """
-        networks, prefix_lens, hops = [], [], []
-        for number, line in enumerate(source.splitlines() if isinstance(source, str) else source, 1):
-            words = line.partition("#")[0].split()
-            if not words:
-                continue
-            try:
-                if len(words) > 2:
-                    raise ValueError(f"not PREFIX or PREFIX HOP: {line.strip()!r}")
-                network, length = ipv4_prefix(words[0], mask_host_bits=mask_host_bits)
-                hops.append(hop_given(int(words[1]) if len(words) == 2 else len(hops)))
-            except ValueError as error:
-                raise type(error)(f"line {number}: {error}") from None
-            networks.append(network)
-            prefix_lens.append(length)
-        return cls.from_arrays(np.array(networks, np.uint32), np.array(prefix_lens, np.uint8),
-                               np.array(hops, np.uint32), engine=engine, isa=isa)
+        table = cls(family=family, engine=engine, isa=isa)
+        keys, prefix_lens, hops = read_prefixes(source, family, mask_host_bits, skip_other_family)
+        table.update_many(addresses_of(keys, family), prefix_lens, hops)
+        return table
 
     @property
     def engine(self):
@@ -577,6 +568,58 @@ cdef class RouteTable:
             lookup_keys(block, self.isa_number, kind, key, n, hop)
         fib_leave(self.fib, epoch)
         return out
+
+    def lookup_text(self, texts, out=None):
+        """Return the next hop for each address in a column of texts.
+
+        Parameters
+        ----------
+        texts : ndarray of `S`, `U` or objects; object with `__arrow_c_stream__` or `__arrow_c_array__`; iterable
+            Addresses as str or bytes, None for a null: also columns of pyarrow, polars and pandas.
+        out : (N,) ndarray of uint32, optional
+            Receives the result; allocated when omitted.
+
+        Returns
+        -------
+        hops : (N,) ndarray of uint32
+            `MISS` where no prefix covers the address, or there is none.
+        ok : (N,) ndarray of bool
+            Whether the text is an address of the table's family, exactly as `ipaddress` judges (but no scopes).
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is no column of texts; for a wrong `out`.
+
+        Notes
+        -----
+        Blocks of 2,048 texts are parsed and looked up in turn, so that addresses stay in the cache; the GIL is
+        released.
+        """
+        cdef TextColumn column = TextColumn(texts)
+        cdef Py_ssize_t n = column.size, at = 0, size, i
+        out = checked_out(out, n)
+        ok = np.empty(n, np.bool_)
+        if n == 0:
+            return out, ok
+        cdef uint8_t[::1] good = ok.view(np.uint8)
+        cdef uint32_t* hop = <uint32_t*>cnp.PyArray_DATA(out)
+        cdef int family = self.family, isa = self.isa_number
+        cdef uint64_t keys[2 * TEXT_BLOCK]
+        cdef const kf_lpm* block = self.fib.arena.block     # one for the whole call
+        cdef int epoch = fib_enter(self.fib)
+        with nogil:
+            while at < n:
+                size = min(n - at, <Py_ssize_t>TEXT_BLOCK)
+                i = column.parse(family, isa, at, size, <char*>keys, &good[at])
+                lookup_keys(block, isa, KEYS_IPV4 if family == 4 else KEYS_OCTETS, <const char*>keys, size, hop + at)
+                if i:
+                    for i in range(at, at + size):
+                        if not good[i]:
+                            hop[i] = FIB_MISS
+                at += size
+        fib_leave(self.fib, epoch)
+        return out, ok
 
     def lookup_all(self, addresses):
         """Return the next hops of all prefixes that cover each address.

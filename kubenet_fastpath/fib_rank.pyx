@@ -11,7 +11,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from .arena cimport (
-    KF_CHILD, KF_MISS, KF_RANK, LINE, LINES, NO_PIECE, UNIT, UNITS, arena_begin, arena_block, arena_encode, arena_has_room,
+    KF_CHILD, KF_MISS, KF_RANK, LINE, NO_PIECE, UNIT, UNITS, arena_begin, arena_block, arena_encode, arena_has_room,
     arena_memory, arena_piece, arena_retire, arena_settle, arena_t, arena_take, arena_trim, kf_block_free, kf_lpm,
     publish_entry, publish_slot, publish_word,
 )
@@ -25,9 +25,7 @@ cdef extern from "csrc/rank.h" nogil:
         KF_NODE_RANK
         KF_NODE_LINE
         KF_NODE_LINES
-        KF_NODE_TREE
         KF_TOP_ENDS
-        KF_LINES_LINES
         KF_NODE_ENTRIES
     uint32_t KF_NODE_AT
     uint32_t kf_node_kind(uint32_t reference)
@@ -45,11 +43,10 @@ cdef enum:
     PLACE_BITS = 5
     LAST = 0xFFFF               # slice of a node
     RANK_CLASS = UNITS + KF_NODE_ENTRIES * 8 // LINE
-    TREE_LINES = 128            # of more ranges a RANK is twice as fast, at twice the room
     NARROW_STEP = 4             # lines between nodes that narrow slots can name
     NARROW_NODES = 0x7FFF
     UPDATE_PREFIXES = 2048      # an update that decides more draws everything again
-    RANGES_MAX = 10 * LINES     # of a node other than a RANK: wide LINEs take 10, narrow ones have 32 at most
+    RANGES_MAX = 512            # of a node other than a RANK: 32 LINEs of 16
     UPDATE_RANGES = 2 * RANGES_MAX + 4 * UPDATE_PREFIXES + 256
     PREFIX_LINES = 9            # a prefix makes at most 7 LINEs, and its part of other nodes
     UPDATE_LINES = 512          # and besides: one node as LINES or RANK, and what is cut into units
@@ -195,7 +192,7 @@ cdef uint32_t child_slot(drawing_t* d, kf_key key, int depth, uint32_t slice, ui
     if update != NULL and (slice < update.first or slice > update.last):
         return slot_of(d, &update.node, slice)
     end = sweep(d, key, depth, depth, 16, at, NULL)
-    return new_node(d, depth, &d.range[at], end - at)
+    return new_node(d, &d.range[at], end - at)
 
 
 cdef uint32_t groups_of(int width, uint32_t n) noexcept nogil:
@@ -203,28 +200,17 @@ cdef uint32_t groups_of(int width, uint32_t n) noexcept nogil:
     return (n + kf_line_ranges(width) - 1) // kf_line_ranges(width)
 
 
-cdef uint32_t kind_of(int width, int depth, uint32_t n) noexcept nogil:
-    """The kind of node for n ranges. Of IPv6, the level below the root is no TREE: lookups take two RANKs at once."""
+cdef uint32_t kind_of(int width, uint32_t n) noexcept nogil:
+    """The kind of node for n ranges."""
     cdef uint32_t groups = groups_of(width, n)
     if width == 4 and groups == 1:
         return KF_NODE_LINE
-    if groups <= <uint32_t>KF_TOP_ENDS:
-        return KF_NODE_LINES
-    return KF_NODE_TREE if depth > 16 and lines_of(groups) <= <uint32_t>TREE_LINES else <uint32_t>KF_NODE_RANK
+    return KF_NODE_LINES if groups <= <uint32_t>KF_TOP_ENDS else <uint32_t>KF_NODE_RANK
 
 
 cdef uint32_t line_of(uint32_t kind, uint32_t group) noexcept nogil:
     """Where a LINE is in its node."""
-    if kind == KF_NODE_LINE:
-        return 0
-    if kind == KF_NODE_LINES:
-        return 1 + group
-    return 1 + group // KF_TOP_ENDS * KF_LINES_LINES + 1 + group % KF_TOP_ENDS
-
-
-cdef uint32_t lines_of(uint32_t groups) noexcept nogil:
-    """Lines of a TREE of so many LINEs."""
-    return line_of(KF_NODE_TREE, groups - 1) + 1
+    return 0 if kind == KF_NODE_LINE else 1 + group
 
 
 cdef uint32_t class_of(int width, uint32_t kind, uint32_t n) noexcept nogil:
@@ -235,9 +221,9 @@ cdef uint32_t class_of(int width, uint32_t kind, uint32_t n) noexcept nogil:
     return UNITS + (lines + step - 1) // step * step
 
 
-cdef uint32_t new_node(drawing_t* d, int depth, const range_t* part, uint32_t n) noexcept nogil:
-    """Draw the ranges of a node behind `depth` bits; the slot that leads to it."""
-    cdef uint32_t kind = kind_of(d.width, depth, n), size, piece, group, most = kf_line_ranges(d.width), end
+cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept nogil:
+    """Draw the ranges of a node; the slot that leads to it."""
+    cdef uint32_t kind = kind_of(d.width, n), size, piece, group, most = kf_line_ranges(d.width), end
     cdef char* node
     size = RANK_CLASS if kind == KF_NODE_RANK else class_of(d.width, kind, n)
     piece = arena_take(d.a, size)
@@ -253,10 +239,8 @@ cdef uint32_t new_node(drawing_t* d, int depth, const range_t* part, uint32_t n)
     for group in range(groups_of(d.width, n)):
         end = LAST if (group + 1) * most >= n else part[(group + 1) * most].first - 1
         draw_line(d, node + line_of(kind, group) * LINE, &part[group * most], min(most, n - group * most), end)
-        if kind != KF_NODE_LINE:
-            (<uint16_t*>(node + (line_of(kind, group) - 1 - group % KF_TOP_ENDS) * LINE))[group % KF_TOP_ENDS] = <uint16_t>end
-        if kind == KF_NODE_TREE and (group % KF_TOP_ENDS == KF_TOP_ENDS - 1 or end == LAST):
-            (<uint16_t*>node)[group // KF_TOP_ENDS] = <uint16_t>end
+        if kind == KF_NODE_LINES:
+            (<uint16_t*>node)[group] = <uint16_t>end
     if d.width == 2:
         return <uint32_t>0xFFFF8000 | piece // NARROW_STEP
     return KF_CHILD | kind << 28 | piece
@@ -499,7 +483,7 @@ cdef bint rank_draw(rank_t* k, arena_t* a, const rib_t* r, kf_key key, int len) 
         return not d.is_full
     n = read_node(&d, u.node.reference, d.range)
     end = sweep(&d, key, len, u.node.depth, u.node.bits, n, &u)
-    slot = new_node(&d, u.node.depth, &d.range[end], splice(&d, n, end, &u) - end)
+    slot = new_node(&d, &d.range[end], splice(&d, n, end, &u) - end)
     if d.is_full:
         return False
     store(parent, d.width, slot)

@@ -9,20 +9,20 @@ from libc.string cimport memchr, memcpy, memset
 
 import numpy as np
 
-cdef extern from "<arpa/inet.h>" nogil:
-    enum: AF_INET6
-    int inet_pton(int family, const char* text, void* address)
+from .isa cimport isa_number
 
-cdef extern from *:
-    """
-    #define kf_swap64(value) (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : (value))
-    """
-    uint64_t kf_swap64(uint64_t value) nogil
+cdef extern from "csrc/address_text.h" nogil:
+    void kf_text_prepare()
+    bint kf_text_ipv4(int isa, const char* text, size_t len, uint32_t* address)
+    bint kf_text_ipv6(int isa, const char* text, size_t len, uint8_t* octets)
+    int kf_text_length_of(const char* text, size_t len, int bits, size_t* address)
+    uint64_t kf_text_half(const uint8_t* octets)
 
 cdef enum:
-    LONGEST_IPV6 = 45           # octets of the longest text of an IPv6 address: INET6_ADDRSTRLEN without its NUL
     IPV4 = 4
     IPV6 = 6
+
+kf_text_prepare()
 
 NO_LENGTH = 255                 #: what `addresses` gives for the length of what has no slash
 cdef enum: NO_LENGTH_C = 255
@@ -147,58 +147,6 @@ def fields(const uint8_t[::1] data not None, Py_ssize_t column=-1, int delimiter
     return tuple(columns[:, :n])
 
 
-cdef bint ipv4_of(const uint8_t* text, int64_t size, uint64_t* high) noexcept nogil:
-    cdef int64_t i = 0
-    cdef uint32_t value = 0, octet
-    cdef int part
-    for part in range(4):
-        if i >= size or text[i] < 48 or text[i] > 57:
-            return False
-        octet = text[i] - 48
-        i += 1
-        while octet and i < size and 48 <= text[i] <= 57:       # nothing follows a leading zero
-            octet = octet * 10 + text[i] - 48
-            i += 1
-            if octet > 255:
-                return False
-        value = value << 8 | octet
-        if part < 3:
-            if i >= size or text[i] != 46:
-                return False
-            i += 1
-    high[0] = <uint64_t>value << 32
-    return i == size
-
-
-cdef bint ipv6_of(const uint8_t* text, int64_t size, uint64_t* high, uint64_t* low) noexcept nogil:
-    cdef char copy[LONGEST_IPV6 + 1]
-    cdef uint64_t halves[2]
-    if size > LONGEST_IPV6 or memchr(text, 0, size) != NULL:
-        return False
-    memcpy(copy, text, size)
-    copy[size] = 0
-    if inet_pton(AF_INET6, copy, halves) != 1:
-        return False
-    high[0], low[0] = kf_swap64(halves[0]), kf_swap64(halves[1])
-    return True
-
-
-cdef bint length_of(const uint8_t* text, int64_t size, uint8_t* length) noexcept nogil:
-    """A prefix length as `ipaddress` takes it: decimal digits alone."""
-    cdef int64_t i
-    cdef uint32_t value = 0
-    if size == 0:
-        return False
-    for i in range(size):
-        if text[i] < 48 or text[i] > 57:
-            return False
-        value = value * 10 + text[i] - 48
-        if value > 128:
-            return False
-    length[0] = <uint8_t>value
-    return True
-
-
 def addresses(const uint8_t[::1] data not None, const int64_t[::1] start not None, const int64_t[::1] end not None):
     """Read addresses and prefixes, as `ipaddress` takes them but for scopes (`%eth0`), which no route has.
 
@@ -229,9 +177,11 @@ def addresses(const uint8_t[::1] data not None, const int64_t[::1] start not Non
     cdef uint8_t[::1] kind = family
     cdef uint64_t[:, ::1] half = halves
     cdef uint8_t[::1] bits = length
-    cdef const uint8_t* text
-    cdef const void* slash
-    cdef int64_t count
+    cdef const char* text
+    cdef size_t count, address
+    cdef uint32_t ipv4
+    cdef uint8_t octets[16]
+    cdef int bits_given, isa = isa_number(None)
     cdef bint inside = True
     with nogil:
         for i in range(n):
@@ -240,18 +190,18 @@ def addresses(const uint8_t[::1] data not None, const int64_t[::1] start not Non
             count = end[i] - start[i]
             if count == 0:
                 continue
-            text = &data[0] + start[i]
-            slash = memchr(text, 47, count)
-            if slash != NULL:
-                if not length_of(<const uint8_t*>slash + 1, text + count - <const uint8_t*>slash - 1, &bits[i]):
+            text = <const char*>&data[0] + start[i]
+            bits_given = kf_text_length_of(text, count, 128, &address)
+            if bits_given < 0:
+                continue
+            if kf_text_ipv4(isa, text, address, &ipv4):
+                if address != count and bits_given > 32:
                     continue
-                count = <const uint8_t*>slash - text
-            if ipv4_of(text, count, &half[i, 0]):
-                kind[i] = IPV4 if slash == NULL or bits[i] <= 32 else 0
-            elif ipv6_of(text, count, &half[i, 0], &half[i, 1]):
-                kind[i] = IPV6
-            if kind[i] == 0:
-                half[i, 0] = half[i, 1] = 0
+                kind[i], half[i, 0] = IPV4, <uint64_t>ipv4 << 32
+            elif kf_text_ipv6(isa, text, address, octets):
+                kind[i], half[i, 0], half[i, 1] = IPV6, kf_text_half(octets), kf_text_half(&octets[8])
+            if kind[i] and address != count:
+                bits[i] = <uint8_t>bits_given
     if not inside:
         raise ValueError("a text is outside the data")
     return family, halves, length

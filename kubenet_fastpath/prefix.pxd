@@ -4,6 +4,7 @@ from .rib cimport kf_key
 
 cdef int bits_of(int family) except -1
 cdef int key_of(object address, int family, kf_key* key) except -1
+cdef object hop_given(object hop)
 cdef object address_text(kf_key address, int family)
 cdef int prefix_of(object prefix, int family, bint mask_host_bits, kf_key* net) except -1
 cdef object text_of(kf_key net, int len, int family)

@@ -8,12 +8,16 @@ import numpy as np
 
 from .errors import AddressError
 
+from .address_text cimport text_of_key, text_prefix
 from .rib cimport kf_key, kf_key_hi, kf_key_lo, kf_key_mask, kf_key_of
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef uint64_t LOW = <uint64_t>0xFFFFFFFFFFFFFFFF
 cdef dict ADDRESS = {4: IPv4Address, 6: IPv6Address}
 cdef dict NETWORK = {4: IPv4Network, 6: IPv6Network}
-cdef object PAIR = np.dtype([("hi", np.uint64), ("lo", np.uint64)])
+cdef object NO_HOP = 0xFFFFFFFF
 
 
 cdef int bits_of(int family) except -1:
@@ -41,14 +45,16 @@ cdef int key_of(object address, int family, kf_key* key) except -1:
     return 0
 
 
-cdef object number_of(kf_key key, int family):
-    if family == 4:
-        return kf_key_hi(key) >> 32
-    return <object>kf_key_hi(key) << 64 | kf_key_lo(key)
-
-
 cdef object address_text(kf_key address, int family):
-    return str(ADDRESS[family](number_of(address, family)))
+    return text_of_key(kf_key_hi(address), kf_key_lo(address), family)
+
+
+cdef object hop_given(object hop):
+    """The hop as an int; refuses what is none."""
+    number = index(hop)
+    if not 0 <= number < NO_HOP:
+        raise ValueError(f"a next hop must be in 0..{NO_HOP - 1}: {number}")
+    return number
 
 
 cdef int prefix_of(object prefix, int family, bint mask_host_bits, kf_key* net) except -1:
@@ -56,9 +62,17 @@ cdef int prefix_of(object prefix, int family, bint mask_host_bits, kf_key* net) 
 
     An address alone is a host prefix. Bits set behind the length are refused, or cleared on request.
     """
-    cdef int length, bits = 32 if family == 4 else 128
-    cdef uint64_t low
-    if isinstance(prefix, tuple):
+    cdef int length = -1, bits = 32 if family == 4 else 128
+    cdef uint64_t hi, low
+    cdef const char* text
+    cdef Py_ssize_t size
+    if type(prefix) is str:
+        text = PyUnicode_AsUTF8AndSize(prefix, &size)
+        length = text_prefix(text, size, family, &hi, &low)
+        net[0] = kf_key_of(hi, low)
+    if length >= 0:
+        pass
+    elif isinstance(prefix, tuple):
         address, length = prefix
         if type(address) is int and family == 4 and 0 <= address < 1 << 32:
             low = address

@@ -134,7 +134,7 @@ def read_prefixes(path: str | os.PathLike[str], *, mask_host_bits: bool = False)
         networks = (keys[:, 0] >> np.uint64(32)).astype(np.uint32) if number == 4 else keys
         tables[number] = RouteTable.from_arrays(networks, lens[mine], rows[mine], family=number)
     prefixes = [text[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-    labels = [_label(text[a:b]) for a, b in zip(rest.tolist(), stop.tolist(), strict=True)]
+    labels = [_label(text[a:b]) if a < b else b"" for a, b in zip(rest.tolist(), stop.tolist(), strict=True)]
     return PrefixList(prefixes, labels, tables)
 
 

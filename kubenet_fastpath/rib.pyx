@@ -1,7 +1,11 @@
 """Insertion, removal and searches of the routing information base. The GIL or one owner guards each table."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+cdef extern from "csrc/block.h" nogil:
+    void* kf_memory(uint64_t size)
 
 cdef enum: FIRST_NODES = 64
 
@@ -28,9 +32,12 @@ cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
     capacity = max(need, min(2 * <uint64_t>r.capacity, <uint64_t>RIB_NONE), <uint64_t>FIRST_NODES)
     if capacity > RIB_NONE:
         return False
-    node = <rib_node_t*>realloc(r.node, capacity * sizeof(rib_node_t))
+    node = <rib_node_t*>kf_memory(capacity * sizeof(rib_node_t))
     if node == NULL:
         return False
+    if r.used:
+        memcpy(node, r.node, r.used * sizeof(rib_node_t))
+    free(r.node)
     r.node, r.capacity = node, <uint32_t>capacity
     return True
 

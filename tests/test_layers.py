@@ -12,7 +12,18 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
     ("errors", "verdict", "frame", "isa"),
-    ("address", "connection", "timeouts", "scan", "rows", "lines", "source", "rib", "fragment"),
+    (
+        "address",
+        "connection",
+        "timeouts",
+        "scan",
+        "rows",
+        "lines",
+        "source",
+        "rib",
+        "fragment",
+        "address_text",
+    ),
     (
         "parse",
         "linktype",
@@ -53,6 +64,7 @@ FLOORS = (
         "fib_engine",
         "ranges",
         "table_file",
+        "route_text",
     ),
     ("capture", "columns", "snapshot", "result", "plan", "fib"),
     ("conntrack", "context", "prefix_list"),

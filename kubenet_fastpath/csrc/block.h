@@ -9,20 +9,21 @@
 
 #define kf_publish(place, value) __atomic_store_n((place), (value), __ATOMIC_RELEASE)
 
-/* Large ones on pages of 2 MiB: with 4 KiB pages a lookup misses the TLB too. Pages come as they are touched. */
-static inline kf_lpm *kf_block_alloc(uint64_t size)
+/* Large memory lies on pages of 2 MiB: with 4 KiB pages a lookup misses the TLB too. Pages come as they are touched. */
+static inline void *kf_memory(uint64_t size)
 {
     enum { HUGE_PAGE = 2 << 20 };
     size_t page = size >= HUGE_PAGE ? HUGE_PAGE : 64;
-    kf_lpm *block;
+    void *memory;
     if (size > SIZE_MAX / 2)
         return NULL;
-    block = (kf_lpm *)aligned_alloc(page, (size + page - 1) / page * page);
-    if (block && page == HUGE_PAGE)
-        madvise(block, size, MADV_HUGEPAGE);
-    return block;
+    memory = aligned_alloc(page, (size + page - 1) / page * page);
+    if (memory && page == HUGE_PAGE)
+        madvise(memory, size, MADV_HUGEPAGE);
+    return memory;
 }
 
+static inline kf_lpm *kf_block_alloc(uint64_t size) { return (kf_lpm *)kf_memory(size); }
 static inline void kf_block_free(kf_lpm *block) { free(block); }
 
 #endif

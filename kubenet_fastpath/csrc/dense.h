@@ -30,15 +30,19 @@ KF_INLINE void kf_dense_scalar(const int16_t *slot, int root_bits, const uint32_
         hop[i] = kf_dense_answer(slot, root_bits, key[i]);
 }
 
-KF_INLINE void kf_dense_ask(const int16_t *slot, int root_bits, const uint32_t *key, size_t n, size_t ahead,
+/* The same, asking for the slots of the keys AHEAD; `first`: nobody has asked for those before. */
+KF_INLINE void kf_dense_ask(const int16_t *slot, int root_bits, const uint32_t *key, size_t n, size_t ahead, int first,
                             uint32_t *hop)
 {
     size_t i, j;
+    if (first)
+        for (i = 0; i < n && i < KF_DENSE_AHEAD; i++)
+            __builtin_prefetch(&slot[key[i] >> (32 - root_bits)]);
     for (i = 0; n - i >= 16; i += 16) {
-        const uint32_t *next = key + (i + KF_DENSE_AHEAD + 16 <= n + ahead ? i + KF_DENSE_AHEAD : i);
+        if (i + KF_DENSE_AHEAD + 16 <= n + ahead)
 #pragma GCC unroll 16
-        for (j = 0; j < 16; j++)
-            __builtin_prefetch(&slot[next[j] >> (32 - root_bits)]);
+            for (j = i; j < i + 16; j++)
+                __builtin_prefetch(&slot[key[j + KF_DENSE_AHEAD] >> (32 - root_bits)]);
 #pragma GCC unroll 16
         for (j = i; j < i + 16; j++)
             hop[j] = kf_dense_answer(slot, root_bits, key[j]);
@@ -124,20 +128,20 @@ static inline int kf_dense_stays(uint16_t *seen, const uint32_t *key)
         uint16_t seen[KF_DENSE_SEEN];                                                             \
         size_t done, size;                                                                        \
         if (t->engine == KF_DENSE16) {                                                            \
-            PASS(slot, 16, key, n, hop);                                                    \
+            PASS(slot, 16, key, n, hop);                                                          \
             return;                                                                               \
         }                                                                                         \
         if (n < 4 * KF_DENSE_SPAN) {                                                              \
-            kf_dense_ask(slot, 24, key, n, 0, hop);                                                    \
+            kf_dense_ask(slot, 24, key, n, 0, 1, hop);                                            \
             return;                                                                               \
         }                                                                                         \
         __builtin_memset(seen, 0, sizeof seen);                                                   \
         for (done = 0; done < n; done += size) {                                                  \
             size = n - done < KF_DENSE_SPAN ? n - done : KF_DENSE_SPAN;                           \
-            if (size == KF_DENSE_SPAN && kf_dense_stays(seen, key + done))                  \
-                PASS(slot, 24, key + done, size, hop + done);                               \
+            if (size == KF_DENSE_SPAN && kf_dense_stays(seen, key + done))                        \
+                PASS(slot, 24, key + done, size, hop + done);                                     \
             else                                                                                  \
-                kf_dense_ask(slot, 24, key + done, size, n - done - size, hop + done);                 \
+                kf_dense_ask(slot, 24, key + done, size, n - done - size, done == 0, hop + done); \
         }                                                                                         \
     }
 

@@ -9,7 +9,6 @@
  *     LINE    up to 10 ranges, or 16 narrow ones: the last slice of each, sorted, then their leaves. Unused ones end
  *             with 0xFFFF, as the last range does: no slice lies behind.
  *     LINES   the last slices of up to 32 LINEs, then these.
- *     TREE    the last slices of up to 32 LINES, then these, each in the room of a full one.
  *
  * A leaf is a slot (lpm.h). A wide child slot is a reference: KF_CHILD | kind << 28 | line in the arena; a narrow one
  * has the number of a LINES in its low 15 bits, in steps of four lines. IPv6 keys go level by level, in lists by kind of node, so that no branch
@@ -20,8 +19,8 @@
 
 #include "lpm.h"
 
-enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODE_TREE, KF_NODES };
-enum { KF_RANK_BLOCK = 512, KF_TOP_ENDS = 32, KF_LINES_LINES = 1 + KF_TOP_ENDS, KF_NODE_ENTRIES = 1 << 11 };
+enum { KF_NODE_RANK, KF_NODE_LINE, KF_NODE_LINES, KF_NODES };
+enum { KF_RANK_BLOCK = 512, KF_TOP_ENDS = 32, KF_NODE_ENTRIES = 1 << 11 };
 enum { KF_LINE_BYTES = 64 };
 
 #define KF_NODE_AT 0x0FFFFFFFu
@@ -73,10 +72,10 @@ KF_INLINE const char *kf_line_leaf(const char *line, int width, uint32_t slice, 
     return line + kf_line_leaves(width) + count((const uint16_t *)line, slice, kf_line_ranges(width)) * width;
 }
 
-/* The part of a LINES or TREE that a slice belongs to, of so many lines each. */
-KF_INLINE uint32_t kf_top_part(const char *arena, uint32_t line, uint32_t lines, uint32_t slice, kf_count count)
+/* The LINE of a LINES that a slice belongs to. */
+KF_INLINE const char *kf_lines_line(const char *lines, uint32_t slice, kf_count count)
 {
-    return line + 1 + lines * count((const uint16_t *)(arena + (size_t)line * KF_LINE_BYTES), slice, KF_TOP_ENDS);
+    return lines + KF_LINE_BYTES + KF_LINE_BYTES * (size_t)count((const uint16_t *)lines, slice, KF_TOP_ENDS);
 }
 
 KF_INLINE uint32_t kf_reference(int width, uint32_t v)
@@ -91,15 +90,12 @@ KF_INLINE int kf_is_child(int width, uint32_t v)
 
 KF_INLINE const char *kf_node_leaf(const char *arena, int width, uint32_t reference, uint32_t slice)
 {
-    uint32_t line = reference & KF_NODE_AT, kind = kf_node_kind(reference);
-    if (kind == KF_NODE_RANK)
-        return kf_entry_leaf(arena, width, (const uint64_t *)(arena + (size_t)line * KF_LINE_BYTES) + (slice >> 5),
-                             slice & 31);
-    if (kind == KF_NODE_TREE)
-        line = kf_top_part(arena, line, KF_LINES_LINES, slice, kf_count_scalar);
-    if (kind != KF_NODE_LINE)
-        line = kf_top_part(arena, line, 1, slice, kf_count_scalar);
-    return kf_line_leaf(arena + (size_t)line * KF_LINE_BYTES, width, slice, kf_count_scalar);
+    const char *node = arena + (size_t)(reference & KF_NODE_AT) * KF_LINE_BYTES;
+    if (kf_node_kind(reference) == KF_NODE_RANK)
+        return kf_entry_leaf(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
+    if (kf_node_kind(reference) == KF_NODE_LINES)
+        node = kf_lines_line(node, slice, kf_count_scalar);
+    return kf_line_leaf(node, width, slice, kf_count_scalar);
 }
 
 /* One key on its own. `hi` has the first 64 bits; IPv4 has its address in the upper 32 of them. */
@@ -174,7 +170,7 @@ KF_INLINE void kf_rank_add(kf_rank_list *list, const char *arena, uint32_t key, 
 
 KF_INLINE uint32_t kf_rank_more(const kf_rank_list *list)
 {
-    return list[KF_NODE_RANK].n | list[KF_NODE_LINE].n | list[KF_NODE_LINES].n | list[KF_NODE_TREE].n;
+    return list[KF_NODE_RANK].n | list[KF_NODE_LINE].n | list[KF_NODE_LINES].n;
 }
 
 KF_INLINE void kf_rank_clear(kf_rank_list *list)
@@ -196,19 +192,18 @@ KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
         }
 }
 
-/* All keys of a list to the parts of their nodes, of so many bytes each. */
-KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *from, kf_rank_list *to, uint32_t bytes,
-                               kf_count count)
+/* All keys of LINES to their LINEs. */
+KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *lines, kf_rank_list *line, kf_count count)
 {
-    uint32_t i, n = from->n, *key = to->key + to->n, *at = to->at + to->n;
+    uint32_t i, n = lines->n, *key = line->key + line->n, *at = line->at + line->n;
     for (i = 0; i < n; i++) {
-        uint32_t k = from->key[i], part = from->at[i] + KF_LINE_BYTES;
-        part += bytes * count((const uint16_t *)(arena + from->at[i]), k & 0xFFFF, KF_TOP_ENDS);
-        __builtin_prefetch(arena + part);
+        uint32_t k = lines->key[i];
+        const char *part = kf_lines_line(arena + lines->at[i], k & 0xFFFF, count);
+        __builtin_prefetch(part);
         key[i] = k;
-        at[i] = part;
+        at[i] = (uint32_t)(part - arena);
     }
-    to->n += n;
+    line->n += n;
 }
 
 /* The leaves of a list of RANKs, as hops; whether any is special. */
@@ -255,8 +250,7 @@ KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list
                              const char *key, uint32_t *hop, kf_rank_entries entries, kf_count count)
 {
     uint32_t any;
-    kf_rank_descend(arena, &list[KF_NODE_TREE], &list[KF_NODE_LINES], KF_LINES_LINES * KF_LINE_BYTES, count);
-    kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], KF_LINE_BYTES, count);
+    kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], count);
     any = entries(arena, &list[KF_NODE_RANK], hop);
     any |= kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
     kf_rank_clear(next);
@@ -390,7 +384,7 @@ KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child
     const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
     const __m512i key = _mm512_or_si512(_mm512_slli_epi32(number, 16), slice);
     uint32_t kind;
-#pragma GCC unroll 4
+#pragma GCC unroll 3
     for (kind = 0; kind < KF_NODES; kind++) {
         kf_rank_list *l = &list[kind];
         __mmask16 these = _mm512_mask_cmpeq_epi32_mask(child, _mm512_srli_epi32(v, 28), _mm512_set1_epi32((int)(8 + kind)));

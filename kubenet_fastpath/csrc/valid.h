@@ -121,23 +121,16 @@ static inline int kf_line_valid(kf_check *c, uint64_t line, uint32_t end, int de
     return 1;
 }
 
-/* A LINES, or with `tree` a TREE: the parts that slices up to `end` lead to, in order. */
-static inline int kf_top_valid(kf_check *c, uint64_t line, uint32_t end, int depth, int tree)
+/* A LINES: the LINEs that slices lead to, in order. */
+static inline int kf_lines_valid(kf_check *c, uint64_t line, int depth)
 {
     const uint16_t *last = (const uint16_t *)(c->arena + line * KF_LINE_BYTES);
-    uint32_t i, before = 0;
-    if (line >= c->t->arena_size)
-        return 0;
+    uint32_t i;
     for (i = 0; i < KF_TOP_ENDS; i++) {
-        uint32_t until = last[i] < end ? last[i] : end;
-        if (last[i] < before)
+        if ((i && last[i] < last[i - 1]) || !kf_line_valid(c, line + 1 + i, last[i], depth))
             return 0;
-        if (tree ? !kf_top_valid(c, line + 1 + (uint64_t)i * KF_LINES_LINES, until, depth, 0)
-                 : !kf_line_valid(c, line + 1 + i, until, depth))
-            return 0;
-        if (last[i] >= end)
+        if (last[i] == 0xFFFF)
             return 1;
-        before = last[i];
     }
     return 0;
 }
@@ -155,8 +148,10 @@ static int kf_node_valid(kf_check *c, uint32_t reference, int depth)
     c->seen[at] |= mark;
     if (kind == KF_NODE_LINE)
         return kf_line_valid(c, at, 0xFFFF, depth + 16);
+    if (kind == KF_NODE_LINES)
+        return kf_lines_valid(c, at, depth + 16);
     if (kind != KF_NODE_RANK)
-        return kf_top_valid(c, at, 0xFFFF, depth + 16, kind == KF_NODE_TREE);
+        return 0;
     if ((uint64_t)(node - c->arena) + 8 * KF_NODE_ENTRIES > c->bytes)
         return 0;
     for (i = 0; i < KF_NODE_ENTRIES; i++)

@@ -1,0 +1,323 @@
+"""Address texts, with `ipaddress` as the oracle."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import ipaddress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kubenet_fastpath as kf
+from kubenet_fastpath import isa
+from kubenet_fastpath.address_text import TextColumn, address_texts, parse_addresses
+
+ADDRESS = {4: ipaddress.IPv4Address, 6: ipaddress.IPv6Address}
+SAMPLES = [
+    *(
+        "0.0.0.0",
+        "255.255.255.255",
+        "1.2.3.4",
+        "10.244.1.007",
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "1..2.3",
+        "",
+    ),
+    *(
+        "::",
+        "::1",
+        "1::",
+        "::1.2.3.4",
+        "1:2:3:4:5:6:7:8",
+        "1:2:3:4:5:6:1.2.3.4",
+        "1:2:3:4:5:6:7::",
+        "::2:3:4:5:6:7:8",
+    ),
+    *(
+        "1::2::3",
+        ":1:2:3:4:5:6:7",
+        "1:2:3:4:5:6:7:",
+        ":::",
+        "12345::",
+        "fe80::1%eth0",
+        "1.2.3.4 ",
+        " ::",
+        "+1.2.3.4",
+    ),
+    *(
+        "1:2:3:4:5:6:7:8:9",
+        "1::2:3:4:5:6:7:8",
+        "::01.2.3.4",
+        "::1.2.3",
+        "FFFF::aBcD",
+        "1.2.3.4\x00",
+        "\x00",
+        "\u0661.2.3.4",
+    ),
+    "1111:2222:3333:4444:5555:6666:255.255.255.255",
+]
+
+
+def oracle(text: str, family: int) -> int | None:
+    try:
+        return None if "%" in text else int(ADDRESS[family](text))
+    except ValueError:
+        return None
+
+
+def results(texts: Any, family: int, variant: str | None = None) -> list[int | None]:
+    addresses, ok = parse_addresses(texts, family, isa=variant)
+    numbers = (
+        addresses.tolist() if family == 4 else [int.from_bytes(row.tobytes(), "big") for row in addresses]
+    )
+    assert not any(number for number, good in zip(numbers, ok, strict=True) if not good)
+    return [number if good else None for number, good in zip(numbers, ok, strict=True)]
+
+
+@st.composite
+def valid_texts(draw: st.DrawFn) -> str:
+    """Texts of addresses in every form, many zero groups among them."""
+    if draw(st.booleans()):
+        return ".".join(str(draw(st.integers(0, 260))) for _ in range(4))
+    groups = [draw(st.sampled_from([0, 0, 1, 0xA, 0x10, 0xABC, 0xFFFF])) for _ in range(8)]
+    text = ":".join(draw(st.sampled_from(["{:x}", "{:04x}", "{:X}"])).format(group) for group in groups)
+    form = draw(st.integers(0, 3))
+    if form == 1:
+        return str(ipaddress.IPv6Address(text))
+    if form == 2:
+        text = ":".join(text.split(":")[:6] + ["192.0.2.33"])
+    if form == 3:
+        parts = text.split(":")
+        first, last = draw(st.integers(0, 8)), draw(st.integers(0, 8))
+        text = ":".join(parts[:first]) + "::" + ":".join(parts[last:])
+    return text
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """Valid texts with a few characters replaced, inserted or left out."""
+    text = list(draw(valid_texts()))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(text)))
+        text[at : at + draw(st.integers(0, 1))] = draw(st.sampled_from(["", *"0159afAFgG:.%/ -\x00\n\u0661"]))
+    return "".join(text)
+
+
+@pytest.mark.parametrize("variant", isa.available())
+@pytest.mark.parametrize("family", [4, 6])
+def test_samples(family: int, variant: str) -> None:
+    assert results(SAMPLES, family, variant) == [oracle(text, family) for text in SAMPLES]
+
+
+@given(st.lists(texts() | st.text(max_size=60), max_size=12), st.sampled_from([4, 6]))
+def test_every_variant_is_as_exact_as_ipaddress(column: list[str], family: int) -> None:
+    want = [oracle(text, family) for text in column]
+    for variant in isa.available():
+        assert results(column, family, variant) == want
+
+
+@given(
+    st.lists(texts().filter(str.isascii), min_size=1, max_size=20),
+    st.integers(0, 20),
+    st.sampled_from([4, 6]),
+)
+def test_all_columns_are_read_alike(column: list[str], wider: int, family: int) -> None:
+    want = [oracle(text.rstrip("\x00"), family) for text in column]  # numpy strips NULs
+    octets = np.array([text.encode() for text in column])
+    width = max(octets.dtype.itemsize, 1) + wider
+    for array in (
+        octets.astype(f"S{width}"),
+        np.array(column).astype(f"U{width}"),
+        np.array(column).astype(f">U{width}"),
+        np.repeat(octets.astype(f"S{width}"), 3)[::3],
+        np.repeat(np.array(column, f"U{width}"), 2)[::2],
+        np.array([octets.astype(f"S{width}")] * 2).T[:, 1],
+    ):
+        assert results(array, family) == want
+    assert results(tuple(text.rstrip("\x00").encode() for text in column), family) == want
+    assert results((text.rstrip("\x00") for text in column), family) == want
+
+
+@given(st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), max_size=20))
+def test_ipv4_is_written_as_ipaddress_does(numbers: list[int]) -> None:
+    written = address_texts(np.array(numbers, np.uint32)).tolist()
+    assert written == [str(ipaddress.IPv4Address(number)).encode() for number in numbers]
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0, 0, 0, 1, 0x10, 0x100, 0xFFFF]), min_size=8, max_size=8), max_size=20
+    )
+)
+def test_ipv6_is_written_as_ipaddress_does(rows: list[list[int]]) -> None:
+    column = np.array(rows, ">u2").reshape(-1, 8).view(np.uint8)
+    want = [str(ipaddress.IPv6Address(row.tobytes())).encode() for row in column]
+    assert address_texts(column).tolist() == want
+    assert results(want, 6) == [int.from_bytes(row.tobytes(), "big") for row in column]
+
+
+def test_nulls_are_no_addresses() -> None:
+    assert results(["1.2.3.4", None, float("nan")], 4) == [0x01020304, None, None]
+    assert parse_addresses([], 6)[0].shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "family", "error"),
+    [
+        ("1.2.3.4", 4, TypeError),
+        ([1, 2], 4, TypeError),
+        (["1.2.3.4", 7], 4, TypeError),
+        (np.zeros((2, 2), "S4"), 4, ValueError),
+        (np.zeros(2, np.uint32), 4, TypeError),
+        (["1.2.3.4"], 5, ValueError),
+    ],
+)
+def test_what_is_no_column_is_refused(wrong: Any, family: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        parse_addresses(wrong, family)
+
+
+def test_a_table_looks_texts_up() -> None:
+    table = kf.RouteTable({"0.0.0.0/0": 1, "10.0.0.0/8": 2})
+    hops, ok = table.lookup_text(np.array([b"10.1.2.3", b"10.1.2.03", b"8.8.8.8"] * 3000))
+    assert hops.tolist() == [2, kf.RouteTable.MISS, 1] * 3000
+    assert ok.tolist() == [True, False, True] * 3000
+    out = np.empty(2, np.uint32)
+    six = kf.RouteTable({"2001:db8::/32": 7}, family=6)
+    assert six.lookup_text(["2001:db8::1", "10.0.0.1"], out=out)[0] is out
+    assert out.tolist() == [7, kf.RouteTable.MISS]
+
+
+class Schema(ctypes.Structure):
+    pass
+
+
+class Array(ctypes.Structure):
+    pass
+
+
+RELEASE_SCHEMA = ctypes.CFUNCTYPE(None, ctypes.POINTER(Schema))
+RELEASE_ARRAY = ctypes.CFUNCTYPE(None, ctypes.POINTER(Array))
+Schema._fields_ = [
+    ("format", ctypes.c_char_p),
+    ("name", ctypes.c_char_p),
+    ("metadata", ctypes.c_void_p),
+    ("flags", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("children", ctypes.c_void_p),
+    ("dictionary", ctypes.POINTER(Schema)),
+    ("release", RELEASE_SCHEMA),
+    ("private_data", ctypes.c_void_p),
+]
+Array._fields_ = [
+    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.c_void_p),
+    ("dictionary", ctypes.POINTER(Array)),
+    ("release", RELEASE_ARRAY),
+    ("private_data", ctypes.c_void_p),
+]
+CAPSULE = ctypes.pythonapi.PyCapsule_New
+CAPSULE.restype = ctypes.py_object
+CAPSULE.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+class Strings:
+    """A column by the Arrow PyCapsule interface, made by hand; `kind` is Arrow's format."""
+
+    def __init__(self, column: list[bytes | None], kind: bytes) -> None:
+        content = b"".join(text or b"" for text in column)
+        ends = np.cumsum([0] + [len(text or b"") for text in column])
+        self._offsets = ends.astype(np.int32 if kind in (b"u", b"z") else np.int64)
+        self._content = np.frombuffer(content + b"\xff", np.uint8).copy()
+        self._valid = np.packbits([text is not None for text in column], bitorder="little")
+        parts = [self._valid, self._offsets, self._content]
+        self._buffers = (ctypes.c_void_p * 3)(*(part.ctypes.data for part in parts))
+        self._schema = Schema(format=kind)
+        nulls = column.count(None)
+        self._array = Array(length=len(column), null_count=nulls, n_buffers=3, buffers=self._buffers)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        return (
+            CAPSULE(ctypes.addressof(self._schema), b"arrow_schema", None),
+            CAPSULE(ctypes.addressof(self._array), b"arrow_array", None),
+        )
+
+
+@pytest.mark.parametrize("kind", [b"u", b"U", b"z", b"Z"])
+def test_arrow_strings(kind: bytes) -> None:
+    column = [b"1.2.3.4", None, b"10.0.0.1", b"", b"::1", None, b"255.255.255.255", b"1.2.3.4x", b"9.9.9.9"]
+    want = [oracle(text.decode(), 4) if text is not None else None for text in column]
+    assert results(Strings(column, kind), 4) == want
+
+
+def test_another_arrow_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="'i'"):
+        TextColumn(Strings([b"1.2.3.4"], b"i"))
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars", "pandas"])
+def test_columns_of_others(library: str) -> None:
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    texts = [
+        "1.2.3.4",
+        None,
+        "10.244.1.7 ",
+        "10.244.1.7",
+        "a text that is much longer than any address is: 1.2.3.4",
+    ] * 9
+    want = [oracle(text, 4) if text else None for text in texts]
+    if library == "pyarrow":
+        columns = [
+            module.array(texts),
+            module.array(texts, module.large_string()),
+            module.chunked_array([texts[:5], texts[5:]]),
+        ]
+        columns += [module.array(texts).dictionary_encode(), module.array(["x", *texts])[1:]]
+    elif library == "polars":
+        columns = [module.Series(texts), module.Series(texts).cast(module.Categorical)]
+    else:
+        columns = [module.Series(texts), module.Series(texts, dtype=object)]
+    for column in columns:
+        assert results(column, 4) == want
+    del columns
+    gc.collect()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32), st.none() | st.integers(0, 2**32 - 2)),
+        max_size=8,
+    )
+)
+def test_prefix_lists(rows: list[tuple[int, int, int | None]]) -> None:
+    lines, want = ["# a list", ""], {}
+    for number, (address, length, hop) in enumerate(rows):
+        network = ipaddress.ip_network((address, length), strict=False)
+        lines.append(f"\t{network}" + ("" if hop is None else f" , {hop}") + "  # text\r")
+        want[str(network)] = number if hop is None else hop
+    text = "\n".join(lines)
+    for source in (text, text.encode(), text.splitlines(), iter(text.splitlines(keepends=True))):
+        assert dict(kf.RouteTable.from_text(source).items()) == want
+
+
+def test_prefix_lists_take_what_ipaddress_takes() -> None:
+    table = kf.RouteTable.from_text("10.0.0.0/255.0.0.0 7\n192.0.2.1\n10.1.0.0/016 1_0\n")
+    assert table.items() == [("10.0.0.0/8", 7), ("10.1.0.0/16", 10), ("192.0.2.1/32", 1)]
+    both = "10.0.0.0/8\n2001:db8::/32 5\n"
+    assert kf.RouteTable.from_text(both, skip_other_family=True).items() == [("10.0.0.0/8", 0)]
+    assert kf.RouteTable.from_text(both, skip_other_family=True, family=6).items() == [("2001:db8::/32", 5)]
+
+
+@pytest.mark.parametrize(
+    "line", ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8 1 2", "10.0.0.0/8 x", "10.0.0.0/8 -1", "::/0"]
+)
+def test_a_bad_line_is_named(line: str) -> None:
+    with pytest.raises(ValueError, match=r"^line 3: "):
+        kf.RouteTable.from_text(f"10.0.0.0/8\n\n{line}\n")
