@@ -1,5 +1,6 @@
 """A Linux node's datapath in user space, over numpy batches of real frames."""
 
+from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
 from .batch import PacketBatch
 from .capture import iter_pcap, read_pcap, write_pcap
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
@@ -23,6 +24,9 @@ from .verdict import Reason, Verdict
 
 __all__ = [
     "AddressError",
+    "AzureCniNodeSubnet",
+    "AzureCniOverlay",
+    "AzureCniPodSubnet",
     "CaptureError",
     "CaptureWarning",
     "ConfigError",

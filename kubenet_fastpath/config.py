@@ -1,16 +1,16 @@
-"""What a user says about a node: frozen, typed, checked. Text in; `plan` turns it into tables."""
+"""What a user says about a kubenet node and its pods: frozen, typed, checked. Text in; `plan` turns it into tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 
-from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
-from .errors import AddressError, ConfigError
-from .service import HostPort, PortMapper, Service
-from .timeouts import Timeouts
+from .address import ipv4, ipv4_prefix, ipv4_text, mac
+from .errors import ConfigError
+from .node_config import Masquerade, Neighbour, NodeConfig, Route
+from .service import HostPort
+
+__all__ = ["Hairpin", "Kubenet", "Masquerade", "Neighbour", "NodeConfig", "Pod", "Route"]
 
 
 class Hairpin(Enum):
@@ -19,89 +19,6 @@ class Hairpin(Enum):
     PROMISC = "promiscuous-bridge"
     VETH = "hairpin-veth"
     NONE = "none"
-
-
-class Masquerade(Enum):
-    """Who installs the masquerade rules."""
-
-    AGENT = "ip-masq-agent"
-    KUBENET = "kubenet"
-    NONE = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neighbour:
-    """A permanent neighbour: `ip neigh replace IP lladdr MAC nud permanent dev DEV`."""
-
-    ip: str
-    mac: str
-    dev: str
-
-    def __post_init__(self) -> None:
-        ipv4(self.ip)
-        mac(self.mac)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """One route of the main table.
-
-    `kind` is `unicast`, `unreachable`, `prohibit`, `blackhole` or `throw`; a unicast route has a device, and a gateway
-    unless its prefix is on the link.
-    """
-
-    prefix: str
-    dev: str | None = None
-    via: str | None = None
-    src: str | None = None
-    kind: str = "unicast"
-
-    def __post_init__(self) -> None:
-        ipv4_prefix(self.prefix)
-        for address in (self.via, self.src):
-            if address is not None:
-                ipv4(address)
-        if self.kind not in ("unicast", "unreachable", "prohibit", "blackhole", "throw"):
-            raise ConfigError(
-                f"route kind {self.kind!r} is none of unicast, unreachable, prohibit, blackhole, throw"
-            )
-        if (self.kind == "unicast") != (self.dev is not None):
-            raise ConfigError(f"a unicast route needs a dev and others have none: {self}")
-
-    @classmethod
-    def parse(cls, line: str) -> Route:
-        """Read one line in the form of `ip route`.
-
-        Raises
-        ------
-        ConfigError
-            For a line that is none, or has words that are not understood.
-
-        Examples
-        --------
-        >>> Route.parse("default via 10.240.0.1 dev eth0")
-        Route(prefix='0.0.0.0/0', dev='eth0', via='10.240.0.1', src=None, kind='unicast')
-        """
-        words = line.split()
-        kind = (
-            words.pop(0)
-            if words and words[0] in ("unreachable", "prohibit", "blackhole", "throw")
-            else "unicast"
-        )
-        if not words:
-            raise ConfigError(f"no route in {line!r}")
-        prefix = "0.0.0.0/0" if words[0] == "default" else words[0]
-        options = dict(zip(words[1::2], words[2::2], strict=False))
-        unknown = set(options) - {"via", "dev", "src", "scope", "proto", "metric"}
-        if unknown or len(words) % 2 == 0:
-            raise ConfigError(f"route {line!r} has words that are not understood")
-        return cls(
-            prefix=prefix if "/" in prefix else f"{prefix}/32",
-            dev=options.get("dev"),
-            via=options.get("via"),
-            src=options.get("src"),
-            kind=kind,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +38,12 @@ class Pod(_PodFields):
     name : str
         Name of the pod, and of its port.
     ip : str, optional
-        Address inside the node's pod CIDR; the next free one if omitted.
+        Address in the range of the node's pods; the next free one if omitted.
     mac : str, optional
         MAC of the pod's eth0; `0a:58` and the address if omitted, as CNI's hwaddr made it.
     host_mac : str, optional
-        MAC of the host's end of the veth pair; `0e:58` and the address if omitted.
+        MAC of the host's end of the veth pair; if omitted `0e:58` and the address with kubenet, and
+        `aa:aa:aa:aa:aa:aa` with Azure CNI.
     host_ports : tuple of HostPort
         Ports of the node that lead to this pod.
     """
@@ -143,46 +61,29 @@ class Pod(_PodFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kubenet:
+class Kubenet(NodeConfig):
     """An AKS node with kubenet: bridge cbr0, eth0 in the VNet, masquerading, br_netfilter.
 
     Parameters
     ----------
-    node_ip : str
-        Address of eth0, with the subnet's prefix length or /16.
+    node_ip, gateway, ...
+        As for every node: see `NodeConfig`.
     pod_cidr : str
         This node's pods, e.g. `10.244.1.0/24`; cbr0 has its first address.
     cluster_cidr : str
         All pods.
-    gateway : str
-        The VNet's gateway in eth0's subnet.
-    node_mac, gateway_mac, bridge_mac : str
-        MACs of eth0, of whatever answers for the gateway (None: ask by ARP), and of cbr0 (`0a:58` and its address if
-        omitted).
-    non_masquerade : tuple of str, optional
-        Destinations that pods reach with their own address; the cluster CIDR and the node's subnet if omitted.
-    kube_proxy : bool
-        Its rules are installed: packets that conntrack calls INVALID are dropped in FORWARD.
-    services : tuple of Service
-        What kube-proxy knows at the start; `Node.set_services` changes it.
-    service_random_fully : bool
-        kube-proxy masquerades with `--random-fully`; true where iptables has it.
-    port_mapper : PortMapper
-        Whose rules the pods' host ports get.
+    bridge_ip, bridge_mac : str, optional
+        Of cbr0; the first address of the pod CIDR, and `0a:58` and that, if omitted.
+    hairpin : Hairpin
+        How a pod reaches itself through a service.
     dedup : bool, optional
         ebtables drop the routed duplicate; on for a promiscuous bridge if omitted.
-    rp_filter : int or mapping
-        0 off, 1 strict, 2 loose; or by interface name, with "all".
-    routes : tuple, optional
-        The main table, as `Route` or lines of `ip route`; the node's usual three if omitted.
-    permanent_neighbours : bool
-        Pods' and the gateway's MACs are known from the start; otherwise the node asks by ARP as a kernel does.
+    bridge_nf_call_iptables : bool
+        Bridged packets go through iptables.
+    group_fwd_mask : int
+        Link-local groups that the bridge forwards.
     arp_notify : bool
         A pod announces itself when it is attached, so the bridge knows its MAC (CNI sets the sysctl).
-    neighbours_max : int
-        net.ipv4.neigh.default.gc_thresh3; AKS sets 16384.
-    seed : int
-        Secret of the hash tables and source of all random choices.
 
     Raises
     ------
@@ -196,48 +97,18 @@ class Kubenet:
     '10.244.1.1'
     """
 
-    node_ip: str
     pod_cidr: str
     cluster_cidr: str
-    gateway: str
-    node_mac: str = "00:0d:3a:00:00:04"
-    gateway_mac: str | None = "12:34:56:78:9a:bc"
     bridge_ip: str | None = None
     bridge_mac: str | None = None
-    mtu: int = 1500
     hairpin: Hairpin = Hairpin.PROMISC
     dedup: bool | None = None
-    masquerade: Masquerade = Masquerade.AGENT
-    non_masquerade: tuple[str, ...] | None = None
-    random_fully: bool = False
-    to_ports: tuple[int, int] | None = None
-    kube_proxy: bool = True
-    services: tuple[Service, ...] = ()
-    service_random_fully: bool = True
-    port_mapper: PortMapper = PortMapper.PORTMAP
     bridge_nf_call_iptables: bool = True
-    rp_filter: int | Mapping[str, int] = 0
-    send_redirects: bool | Mapping[str, bool] = True
-    route_localnet: bool = True
     group_fwd_mask: int = 0
-    neighbours: tuple[Neighbour, ...] = ()
-    routes: tuple[Route | str, ...] | None = None
-    permanent_neighbours: bool = True
     arp_notify: bool = True
-    icmp_ratelimit_ms: int = 1000
-    icmp_msgs_per_s: int = 1000
-    icmp_msgs_burst: int = 50
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    tcp_loose: bool = True
-    tcp_be_liberal: bool = False
-    conntrack_checksum: bool = True
-    conntrack_max: int = 262144
-    ageing_s: float = 300
-    neighbours_max: int = 1024
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        node, node_net, node_len = self._node()
+        node = self._node()[0]
         pods, pods_len = ipv4_prefix(self.pod_cidr)
         cluster, cluster_len = ipv4_prefix(self.cluster_cidr)
         if pods_len > 30:
@@ -246,59 +117,13 @@ class Kubenet:
             raise ConfigError(f"pod_cidr {self.pod_cidr} is not inside cluster_cidr {self.cluster_cidr}")
         if not (node ^ cluster) >> (32 - cluster_len):
             raise ConfigError(f"node_ip {self.node_ip} is inside cluster_cidr {self.cluster_cidr}")
-        if (ipv4(self.gateway) ^ node_net) >> (32 - node_len) if node_len else False:
-            raise ConfigError(
-                f"gateway {self.gateway} is not in eth0's subnet {prefix_text(node_net, node_len)}"
-            )
         if self.bridge_ip is not None and (ipv4(self.bridge_ip) ^ pods) >> (32 - pods_len):
             raise ConfigError(f"bridge_ip {self.bridge_ip} is not inside pod_cidr {self.pod_cidr}")
-        for text in (self.node_mac, self.gateway_mac, self.bridge_mac):
-            if text is not None and mac(text) >> 40 & 1:
-                raise ConfigError(f"MAC {text} is a multicast address")
-        for cidr in self.direct:
-            ipv4_prefix(cidr)
-        if len(self.direct) > 64:
-            raise ConfigError(f"non_masquerade has {len(self.direct)} CIDRs; ip-masq-agent takes 64 at most")
-        if not 68 <= self.mtu <= 65535:
-            raise ConfigError(f"mtu {self.mtu} is not in 68..65535")
-        if self.to_ports is not None and not 1 <= self.to_ports[0] <= self.to_ports[1] <= 65535:
-            raise ConfigError(f"to_ports {self.to_ports} is no range of ports")
+        if self.bridge_mac is not None and mac(self.bridge_mac) >> 40 & 1:
+            raise ConfigError(f"MAC {self.bridge_mac} is a multicast address")
         if self.dedup and self.hairpin is not Hairpin.PROMISC:
             raise ConfigError(f"dedup goes with hairpin PROMISC, not {self.hairpin}")
-        if self.services and not self.kube_proxy:
-            raise ConfigError(f"{len(self.services)} services need kube_proxy")
-        if self.conntrack_max < 1 or self.neighbours_max < 1:
-            raise ConfigError(
-                f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
-            )
-        for mapping in (self.rp_filter, self.send_redirects):
-            values = mapping.values() if isinstance(mapping, Mapping) else (mapping,)
-            if any(int(v) not in (0, 1, 2) for v in values):
-                raise ConfigError(f"a sysctl is 0, 1 or (rp_filter) 2: {mapping}")
-        for name in ("rp_filter", "send_redirects"):
-            if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        if self.routes is not None:
-            parsed = tuple(Route.parse(r) if isinstance(r, str) else r for r in self.routes)
-            object.__setattr__(self, "routes", parsed)
-
-    def _node(self) -> tuple[int, int, int]:
-        text, _, length = self.node_ip.partition("/")
-        address = ipv4(text)
-        if length and not (length.isascii() and length.isdecimal() and int(length) <= 32):
-            raise AddressError(f"node_ip {self.node_ip!r} has no prefix length")
-        bits = int(length) if length else 16
-        return address, address & -1 << 32 - bits & 0xFFFFFFFF, bits
-
-    @property
-    def node_address(self) -> str:
-        """Address of eth0, without its prefix length."""
-        return ipv4_text(self._node()[0])
-
-    @property
-    def node_subnet(self) -> str:
-        """The subnet of eth0."""
-        return prefix_text(*self._node()[1:])
+        super().__post_init__()
 
     @property
     def bridge_address(self) -> str:
@@ -306,6 +131,6 @@ class Kubenet:
         return self.bridge_ip or ipv4_text(ipv4_prefix(self.pod_cidr)[0] + 1)
 
     @property
-    def direct(self) -> tuple[str, ...]:
-        """Destinations that are not masqueraded."""
-        return (self.cluster_cidr, self.node_subnet) if self.non_masquerade is None else self.non_masquerade
+    def cluster(self) -> str:
+        """All pods."""
+        return self.cluster_cidr

@@ -14,7 +14,7 @@ from .conntrack cimport (
 )
 from .context cimport address_t, node_t, packet_t, writable
 from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
-from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_MASQ, service_endpoint, service_refusal
+from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
 from .nat cimport (
     MANIP_DST, MANIP_SRC, RANGE_PORTS, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
 )
@@ -54,15 +54,16 @@ cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
 
 
 cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:
-    """Run the nat table's POSTROUTING rules for a new connection: KUBE-POSTROUTING, then the agent's.
+    """Run the nat table's POSTROUTING rules for a new connection: CNI-HOSTPORT-MASQ, KUBE-POSTROUTING, the agent's.
 
     False: no address to masquerade with.
     """
     cdef uint8_t* l3 = p.frame + p.l3
     cdef nat_range_t chosen
     cdef conn_t* conn
-    cdef bint marked = p.mark & MARK_MASQ != 0
-    p.mark &= ~<uint32_t>MARK_MASQ
+    cdef uint32_t marked = p.mark & (MARK_HOST_PORT | MARK_MASQ)
+    if marked == MARK_MASQ:
+        p.mark ^= MARK_MASQ
     if not (marked or masqueraded(node, load32(l3 + IP_DST))) or (
             ct_conn(node.conntrack, p.conn).original.src == 0):
         nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
@@ -74,7 +75,7 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
     chosen.flags = node.masquerade_flags
     if marked:
         chosen.min_port = chosen.max_port = 0
-        chosen.flags = node.service_flags
+        chosen.flags = node.service_flags if marked == MARK_MASQ else <uint8_t>0
     conn = ct_conn(node.conntrack, p.conn)
     conn.masquerade = out + 1
     nat_setup(node.conntrack, p.conn, &chosen, MANIP_SRC, p.now, &node.rng)

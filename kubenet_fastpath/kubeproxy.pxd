@@ -6,6 +6,7 @@ from .service_table cimport endpoint_t
 
 cdef enum:
     MARK_MASQ = 0x4000          # KUBE-MARK-MASQ
+    MARK_HOST_PORT = 0x2000     # CNI-HOSTPORT-SETMARK
 
 cdef enum filter_hook_t:
     FILTER_INPUT = 1

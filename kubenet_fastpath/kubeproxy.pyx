@@ -21,10 +21,6 @@ from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, drop
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
 
-cdef enum:
-    LOCALHOST = 0x7F000001
-
-
 cdef inline bint in_cluster(const node_t* node, uint32_t ip) noexcept nogil:
     return (ip ^ node.cluster.ip) & node.cluster.mask == 0
 
@@ -69,8 +65,8 @@ cdef const endpoint_t* external(node_t* node, packet_t* p, const chain_t* chain,
 
 cdef const endpoint_t* host_port(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
     cdef const host_port_t* row = &node.services.host_port[door.row]
-    if (to.src ^ row.network) & row.mask == 0 or (row.loopback and to.src == LOCALHOST):
-        p.mark |= MARK_MASQ
+    if (to.src ^ row.network) & row.mask == 0:
+        p.mark |= row.mark
     return &row.pod
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .address import ipv4, ipv4_text, mac_text
 from .batch import PacketBatch
-from .config import Kubenet, Pod
+from .config import Pod
 from .connection import CtStatus
 from .conntrack import ConnectionTable
 from .errors import ConfigError, TableFull
@@ -19,15 +19,18 @@ from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .ipam import HostLocal
 from .neighbour import NeighbourTable
+from .node_config import NodeConfig
+from .node_plan import LOOPBACK, Interface, InterfaceKind, NextHop, RouteType
 from .pipeline import Pipeline
-from .plan import LOOPBACK, HostPortRow, Interface, NextHop, plan_host_port, plan_kubenet, pod_macs
+from .plan import HostPortRow, plan_host_port, plan_node, plan_pod_port, pod_macs
 from .result import Counters, Port, Result
 from .service import Endpoint, Service
 from .service_plan import ServicePlan, StaleFlow, plan_services, stale_flows
 from .service_table import ServiceTable
 from .verdict import Reason, Verdict
 
-MAX_PORTS = 1024  #: BR_MAX_PORTS
+MAX_PORTS = 1024  #: of a bridge, BR_MAX_PORTS
+MAX_INTERFACES = 65_000  #: below LOOPBACK
 
 
 class Node:
@@ -35,7 +38,7 @@ class Node:
 
     Parameters
     ----------
-    config : Kubenet
+    config : Kubenet, AzureCniNodeSubnet, AzureCniPodSubnet or AzureCniOverlay
         The node. Its plan is made at once; nothing of it changes later but pods, services and routes.
 
     Attributes
@@ -56,17 +59,18 @@ class Node:
 
     Examples
     --------
+    >>> from kubenet_fastpath import Kubenet
     >>> node = Node(Kubenet(node_ip="10.240.0.4", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16",
     ...                     gateway="10.240.0.1"))
     >>> node.attach(Pod("web")).name
     'web'
     """
 
-    def __init__(self, config: Kubenet) -> None:
+    def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        self.plan = plan = plan_kubenet(config)
+        self.plan = plan = plan_node(config)
         self.routes = RouteTable()
-        self.fdb = ForwardingDatabase(ageing_s=config.ageing_s, seed=config.seed)
+        self.fdb = ForwardingDatabase(ageing_s=plan.ageing_s, seed=config.seed)
         self.connections = ConnectionTable(
             capacity=config.conntrack_max,
             timeouts=config.timeouts,
@@ -82,6 +86,8 @@ class Node:
         self.ports: dict[str, Port] = {}
         self._lock = threading.Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
+        for address in plan.pods.reserved:
+            self._addresses.reserve(address)
         self._pods: dict[str, tuple[int, int, int]] = {}  # name -> address, MAC, host MAC
         self._silent: list[tuple[int, int]] = []  # MACs and ports to announce with the first packet
         self._devices = {interface.name: index for index, interface in enumerate(plan.interfaces)}
@@ -109,7 +115,7 @@ class Node:
         )
         for interface in plan.interfaces:
             self._install(self._devices[interface.name], interface, interface.mac)
-            if interface.bridge is None and interface.name != "cbr0":
+            if interface.kind is InterfaceKind.ROUTED:
                 self.ports[interface.name] = Port(self._devices[interface.name], interface.name)
         for network, prefix_len, hop in plan.routes:
             self._add_route(network, prefix_len, hop)
@@ -123,6 +129,8 @@ class Node:
         return f"<Node {self.config.node_address} with {len(self._pods)} pods>"
 
     def _device(self, name: str) -> int:
+        if name in self._pods:
+            return self.ports[name].index
         if name not in self._devices:
             raise ConfigError(f"no interface {name!r}; there are {', '.join(self._devices)}")
         return self._devices[name]
@@ -143,12 +151,16 @@ class Node:
             route_localnet=interface.route_localnet,
             group_fwd_mask=interface.group_fwd_mask,
         )
-        if interface.bridge is not None or interface.name == "cbr0":
+        if interface.kind is not InterfaceKind.ROUTED:
             self.fdb.add_local(lladdr, index)
 
     def _add_route(self, network: int, prefix_len: int, hop: NextHop) -> None:
         if hop not in self.next_hops:
-            self.next_hops.append(hop)
+            unused = NextHop(type=RouteType.NONE)
+            if unused in self.next_hops:
+                self.next_hops[self.next_hops.index(unused)] = hop
+            else:
+                self.next_hops.append(hop)
         self.routes[network, prefix_len] = self.next_hops.index(hop)
 
     def _publish_hops(self) -> None:
@@ -164,7 +176,9 @@ class Node:
             return endpoint.local
         address, pods = ipv4(endpoint.ip), self.plan.pods
         own = any(address == ip for interface in self.plan.interfaces for ip, _ in interface.addresses)
-        return own or not (address ^ pods.network) >> 32 - pods.prefix_len
+        if pods.exclusive and not (address ^ pods.network) >> 32 - pods.prefix_len:
+            return True
+        return own or any(address == ip for ip, _, _ in self._pods.values())
 
     def set_services(self, services: Iterable[Service]) -> None:
         """Replace the services, as kube-proxy does when the cluster changes.
@@ -195,6 +209,16 @@ class Node:
             self.services = wanted
             self._delete_stale(stale)
 
+    def _localise(self) -> None:
+        """Pods came or went: where addresses do not tell whose they are, other endpoints are local now."""
+        if self.services and not self.plan.pods.exclusive:
+            self._services.replace(plan_services(self.services, self._is_local))
+
+    def _pod_device(self, port: Port) -> int:
+        """The interface on whose link a pod is."""
+        bridge = self.plan.pod_port.bridge
+        return port.index if bridge is None else self._device(bridge)
+
     def _delete_stale(self, flows: list[StaleFlow]) -> None:
         rows = self.connections.to_records()
         rows = rows[rows["proto"] == 17]
@@ -214,9 +238,7 @@ class Node:
         self.connections.delete(index=rows["index"][doomed])
 
     def _plan_host_ports(self, pod: Pod, address: int) -> list[HostPortRow]:
-        rows = [
-            plan_host_port(row, address, self.plan.pods, self.config.port_mapper) for row in pod.host_ports
-        ]
+        rows = [plan_host_port(row, address, self.plan, self.config.port_mapper) for row in pod.host_ports]
         taken = [row for others in self._host_ports.values() for row in others]
         for number, (ip, proto, port, *_) in enumerate(rows):
             for other_ip, *other in (row[:3] for row in taken + rows[:number]):
@@ -243,34 +265,39 @@ class Node:
         Raises
         ------
         ConfigError
-            For a name, address or host port that is taken, or an address outside the node's pod CIDR. Nothing has
-            changed then.
+            For a name, address or host port that is taken, or an address outside the range of the node's pods.
+            Nothing has changed then.
         TableFull
-            When the bridge has no port (1024) or the pod CIDR no address left. Nothing has changed then.
+            When the bridge has no port (1024) or the pods' range no address left. Nothing has changed then.
         """
         with self._lock:
             if pod.name in self.ports or pod.name in self._devices:
                 raise ConfigError(f"the node has a port {pod.name!r} already")
-            if len(self._pods) >= MAX_PORTS:
-                raise TableFull(f"cbr0 has {MAX_PORTS} ports, no more fit")
+            room = MAX_INTERFACES if self.plan.routed else MAX_PORTS
+            if len(self._pods) >= room:
+                raise TableFull(f"the node has {room} pods, no more fit")
             address = self._addresses.reserve(pod.ip) if pod.ip is not None else self._addresses.allocate()
             try:
                 host_ports = self._plan_host_ports(pod, address)
             except ConfigError:
                 self._addresses.release(address)
                 raise
-            lladdr, host = pod_macs(pod, address)
+            lladdr, host = pod_macs(pod, address, self.plan.pod_host_mac)
             taken = {port.index for port in self.ports.values()} | set(self._devices.values())
             index = next(i for i in range(len(taken) + 1) if i not in taken)
             filled = replace(pod, ip=ipv4_text(address), mac=mac_text(lladdr), host_mac=mac_text(host))
             port = Port(index, pod.name, filled)
-            self._install(index, self.plan.pod_port, host)
-            if self.plan.pod_neighbour_dev is not None:
-                self.neighbours.add(self._device(self.plan.pod_neighbour_dev), address, lladdr)
+            self._install(index, plan_pod_port(self.config, self.plan, pod.name), host)
             if self.plan.announce:
                 self._silent.append((lladdr, index))
             self.ports = self.ports | {pod.name: port}
             self._pods[pod.name] = (address, lladdr, host)
+            if self.plan.routed:
+                self._add_route(address, 32, NextHop(type=RouteType.UNICAST, dev=pod.name))
+                self._publish_hops()
+            if self.plan.permanent_neighbours:
+                self.neighbours.add(self._pod_device(port), address, lladdr)
+            self._localise()
             if host_ports:
                 self._host_ports[pod.name] = host_ports
                 self._publish_host_ports()
@@ -289,17 +316,25 @@ class Node:
         with self._lock:
             if name not in self._pods:
                 raise KeyError(f"no pod {name!r} on this node")
-            address, _, host = self._pods.pop(name)
+            address, _, host = self._pods[name]
             port = self.ports[name]
+            if self.plan.permanent_neighbours:
+                self.neighbours.remove(self._pod_device(port), address)
+            if self.plan.routed:
+                del self.routes[address, 32]
+                hop = NextHop(type=RouteType.UNICAST, dev=name)
+                self.next_hops[self.next_hops.index(hop)] = NextHop(type=RouteType.NONE)
+                self._publish_hops()
+                self.neighbours.flush(port.index)
+            del self._pods[name]
             self.ports = {other: p for other, p in self.ports.items() if other != name}
             self._silent = [entry for entry in self._silent if entry[1] != port.index]
             self._pipeline.remove_interface(port.index)
             self.fdb.flush(port.index)
-            if host in self.fdb:
+            if not self.plan.routed and host in self.fdb:
                 del self.fdb[host]
-            if self.plan.pod_neighbour_dev is not None:
-                self.neighbours.remove(self._device(self.plan.pod_neighbour_dev), address)
             self._addresses.release(address)
+            self._localise()
             if self._host_ports.pop(name, None):
                 self._publish_host_ports()
 

@@ -1,4 +1,4 @@
-"""From a configuration to what a node consists of: interfaces, routes, neighbours, rules.
+"""From a configuration to what a node consists of.
 
 The one module that knows one addressing mode from another; a node is built from its plan alone.
 """
@@ -6,101 +6,20 @@ The one module that knows one addressing mode from another; a node is built from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import replace
 
 from .address import ipv4, ipv4_prefix, mac
-from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
+from .azure_cni import AzureCni
+from .config import Hairpin, Kubenet, Masquerade, Neighbour, NodeConfig, Pod, Route
 from .errors import ConfigError
+from .node_plan import Interface, InterfaceKind, NextHop, NodePlan, PodRange, RouteType, SourceNat
 from .service import PROTOCOLS, HostPort, PortMapper
 
-LOOPBACK = 0xFFFF  #: device index of local routes
+MARK_MASQ = 0x4000  #: KUBE-MARK-MASQ
+MARK_HOST_PORT = 0x2000  #: portmap's own, where it has no externalSetMarkChain
+AZURE_HOST_MAC = 0xAAAAAAAAAAAA
 
-
-class InterfaceKind(IntEnum):
-    """context.interface_kind_t."""
-
-    ROUTED = 1
-    BRIDGE = 2
-    BRIDGE_PORT = 3
-
-
-class RouteType(IntEnum):
-    """The kernel's RTN_*."""
-
-    UNICAST = 1
-    LOCAL = 2
-    BROADCAST = 3
-    BLACKHOLE = 6
-    UNREACHABLE = 7
-    PROHIBIT = 8
-    THROW = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interface:
-    """A network device of the node; addresses are (ip, mask) in host order."""
-
-    name: str
-    kind: InterfaceKind
-    mac: int
-    mtu: int
-    addresses: tuple[tuple[int, int], ...] = ()
-    bridge: str | None = None
-    promiscuous: bool = False
-    hairpin: bool = False
-    proxy_arp: bool = False
-    rp_filter: int = 0
-    send_redirects: bool = True
-    route_localnet: bool = False
-    group_fwd_mask: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextHop:
-    """What a route leads to; `dev` is a name, None for the node itself and for routes to nowhere."""
-
-    type: RouteType
-    dev: str | None = None
-    gateway: int = 0
-    source: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceNat:
-    """MASQUERADE for what leaves, but not to `direct` (network, mask) nor to the node itself."""
-
-    direct: tuple[tuple[int, int], ...]
-    random: bool
-    ports: tuple[int, int] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PodRange:
-    """Where pods' addresses come from."""
-
-    network: int
-    prefix_len: int
-    gateway: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodePlan:
-    """Everything that a node is made of before its first pod."""
-
-    interfaces: tuple[Interface, ...]
-    routes: tuple[tuple[int, int, NextHop], ...]
-    neighbours: tuple[Neighbour, ...]
-    pods: PodRange
-    source_nat: SourceNat | None
-    cluster: tuple[int, int]  # network and mask of all pods, by which kube-proxy tells who is outside
-    service_random: bool
-    dedup: tuple[int, int, int] | None
-    bridge_nf: bool
-    drop_invalid: bool
-    pod_port: Interface
-    pod_neighbour_dev: str | None
-    announce: bool
+HostPortRow = tuple[int, int, int, int, int, int, int, int]
 
 
 def mask_of(prefix_len: int) -> int:
@@ -162,70 +81,85 @@ def _table(
     return tuple((network, length, hop) for (network, length), hop in table.items())
 
 
-def plan_kubenet(config: Kubenet) -> NodePlan:
-    """The node that kubenet makes (KN NET_CONFIG_TEMPLATE, AgentBaker's 10-containerd-net.conflist)."""
-    node, subnet_len = ipv4(config.node_address), ipv4_prefix(config.node_subnet)[1]
-    pods, pods_len = ipv4_prefix(config.pod_cidr)
-    cluster, cluster_len = ipv4_prefix(config.cluster_cidr)
-    bridge = ipv4(config.bridge_address)
-    promiscuous = config.hairpin is Hairpin.PROMISC
+def _sysctls(config: NodeConfig, name: str) -> dict[str, int | bool]:
+    redirects = config.send_redirects
+    if isinstance(redirects, Mapping):  # IN_DEV_TX_REDIRECTS is an OR of all and the interface
+        redirects = bool(redirects.get("all", False) or redirects.get(name, redirects.get("default", True)))
+    return {
+        "rp_filter": _setting(config.rp_filter, name),
+        "send_redirects": bool(redirects),
+        "route_localnet": config.route_localnet,
+    }
 
-    def sysctls(name: str) -> dict[str, int | bool]:
-        redirects = config.send_redirects
-        if isinstance(redirects, Mapping):  # IN_DEV_TX_REDIRECTS is an OR of all and the interface
-            redirects = bool(
-                redirects.get("all", False) or redirects.get(name, redirects.get("default", True))
-            )
-        return {
-            "rp_filter": _setting(config.rp_filter, name),
-            "send_redirects": bool(redirects),
-            "route_localnet": config.route_localnet,
-        }
 
-    interfaces = (
-        Interface(
-            name="eth0",
-            kind=InterfaceKind.ROUTED,
-            mac=mac(config.node_mac),
-            mtu=config.mtu,
-            addresses=((node, mask_of(subnet_len)),),
-            **sysctls("eth0"),  # type: ignore[arg-type]
-        ),
-        Interface(
-            name="cbr0",
-            kind=InterfaceKind.BRIDGE,
-            mac=mac(config.bridge_mac) if config.bridge_mac else cni_mac(bridge),
-            mtu=config.mtu,
-            addresses=((bridge, mask_of(pods_len)),),
-            promiscuous=promiscuous,
-            group_fwd_mask=config.group_fwd_mask,
-            **sysctls("cbr0"),  # type: ignore[arg-type]
-        ),
+def _eth0(config: NodeConfig) -> Interface:
+    return Interface(
+        name="eth0",
+        kind=InterfaceKind.ROUTED,
+        mac=mac(config.node_mac),
+        mtu=config.mtu,
+        addresses=((ipv4(config.node_address), mask_of(ipv4_prefix(config.node_subnet)[1])),),
+        **_sysctls(config, "eth0"),  # type: ignore[arg-type]
     )
+
+
+def _main_table(config: NodeConfig, *pods: Route) -> tuple[Route, ...]:
     main = config.routes or (
         Route(prefix="0.0.0.0/0", dev="eth0", via=config.gateway),
         Route(prefix=config.node_subnet, dev="eth0", src=config.node_address),
-        Route(prefix=config.pod_cidr, dev="cbr0", src=config.bridge_address),
+        *pods,
     )
-    neighbours = config.neighbours
-    if config.permanent_neighbours and config.gateway_mac is not None:
-        neighbours += (Neighbour(ip=config.gateway, mac=config.gateway_mac, dev="eth0"),)
-    source_nat = None
-    if config.masquerade is not Masquerade.NONE:
-        direct = tuple((net, mask_of(n)) for net, n in map(ipv4_prefix, config.direct))
-        source_nat = SourceNat(direct=direct, random=config.random_fully, ports=config.to_ports)
+    return tuple(route for route in main if isinstance(route, Route))
+
+
+def _neighbours(config: NodeConfig) -> tuple[Neighbour, ...]:
+    if not config.permanent_neighbours or config.gateway_mac is None:
+        return config.neighbours
+    return (*config.neighbours, Neighbour(ip=config.gateway, mac=config.gateway_mac, dev="eth0"))
+
+
+def _source_nat(config: NodeConfig) -> SourceNat | None:
+    if config.masquerade is Masquerade.NONE:
+        return None
+    direct = tuple((net, mask_of(n)) for net, n in map(ipv4_prefix, config.direct))
+    return SourceNat(direct=direct, random=config.random_fully, ports=config.to_ports)
+
+
+def _cluster(config: NodeConfig) -> tuple[int, int]:
+    network, length = ipv4_prefix(config.cluster)
+    return network, mask_of(length)
+
+
+def plan_kubenet(config: Kubenet) -> NodePlan:
+    """The node that kubenet makes (KN NET_CONFIG_TEMPLATE, AgentBaker's 10-containerd-net.conflist)."""
+    pods, pods_len = ipv4_prefix(config.pod_cidr)
+    bridge = ipv4(config.bridge_address)
+    promiscuous = config.hairpin is Hairpin.PROMISC
+    cbr0 = Interface(
+        name="cbr0",
+        kind=InterfaceKind.BRIDGE,
+        mac=mac(config.bridge_mac) if config.bridge_mac else cni_mac(bridge),
+        mtu=config.mtu,
+        addresses=((bridge, mask_of(pods_len)),),
+        promiscuous=promiscuous,
+        group_fwd_mask=config.group_fwd_mask,
+        **_sysctls(config, "cbr0"),  # type: ignore[arg-type]
+    )
+    interfaces = (_eth0(config), cbr0)
+    on_link = Route(prefix=config.pod_cidr, dev="cbr0", src=config.bridge_address)
     dedup = promiscuous if config.dedup is None else config.dedup
     return NodePlan(
         interfaces=interfaces,
-        routes=_table(interfaces, tuple(r for r in main if isinstance(r, Route))),
-        neighbours=neighbours,
+        routes=_table(interfaces, _main_table(config, on_link)),
+        neighbours=_neighbours(config),
         pods=PodRange(network=pods, prefix_len=pods_len, gateway=bridge),
-        source_nat=source_nat,
-        cluster=(cluster, mask_of(cluster_len)),
+        source_nat=_source_nat(config),
+        cluster=_cluster(config),
         service_random=config.service_random_fully,
         dedup=(bridge, pods, mask_of(pods_len)) if dedup else None,
         bridge_nf=config.bridge_nf_call_iptables,
         drop_invalid=config.kube_proxy,
+        ageing_s=config.ageing_s,
         pod_port=Interface(
             name="",
             kind=InterfaceKind.BRIDGE_PORT,
@@ -234,29 +168,94 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
             bridge="cbr0",
             hairpin=config.hairpin is Hairpin.VETH,
         ),
-        pod_neighbour_dev="cbr0" if config.permanent_neighbours else None,
+        pod_host_mac=None,
+        pod_mask=mask_of(pods_len),
+        permanent_neighbours=config.permanent_neighbours,
         announce=config.arp_notify,
+        host_port_mark=MARK_MASQ,
     )
 
 
-def pod_macs(pod: Pod, address: int) -> tuple[int, int]:
-    """MACs of a pod's eth0 and of the host's end of its veth pair."""
+def plan_azure_cni(config: AzureCni) -> NodePlan:
+    """The node that Azure CNI makes in transparent mode: no bridge, a route and a veth for each pod.
+
+    Of a VNet subnet Azure keeps the first addresses for itself; the node's own is taken, too.
+    """
+    network, length = ipv4_prefix(config.pod_range)
+    interfaces = (_eth0(config),)
+    reserved = {ipv4(config.node_address), ipv4(config.gateway)}
+    if not config.exclusive:
+        reserved |= {network + 1, network + 2, network + 3}
+    last = network + (1 << 32 - length) - 2
+    inside = sorted(address for address in reserved if network < address <= last)
+    return NodePlan(
+        interfaces=interfaces,
+        routes=_table(interfaces, _main_table(config)),
+        neighbours=_neighbours(config),
+        pods=PodRange(
+            network=network,
+            prefix_len=length,
+            gateway=network,
+            reserved=tuple(inside),
+            exclusive=config.exclusive,
+        ),
+        source_nat=_source_nat(config),
+        cluster=_cluster(config),
+        service_random=config.service_random_fully,
+        dedup=None,
+        bridge_nf=False,
+        drop_invalid=config.kube_proxy,
+        ageing_s=config.ageing_s,
+        pod_port=Interface(
+            name="", kind=InterfaceKind.ROUTED, mac=0, mtu=config.mtu, proxy_arp=config.proxy_arp
+        ),
+        pod_host_mac=AZURE_HOST_MAC,
+        pod_mask=0xFFFFFFFF,
+        permanent_neighbours=config.permanent_neighbours,
+        announce=False,
+        host_port_mark=MARK_HOST_PORT,
+    )
+
+
+def plan_node(config: NodeConfig) -> NodePlan:
+    """The plan of any configuration.
+
+    Raises
+    ------
+    TypeError
+        For what is none.
+    """
+    if isinstance(config, Kubenet):
+        return plan_kubenet(config)
+    if isinstance(config, AzureCni):
+        return plan_azure_cni(config)
+    raise TypeError(f"a node takes Kubenet or one of AzureCni..., not {type(config).__name__}")
+
+
+def plan_pod_port(config: NodeConfig, plan: NodePlan, name: str) -> Interface:
+    """The interface on the host that a pod of this name is behind."""
+    if not plan.routed:
+        return plan.pod_port
+    return replace(plan.pod_port, name=name, **_sysctls(config, name))  # type: ignore[arg-type]
+
+
+def pod_macs(pod: Pod, address: int, host: int | None) -> tuple[int, int]:
+    """MACs of a pod's eth0 and of the host's end of its veth pair; `host` is what the latter is by default."""
+    default = cni_mac(address, 0x0E58) if host is None else host
     return (
         mac(pod.mac) if pod.mac is not None else cni_mac(address),
-        mac(pod.host_mac) if pod.host_mac is not None else cni_mac(address, 0x0E58),
+        mac(pod.host_mac) if pod.host_mac is not None else default,
     )
 
 
-HostPortRow = tuple[int, int, int, int, int, int, int, bool]
-
-
-def plan_host_port(row: HostPort, pod: int, pods: PodRange, mapper: PortMapper) -> HostPortRow:
+def plan_host_port(row: HostPort, pod: int, plan: NodePlan, mapper: PortMapper) -> HostPortRow:
     """A host port as `ServiceTable.replace_host_ports` takes it.
 
-    portmap masquerades whoever has an address of the pod's subnet, and 127.0.0.1; kubelet only the pod itself, and
-    looks at no host address.
+    portmap masquerades whoever has an address of the pod's subnet, and 127.0.0.1 (which no packet that comes in has);
+    kubelet only the pod itself, and it looks at no host address.
     """
     portmap = mapper is PortMapper.PORTMAP
-    mask = mask_of(pods.prefix_len) if portmap else 0xFFFFFFFF
+    mask = plan.pod_mask if portmap else 0xFFFFFFFF
+    mark = plan.host_port_mark if portmap else MARK_MASQ
     host = ipv4(row.host_ip) if portmap and row.host_ip is not None else 0
-    return host, PROTOCOLS[row.protocol], row.port, pod, row.pod_port, pod & mask, mask, portmap
+    return host, PROTOCOLS[row.protocol], row.port, pod, row.pod_port, pod & mask, mask, mark

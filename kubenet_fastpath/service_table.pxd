@@ -46,7 +46,7 @@ cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     endpoint_t pod
     uint32_t network            # clients that are masqueraded
     uint32_t mask
-    bint loopback               # so are those of 127.0.0.1
+    uint32_t mark               # theirs
 
 cdef struct door_t:             # 16 bytes; a free one has kind 0
     uint32_t ip                 # 0: every address of the node

@@ -162,9 +162,9 @@ cdef class ServiceTable:
 
         Parameters
         ----------
-        rows : sequence of (ip, proto, port, pod_ip, pod_port, network, mask, loopback)
+        rows : sequence of (ip, proto, port, pod_ip, pod_port, network, mask, mark)
             Of two with one address, protocol and port the first one counts. `network` and `mask` are those of
-            clients that are masqueraded, and `loopback` says whether 127.0.0.1 is.
+            clients that are masqueraded, and `mark` is the one that they get.
         """
         cdef doors_t doors
         cdef host_port_t* table = <host_port_t*>calloc(len(rows) + 1, sizeof(host_port_t))
@@ -172,9 +172,9 @@ cdef class ServiceTable:
             free(table)
             free(doors.row)
             raise MemoryError(f"no memory for {len(rows)} host ports")
-        for i, (ip, proto, port, pod_ip, pod_port, network, mask, loopback) in enumerate(rows):
+        for i, (ip, proto, port, pod_ip, pod_port, network, mask, mark) in enumerate(rows):
             table[i].pod.ip, table[i].pod.port = pod_ip, pod_port
-            table[i].network, table[i].mask, table[i].loopback = network, mask, loopback
+            table[i].network, table[i].mask, table[i].mark = network, mask, mark
             doors_add(&self.table, &doors, make_door(DOOR_HOST_PORT, ip, proto, port, i))
         free(self.table.host_doors.row)
         free(self.table.host_port)

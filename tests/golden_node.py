@@ -34,12 +34,13 @@ class NotYet(Exception):
 
 
 def sysctls_of(node: dict[str, Any], name: str) -> dict[str, int]:
-    """Values of net.ipv4.conf.*.NAME by interface."""
+    """Values of net.ipv4.conf.*.NAME by interface; a pod's is named as its port."""
     found = {}
+    ports = {pod["host_if"]: pod["port"] for pod in node["pods"]}
     for key, value in node["sysctls"].items():
         parts = key.split(".")
         if parts[:3] == ["net", "ipv4", "conf"] and parts[4:] == [name]:
-            found[parts[3]] = value
+            found[ports.get(parts[3], parts[3])] = value
     return found
 
 
@@ -92,10 +93,26 @@ def service_of(entry: dict[str, Any]) -> kf.Service:
     )
 
 
-def config_of(node: dict[str, Any]) -> kf.Kubenet:
+def bridge_of(node: dict[str, Any]) -> dict[str, Any]:
+    """What only a kubenet node has."""
+    return {
+        "pod_cidr": str(ipaddress.ip_interface(node["cbr0"]["ip"]).network),
+        "bridge_ip": node["cbr0"]["ip"].split("/")[0],
+        "bridge_mac": node["cbr0"]["mac"],
+        "hairpin": HAIRPIN[node["hairpin"]],
+        "dedup": node["ebtables_dedup"],
+        "bridge_nf_call_iptables": bool(node["sysctls"]["net.bridge.bridge-nf-call-iptables"]),
+        "permanent_neighbours": False,
+        "arp_notify": False,
+    }
+
+
+def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet:
     """The configuration that a case's `node` object describes."""
-    if node["mode"] != "kubenet":
+    if node["mode"] not in ("kubenet", "azcni"):
         raise NotYet(f"mode {node['mode']}")
+    kubenet = node["mode"] == "kubenet"
+    own = () if kubenet else {pod["host_if"] for pod in node["pods"]}  # `attach` makes what belongs to these
     sysctls = node["sysctls"]
     knobs, neighbours = commands_of(node)
     gateways = [route.split()[2] for route in node["routes"] if route.startswith("default via")]
@@ -106,29 +123,25 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet:
         if gateways
         else str(next(ipaddress.ip_interface(node["eth0"]["ip"]).network.hosts())),
         "gateway_mac": None,
-        "pod_cidr": str(ipaddress.ip_interface(node["cbr0"]["ip"]).network),
         "cluster_cidr": node["cluster_cidr"],
-        "bridge_ip": node["cbr0"]["ip"].split("/")[0],
-        "bridge_mac": node["cbr0"]["mac"],
         "mtu": node["mtu"],
-        "hairpin": HAIRPIN[node["hairpin"]],
-        "dedup": node["ebtables_dedup"],
         "masquerade": MASQUERADE[node["masq"]],
         "non_masquerade": tuple(node["nonmasq"]),
         "random_fully": node["random_fully"],
         "to_ports": tuple(map(int, node["to_ports"].split("-"))) if node["to_ports"] else None,
         "kube_proxy": node["kubeproxy"],
-        "bridge_nf_call_iptables": bool(sysctls["net.bridge.bridge-nf-call-iptables"]),
         "rp_filter": sysctls_of(node, "rp_filter"),
         "send_redirects": sysctls_of(node, "send_redirects"),
         "route_localnet": bool(sysctls_of(node, "route_localnet").get("all", 0)),
         "neighbours": (
-            *(kf.Neighbour(ip=n["ip"], mac=n["mac"], dev=n["dev"]) for n in node["neigh"]),
+            *(
+                kf.Neighbour(ip=n["ip"], mac=n["mac"], dev=n["dev"])
+                for n in node["neigh"]
+                if n["dev"] not in own
+            ),
             *neighbours,
         ),
-        "routes": tuple(node["routes"]),
-        "permanent_neighbours": False,
-        "arp_notify": False,
+        "routes": tuple(route for route in node["routes"] if route.split()[-1] not in own),
         "icmp_ratelimit_ms": sysctls["net.ipv4.icmp_ratelimit"],
         "icmp_msgs_per_s": sysctls["net.ipv4.icmp_msgs_per_sec"],
         "icmp_msgs_burst": sysctls["net.ipv4.icmp_msgs_burst"],
@@ -141,7 +154,9 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet:
         "port_mapper": kf.PortMapper.KUBELET,
         "seed": 2028,
     }
-    return kf.Kubenet(**(fields | knobs))
+    if kubenet:
+        return kf.Kubenet(**(fields | bridge_of(node) | knobs))
+    return kf.AzureCniNodeSubnet(**(fields | {"proxy_arp": node["proxy_arp"]} | knobs))
 
 
 class GoldenNode:

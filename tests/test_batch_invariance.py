@@ -24,8 +24,11 @@ def batch_of(node: kf.Node, events: list[Event]) -> kf.PacketBatch:
 
 
 def run(events: list[Event], cuts: list[int], **changes: object) -> dict[str, object]:
+    return seen(make_node(**changes), events, cuts)
+
+
+def seen(node: kf.Node, events: list[Event], cuts: list[int]) -> dict[str, object]:
     """Everything that can be seen of a node after a history, which came in pieces."""
-    node = make_node(**changes)
     batch = batch_of(node, events)
     edges = [0, *sorted(cut % (len(events) + 1) for cut in cuts), len(events)]
     verdicts: list[int] = []

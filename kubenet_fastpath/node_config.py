@@ -1,0 +1,243 @@
+"""What all addressing modes' configurations have in common: frozen, typed, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
+from .errors import AddressError, ConfigError
+from .service import PortMapper, Service
+from .timeouts import Timeouts
+
+
+class Masquerade(Enum):
+    """Who installs the masquerade rules."""
+
+    AGENT = "ip-masq-agent"
+    KUBENET = "kubenet"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """A permanent neighbour: `ip neigh replace IP lladdr MAC nud permanent dev DEV`."""
+
+    ip: str
+    mac: str
+    dev: str
+
+    def __post_init__(self) -> None:
+        ipv4(self.ip)
+        mac(self.mac)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route of the main table.
+
+    `kind` is `unicast`, `unreachable`, `prohibit`, `blackhole` or `throw`; a unicast route has a device, and a gateway
+    unless its prefix is on the link.
+    """
+
+    prefix: str
+    dev: str | None = None
+    via: str | None = None
+    src: str | None = None
+    kind: str = "unicast"
+
+    def __post_init__(self) -> None:
+        ipv4_prefix(self.prefix)
+        for address in (self.via, self.src):
+            if address is not None:
+                ipv4(address)
+        if self.kind not in ("unicast", "unreachable", "prohibit", "blackhole", "throw"):
+            raise ConfigError(
+                f"route kind {self.kind!r} is none of unicast, unreachable, prohibit, blackhole, throw"
+            )
+        if (self.kind == "unicast") != (self.dev is not None):
+            raise ConfigError(f"a unicast route needs a dev and others have none: {self}")
+
+    @classmethod
+    def parse(cls, line: str) -> Route:
+        """Read one line in the form of `ip route`.
+
+        Raises
+        ------
+        ConfigError
+            For a line that is none, or has words that are not understood.
+
+        Examples
+        --------
+        >>> Route.parse("default via 10.240.0.1 dev eth0")
+        Route(prefix='0.0.0.0/0', dev='eth0', via='10.240.0.1', src=None, kind='unicast')
+        """
+        words = line.split()
+        kind = (
+            words.pop(0)
+            if words and words[0] in ("unreachable", "prohibit", "blackhole", "throw")
+            else "unicast"
+        )
+        if not words:
+            raise ConfigError(f"no route in {line!r}")
+        prefix = "0.0.0.0/0" if words[0] == "default" else words[0]
+        options = dict(zip(words[1::2], words[2::2], strict=False))
+        unknown = set(options) - {"via", "dev", "src", "scope", "proto", "metric"}
+        if unknown or len(words) % 2 == 0:
+            raise ConfigError(f"route {line!r} has words that are not understood")
+        return cls(
+            prefix=prefix if "/" in prefix else f"{prefix}/32",
+            dev=options.get("dev"),
+            via=options.get("via"),
+            src=options.get("src"),
+            kind=kind,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfig:
+    """What all addressing modes have in common: the node in its VNet, its rules, sysctls and tables.
+
+    Parameters
+    ----------
+    node_ip : str
+        Address of eth0, with the subnet's prefix length or /16.
+    gateway : str
+        The VNet's gateway in eth0's subnet.
+    node_mac, gateway_mac : str
+        MACs of eth0 and of whatever answers for the gateway (None: ask by ARP).
+    mtu : int
+        Of eth0 and the pods, bytes of an IP packet.
+    masquerade : Masquerade
+        Who installs the masquerade rules.
+    non_masquerade : tuple of str, optional
+        Destinations that pods reach with their own address; what the addressing mode routes itself if omitted.
+    random_fully : bool
+        The masquerade rules have `--random-fully`.
+    to_ports : (int, int), optional
+        The masquerade rules have `--to-ports`.
+    kube_proxy : bool
+        Its rules are installed: services, and packets that conntrack calls INVALID are dropped in FORWARD.
+    services : tuple of Service
+        What kube-proxy knows at the start; `Node.set_services` changes it.
+    service_random_fully : bool
+        kube-proxy masquerades with `--random-fully`; true where iptables has it.
+    port_mapper : PortMapper
+        Whose rules the pods' host ports get.
+    rp_filter : int or mapping
+        0 off, 1 strict, 2 loose; or by interface name, with "all".
+    send_redirects : bool or mapping
+        Likewise.
+    routes : tuple, optional
+        The main table without the pods, as `Route` or lines of `ip route`; the node's usual ones if omitted.
+    neighbours : tuple of Neighbour
+        Permanent ones.
+    permanent_neighbours : bool
+        Pods' and the gateway's MACs are known from the start; otherwise the node asks by ARP as a kernel does.
+    neighbours_max : int
+        net.ipv4.neigh.default.gc_thresh3; AKS sets 16384.
+    ageing_s : float
+        After which the bridge forgets a MAC.
+    seed : int
+        Secret of the hash tables and source of all random choices.
+
+    Raises
+    ------
+    AddressError, ConfigError
+        For an address that is none, or values that contradict each other.
+    """
+
+    node_ip: str
+    gateway: str
+    node_mac: str = "00:0d:3a:00:00:04"
+    gateway_mac: str | None = "12:34:56:78:9a:bc"
+    mtu: int = 1500
+    masquerade: Masquerade = Masquerade.AGENT
+    non_masquerade: tuple[str, ...] | None = None
+    random_fully: bool = False
+    to_ports: tuple[int, int] | None = None
+    kube_proxy: bool = True
+    services: tuple[Service, ...] = ()
+    service_random_fully: bool = True
+    port_mapper: PortMapper = PortMapper.PORTMAP
+    rp_filter: int | Mapping[str, int] = 0
+    send_redirects: bool | Mapping[str, bool] = True
+    route_localnet: bool = True
+    neighbours: tuple[Neighbour, ...] = ()
+    routes: tuple[Route | str, ...] | None = None
+    permanent_neighbours: bool = True
+    icmp_ratelimit_ms: int = 1000
+    icmp_msgs_per_s: int = 1000
+    icmp_msgs_burst: int = 50
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    tcp_loose: bool = True
+    tcp_be_liberal: bool = False
+    conntrack_checksum: bool = True
+    conntrack_max: int = 262144
+    ageing_s: float = 300
+    neighbours_max: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _, node_net, node_len = self._node()
+        if (ipv4(self.gateway) ^ node_net) >> (32 - node_len) if node_len else False:
+            raise ConfigError(
+                f"gateway {self.gateway} is not in eth0's subnet {prefix_text(node_net, node_len)}"
+            )
+        for text in (self.node_mac, self.gateway_mac):
+            if text is not None and mac(text) >> 40 & 1:
+                raise ConfigError(f"MAC {text} is a multicast address")
+        for cidr in (*self.direct, self.cluster):
+            ipv4_prefix(cidr)
+        if len(self.direct) > 64:
+            raise ConfigError(f"non_masquerade has {len(self.direct)} CIDRs; ip-masq-agent takes 64 at most")
+        if not 68 <= self.mtu <= 65535:
+            raise ConfigError(f"mtu {self.mtu} is not in 68..65535")
+        if self.to_ports is not None and not 1 <= self.to_ports[0] <= self.to_ports[1] <= 65535:
+            raise ConfigError(f"to_ports {self.to_ports} is no range of ports")
+        if self.services and not self.kube_proxy:
+            raise ConfigError(f"{len(self.services)} services need kube_proxy")
+        if self.conntrack_max < 1 or self.neighbours_max < 1:
+            raise ConfigError(
+                f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
+            )
+        for mapping in (self.rp_filter, self.send_redirects):
+            values = mapping.values() if isinstance(mapping, Mapping) else (mapping,)
+            if any(int(v) not in (0, 1, 2) for v in values):
+                raise ConfigError(f"a sysctl is 0, 1 or (rp_filter) 2: {mapping}")
+        for name in ("rp_filter", "send_redirects"):
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if self.routes is not None:
+            parsed = tuple(Route.parse(r) if isinstance(r, str) else r for r in self.routes)
+            object.__setattr__(self, "routes", parsed)
+
+    def _node(self) -> tuple[int, int, int]:
+        text, _, length = self.node_ip.partition("/")
+        address = ipv4(text)
+        if length and not (length.isascii() and length.isdecimal() and int(length) <= 32):
+            raise AddressError(f"node_ip {self.node_ip!r} has no prefix length")
+        bits = int(length) if length else 16
+        return address, address & -1 << 32 - bits & 0xFFFFFFFF, bits
+
+    @property
+    def node_address(self) -> str:
+        """Address of eth0, without its prefix length."""
+        return ipv4_text(self._node()[0])
+
+    @property
+    def node_subnet(self) -> str:
+        """The subnet of eth0."""
+        return prefix_text(*self._node()[1:])
+
+    @property
+    def cluster(self) -> str:
+        """The pods of the cluster, by which kube-proxy tells who is outside."""
+        return self.node_subnet
+
+    @property
+    def direct(self) -> tuple[str, ...]:
+        """Destinations that are not masqueraded."""
+        return (self.cluster, self.node_subnet) if self.non_masquerade is None else self.non_masquerade

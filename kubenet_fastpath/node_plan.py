@@ -1,0 +1,111 @@
+"""What a node is made of, whatever the addressing mode: interfaces, routes, neighbours, rules. `plan` draws it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .node_config import Neighbour
+
+LOOPBACK = 0xFFFF  #: device index of local routes
+
+
+class InterfaceKind(IntEnum):
+    """context.interface_kind_t."""
+
+    ROUTED = 1
+    BRIDGE = 2
+    BRIDGE_PORT = 3
+
+
+class RouteType(IntEnum):
+    """The kernel's RTN_*."""
+
+    NONE = 0  #: of a next hop that is not in use
+    UNICAST = 1
+    LOCAL = 2
+    BROADCAST = 3
+    BLACKHOLE = 6
+    UNREACHABLE = 7
+    PROHIBIT = 8
+    THROW = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """A network device of the node; addresses are (ip, mask) in host order."""
+
+    name: str
+    kind: InterfaceKind
+    mac: int
+    mtu: int
+    addresses: tuple[tuple[int, int], ...] = ()
+    bridge: str | None = None
+    promiscuous: bool = False
+    hairpin: bool = False
+    proxy_arp: bool = False
+    rp_filter: int = 0
+    send_redirects: bool = True
+    route_localnet: bool = False
+    group_fwd_mask: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextHop:
+    """What a route leads to; `dev` is a name, None for the node itself and for routes to nowhere."""
+
+    type: RouteType
+    dev: str | None = None
+    gateway: int = 0
+    source: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceNat:
+    """MASQUERADE for what leaves, but not to `direct` (network, mask) nor to the node itself."""
+
+    direct: tuple[tuple[int, int], ...]
+    random: bool
+    ports: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRange:
+    """Where pods' addresses come from: `reserved` ones are never handed out.
+
+    `exclusive`: they are all this node's, so that an endpoint among them is local whether attached or not.
+    """
+
+    network: int
+    prefix_len: int
+    gateway: int
+    reserved: tuple[int, ...] = ()
+    exclusive: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePlan:
+    """Everything that a node is made of before its first pod."""
+
+    interfaces: tuple[Interface, ...]
+    routes: tuple[tuple[int, int, NextHop], ...]
+    neighbours: tuple[Neighbour, ...]
+    pods: PodRange
+    source_nat: SourceNat | None
+    cluster: tuple[int, int]  # network and mask of all pods, by which kube-proxy tells who is outside
+    service_random: bool
+    dedup: tuple[int, int, int] | None
+    bridge_nf: bool
+    drop_invalid: bool
+    ageing_s: float
+    pod_port: Interface
+    pod_host_mac: int | None  # of the veths' ends on the host; None: made of the pod's address
+    pod_mask: int  # of pods' addresses, as portmap takes them
+    permanent_neighbours: bool
+    announce: bool
+    host_port_mark: int
+
+    @property
+    def routed(self) -> bool:
+        """Whether pods are behind interfaces of their own, to which their addresses are routed."""
+        return self.pod_port.bridge is None
