@@ -138,9 +138,9 @@ def test_which_refusals_a_hook_asks_for() -> None:
     wire = node_with(service(protocol="udp"), owned)
     wire.send(*to(CLIENT, NODE_IP, 40000, 8443))  # INPUT has no rules of cluster IPs
     assert wire.verdict is Verdict.LOCAL
-    broadcast = ipv4(A, "10.244.1.255", UDP, udp(40000, 30080))
-    wire.send("pod1", packet("ff:ff:ff:ff:ff:ff", PODS["pod1"][1], broadcast))
-    assert wire.node.counters["reason.no_endpoints"] == 0  # no address of the node
+    broadcast = ipv4(VNET_HOST, "10.240.255.255", UDP, udp(40000, 30080))
+    wire.send("eth0", packet("ff:ff:ff:ff:ff:ff", GATEWAY_MAC, broadcast))
+    assert wire.verdict is Verdict.LOCAL  # no address of the node
     wire.send(*to(CLIENT, NODE_IP, 40000, 30080, UDP))
     assert wire.reason is Reason.NO_ENDPOINTS
 
