@@ -43,7 +43,7 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _frame(dst_mac: str, src_mac: str, src: str, dst: str, sport: int, dport: int) -> bytes:
+def frame(dst_mac: str, src_mac: str, src: str, dst: str, sport: int, dport: int) -> bytes:
     addresses = IPv4Address(src).packed + IPv4Address(dst).packed
     size = FRAME - 34
     head = struct.pack("!BBHHHBBH", 0x45, 0, FRAME - 14, 1, 0x4000, 64, 17, 0)
@@ -63,10 +63,10 @@ def first_packets(path: Path, flows: int, ports: list[kf.Port]) -> kf.PacketBatc
         assert peer is not None
         sport = 1024 + i // PODS
         if path is Path.SAME_NODE:
-            frames.append(_frame(str(peer.mac), str(pod.mac), str(pod.ip), str(peer.ip), sport, 53))
+            frames.append(frame(str(peer.mac), str(pod.mac), str(pod.ip), str(peer.ip), sport, 53))
         else:
             net = "10.244.2" if path is Path.OTHER_NODE else "198.51.100"
-            frames.append(_frame(BRIDGE_MAC, str(pod.mac), str(pod.ip), f"{net}.{1 + i % 200}", sport, 53))
+            frames.append(frame(BRIDGE_MAC, str(pod.mac), str(pod.ip), f"{net}.{1 + i % 200}", sport, 53))
         ingress.append(ports[i % PODS].index)
     return kf.PacketBatch.from_frames(frames, np.array(ingress, np.uint16))
 

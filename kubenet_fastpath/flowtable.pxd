@@ -101,16 +101,22 @@ cdef inline void ct_prefetch(const ct_t* t, uint64_t hash) noexcept nogil:
     kf_prefetch(kf_home(&t.index, hash))
 
 
-cdef inline void ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
-    """Fetch the rows that the bucket names for this hash; reads the bucket, so `ct_prefetch` it earlier."""
+cdef inline bint ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
+    """Fetch the rows that the bucket names for this hash; reads the bucket, so `ct_prefetch` it earlier.
+
+    False: it names none, so this is most likely a connection's first packet.
+    """
+    cdef bint known
     cdef kf_bucket* b = kf_home(&t.index, hash)
     cdef uint32_t m = kf_match(b, kf_tag(hash))
     cdef conn_t* conn
+    known = m != 0
     while m:
         conn = &t.row[b.ref[kf_first(m)] >> 1]
         kf_prefetch(conn)
         kf_prefetch(&conn.packets)
         m &= m - 1
+    return known
 
 
 cdef inline uint32_t* ct_source(const ct_t* t, const tuple_t* original) noexcept nogil:

@@ -28,7 +28,7 @@ cdef inline bint in_cluster(const node_t* node, uint32_t ip) noexcept nogil:
 cdef const endpoint_t* draw(node_t* node, packet_t* p, const chain_t* chain, bint local,
                             const tuple_t* to) noexcept nogil:
     """KUBE-SVC, or KUBE-SVL for this node's endpoints alone; NULL when there are none."""
-    cdef const endpoint_t* endpoint = chain.local if local else chain.endpoint
+    cdef const endpoint_t* endpoint = &node.services.endpoint[chain.first + (chain.n if local else <uint32_t>0)]
     cdef uint32_t n = chain.n_local if local else chain.n, chosen, i
     if n == 0:
         return NULL

@@ -42,7 +42,7 @@ from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
 from .route cimport route_input
-from .service_table cimport ServiceTable
+from .service_table cimport ServiceTable, door_prefetch
 from .verdict cimport (
     N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
     R_UNHANDLED_PROTO, V_DROP, drop,
@@ -371,6 +371,7 @@ cdef class Pipeline:
         cdef uint8_t* base = &data[0] if data.shape[0] else NULL
         cdef node_t* node = &self.node
         cdef uint64_t ahead[16]
+        cdef const uint8_t* l3
         cdef int epoch = fib_enter(self.routes.fib)
         memset(ahead, 0, sizeof(ahead))
         with nogil:
@@ -385,7 +386,10 @@ cdef class Pipeline:
                     ahead[(i + AHEAD_BUCKET) & 15] = look_ahead(node, base + offset[i + AHEAD_BUCKET],
                                                                 length[i + AHEAD_BUCKET])
                 if i + AHEAD_CONN < n and ahead[(i + AHEAD_CONN) & 15] != 0:
-                    ct_prefetch_conn(node.conntrack, ahead[(i + AHEAD_CONN) & 15])
+                    if not ct_prefetch_conn(node.conntrack, ahead[(i + AHEAD_CONN) & 15]) and (
+                            node.services.doors.used != 0):
+                        l3 = base + offset[i + AHEAD_CONN] + ETH_LEN
+                        door_prefetch(node.services, load32(l3 + IP_DST), l3[IP_PROTO], load16(l3 + 22))
                 self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
                          &reason[i])
         fib_leave(self.routes.fib, epoch)

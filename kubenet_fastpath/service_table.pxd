@@ -6,6 +6,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
 
+cdef extern from "csrc/bucket.h" nogil:
+    void kf_prefetch(const void* p)
+
 cdef enum:
     CLIENTS = 100               # addresses that one list remembers (xt_recent's ip_list_tot)
 
@@ -31,16 +34,15 @@ cdef struct endpoint_t:
     uint16_t port
     clients_t* clients          # NULL without affinity; shared by all rows of one endpoint of one service port
 
-cdef struct chain_t:            # a service port: KUBE-SVC, KUBE-SVL and KUBE-EXT of one name
-    const endpoint_t* endpoint  # all
-    const endpoint_t* local     # those of this node
+cdef struct chain_t:            # a service port: KUBE-SVC, KUBE-SVL and KUBE-EXT of one name; two in a cache line
+    int64_t affinity            # ns, 0: none
+    uint32_t first              # of its n endpoints, and behind them the n_local of this node once more
     uint32_t n
     uint32_t n_local
     uint32_t ip                 # the cluster IP
     uint16_t port
-    bint external_local         # externalTrafficPolicy: Local
-    bint internal_local
-    int64_t affinity            # ns, 0: none
+    uint8_t external_local      # externalTrafficPolicy: Local
+    uint8_t internal_local
 
 cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     endpoint_t pod
@@ -71,7 +73,13 @@ cdef struct service_table_t:
     uint64_t secret[2]
 
 cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nogil
-cdef bint clients_check(clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil
+cdef bint clients_check(const clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil
+
+
+cdef inline void door_prefetch(const service_table_t* t, uint32_t ip, uint8_t proto, uint16_t port) noexcept nogil:
+    """Fetch the row that a service at this address and port would be in."""
+    kf_prefetch(&t.doors.row[kf_hash64(<uint64_t>ip << 32 | <uint64_t>port << 16 | <uint32_t>proto << 8, t.secret)
+                             & t.doors.mask])
 
 
 cdef inline const door_t* door_find(const service_table_t* t, const doors_t* doors, uint8_t space, uint32_t ip,

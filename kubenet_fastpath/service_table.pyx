@@ -40,16 +40,13 @@ cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nog
     clients.n += 1
 
 
-cdef bint clients_check(clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil:
-    """`--rcheck --seconds --reap`: whether the client has been here so lately. The oldest one goes if it is older."""
+cdef bint clients_check(const clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil:
+    """`--rcheck --seconds`: whether the client has been here so lately.
+
+    What `--reap` removes no check would meet, and it would be the first to be pushed out: it need not be done.
+    """
     cdef uint32_t i = clients_find(clients, ip)
-    cdef bint met
-    if i == clients.n:
-        return False
-    met = clients.stamp[i] >= now - seconds
-    if clients.stamp[0] < now - seconds:
-        clients_remove(clients, 0)
-    return met
+    return i < clients.n and clients.stamp[i] >= now - seconds
 
 
 cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
@@ -137,8 +134,7 @@ cdef class ServiceTable:
             row.ip, row.port, row.affinity = chain.ip, chain.port, chain.affinity
             row.external_local, row.internal_local = chain.external_local, chain.internal_local
             row.n, row.n_local = len(chain.targets), len(chain.local)
-            row.endpoint = &endpoints[at]
-            row.local = &endpoints[at + row.n]
+            row.first = <uint32_t>at
             for ip, port, key in (*chain.targets, *chain.local):
                 endpoints[at].ip, endpoints[at].port = ip, port
                 if key is not None:

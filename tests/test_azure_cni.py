@@ -183,3 +183,13 @@ def test_any_split_gives_the_same(events: list[Event], cuts: list[int], asks: bo
         assert whole[what] == split[what], what
     result = runs[0].forward(batch_of(runs[0], changed))
     assert len(result) == len(changed)
+
+
+def test_a_pod_that_goes_is_no_neighbour_any_more() -> None:
+    wire = Direct(permanent_neighbours=False)
+    empty = wire.node.neighbours.to_records().tolist()
+    late = wire.node.attach(kf.Pod("late", ip="10.240.1.9", mac="0a:58:00:00:00:77"))
+    wire.send("late", arp(1, "0a:58:00:00:00:77", "10.240.1.9", "00:00:00:00:00:00", NODE_IP))
+    assert len(wire.node.neighbours) == len(empty) + 1
+    wire.node.detach(late)
+    assert wire.node.neighbours.to_records().tolist() == empty

@@ -17,6 +17,7 @@ from test_node import Wire
 import kubenet_fastpath as kf
 from kubenet_fastpath import Endpoint, HostPort, Reason, Service, ServicePort, TrafficPolicy, Verdict
 from kubenet_fastpath.connection import CtStatus
+from kubenet_fastpath.service_plan import stale_flows
 
 A, B, B_MAC = PODS["pod1"][0], PODS["pod2"][0], PODS["pod2"][1]
 C, CLIENT, VNET_HOST = "10.244.2.10", "198.51.100.7", "10.240.0.9"
@@ -130,6 +131,69 @@ def test_node_port(endpoint: str, port: str, source: str, fully: bool) -> None: 
     mac, back = (NODE_MAC, GATEWAY_MAC) if port == "eth0" else (BRIDGE_MAC, B_MAC)
     found = fields(wire.send(port, packet(mac, back, answer))["eth0"][0])
     assert (found["src"], found["sport"], found["dst"], found["dport"]) == (NODE_IP, 30080, CLIENT, 40000)
+
+
+def test_which_refusals_a_hook_asks_for() -> None:
+    owned = Service(name="d/own", cluster_ip=NODE_IP, ports=(ServicePort(port=8443),))
+    wire = node_with(service(protocol="udp"), owned)
+    wire.send(*to(CLIENT, NODE_IP, 40000, 8443))  # INPUT has no rules of cluster IPs
+    assert wire.verdict is Verdict.LOCAL
+    broadcast = ipv4(VNET_HOST, "10.240.255.255", UDP, udp(40000, 30080))
+    wire.send("eth0", packet("ff:ff:ff:ff:ff:ff", GATEWAY_MAC, broadcast))
+    assert wire.verdict is Verdict.LOCAL  # no address of the node
+    wire.send(*to(CLIENT, NODE_IP, 40000, 30080, UDP))
+    assert wire.reason is Reason.NO_ENDPOINTS
+
+
+def test_the_marked_pass_the_refusals() -> None:  # KUBE-FORWARD --mark 0x4000 -j ACCEPT comes first
+    lone = service(name="d/lone", ip=OTHER_VIP, node_port=None)
+    wire = node_with(service(f"{OTHER_VIP}:80"), lone)
+    out = wire.send(*to(CLIENT, NODE_IP, 40000, 30080))
+    assert fields(out["eth0"][0])["dst"] == OTHER_VIP
+    assert set(wire.send(*to(A, VIP, 40000, 80))) == {"pod1"}
+    assert wire.reason is Reason.NO_ENDPOINTS
+
+
+def test_a_bridged_packet_is_rejected_too() -> None:
+    wire = node_with(service())
+    frame = packet(B_MAC, PODS["pod1"][1], ipv4(A, VIP, TCP, tcp(40000, 80, SYN)))
+    out = wire.send("pod1", frame)
+    found = fields(out["pod1"][0])
+    assert (set(out), found["src"], found["type"], found["code"]) == ({"pod1"}, BRIDGE_IP, 3, 3)
+    assert out["pod1"][0][14 + 28 :] == frame[14:]
+
+
+@pytest.mark.parametrize("kube_proxy", [True, False])
+def test_loopback_is_not_for_others(kube_proxy: bool) -> None:
+    wire = node_with(kube_proxy=kube_proxy)
+    wire.send(*to(A, "127.0.0.1", 40000, 80))
+    assert wire.reason is (Reason.LOCALNET if kube_proxy else Reason.LOCAL_DELIVERY)
+
+
+def test_what_is_stale_of_a_service_that_is_gone() -> None:
+    vip, b, outside = (int(IPv4Address(ip)) for ip in (VIP, B, EXTERNAL))
+    lone = service(protocol="udp", external_ips=(EXTERNAL,))
+    served = service(f"{B}:53", protocol="udp", external_ips=(EXTERNAL,))
+    assert stale_flows([lone], []) == [(vip, None, None)]
+    assert (
+        stale_flows([served], [served])
+        == stale_flows([], [lone])
+        == stale_flows([service(f"{B}:1")], [])
+        == []
+    )
+    through = [(vip, None, b), (outside, None, b), (None, 30080, b)]
+    assert sorted(stale_flows([served], [lone]), key=str) == sorted(through, key=str)
+    first = [(vip, None, None), (outside, None, None), (None, 30080, None)]
+    assert sorted(stale_flows([lone], [served]), key=str) == sorted(first, key=str)
+
+
+def test_a_cluster_ip_may_be_confined_to_the_node() -> None:
+    remote = [f"10.244.2.{i}:8080" for i in range(2, 9)]
+    wire = node_with(service(*remote, f"{B}:8080", internal_traffic_policy=LOCAL))
+    for sport in range(40000, 40020):
+        assert set(wire.send(*to(A, VIP, sport, 80))) == {"pod2"}
+    went = {next(iter(wire.send(*to(CLIENT, NODE_IP, sport, 30080)))) for sport in range(40000, 40040)}
+    assert went == {"pod2", "eth0"}
 
 
 def test_host_port() -> None:  # T42, T43
@@ -348,8 +412,8 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
     made: list[Service] = []
     claimed: set[tuple[str, str, int]] = set()
     for number in range(draw(st.integers(0, 4))):
-        vip, proto = draw(st.sampled_from([VIP, OTHER_VIP])), draw(st.sampled_from(["tcp", "udp"]))
-        port, node_port = draw(st.sampled_from([80, 53])), draw(st.sampled_from([None, 30080, 30081, 80]))
+        vip, proto = draw(st.sampled_from([VIP, OTHER_VIP])), draw(st.sampled_from(["tcp", "tcp", "udp"]))
+        port, node_port = draw(st.sampled_from([80, 80, 53])), draw(st.sampled_from([None, 30080, 30081, 80]))
         outside = draw(st.sampled_from([(), (EXTERNAL,)]))
         claims = {(ip, proto, port) for ip in (vip, *outside)}
         if node_port is not None:
@@ -377,12 +441,14 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
     return made
 
 
+AIMS = [(dst, port) for dst in (VIP, VIP, OTHER_VIP, EXTERNAL) for port in (80, 80, 53)] + [
+    (dst, port) for dst in (NODE_IP, BRIDGE_IP) for port in (30080, 30081, 80, 53, 8080)
+]
 packets = st.builds(
-    Packet,
+    lambda src, proto, aim: Packet(src, aim[0], proto, aim[1]),
     st.sampled_from([A, B, CLIENT, VNET_HOST, "10.244.2.11"]),
-    st.sampled_from([VIP, VIP, OTHER_VIP, EXTERNAL, NODE_IP, NODE_IP, BRIDGE_IP]),
-    st.sampled_from(["tcp", "udp"]),
-    st.sampled_from([80, 80, 53, 30080, 30081, 8080]),
+    st.sampled_from(["tcp", "tcp", "udp"]),
+    st.sampled_from(AIMS),
 )
 HOST_PORTS = {
     "pod1": (HostPort(port=8080, pod_port=81),),
@@ -393,12 +459,15 @@ HOST_PORTS = {
 }
 
 
-@given(st.lists(service_sets() | st.tuples(packets, st.sampled_from([0, 1, 9, 11])), max_size=30))
-def test_against_the_chains_walked_one_by_one(steps: list[object]) -> None:
+sent = st.tuples(packets, st.sampled_from([0, 1, 9, 11]))
+
+
+@given(service_sets(), st.lists(sent | sent | sent | service_sets(), min_size=8, max_size=40))
+def test_against_the_chains_walked_one_by_one(first: list[Service], steps: list[object]) -> None:
     wire = node_with(host_ports=HOST_PORTS, hairpin=kf.Hairpin.VETH, masquerade=kf.Masquerade.NONE)
     model = KubeProxy("10.244.0.0/16", {NODE_IP, BRIDGE_IP}, "10.244.1.0/24", now=wire.now)
     model.host_ports = [(PODS[name][0], row) for name, rows in HOST_PORTS.items() for row in rows]
-    for sport, step in enumerate(steps, 20000):
+    for sport, step in enumerate([first, *steps], 20000):
         if isinstance(step, list):
             wire.node.set_services(step)
             model.replace(step)
