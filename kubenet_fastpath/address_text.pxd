@@ -1,5 +1,6 @@
 """Columns of address texts, and prefixes as text, for C."""
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum column_kind:
@@ -25,6 +26,7 @@ cdef struct text_chunk_t:
     int index_size
     const text_chunk_t* dictionary
 
+@cython.final
 cdef class TextColumn:
     cdef readonly Py_ssize_t size
     cdef text_chunk_t* chunks

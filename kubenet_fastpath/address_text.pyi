@@ -10,6 +10,10 @@ class TextColumn:
     def size(self) -> int: ...
     def __init__(self, texts: object) -> None: ...
 
+@final
+class ArrowBox:
+    def __init__(self) -> None: ...
+
 def parse_addresses(
     texts: NDArray[Any] | Iterable[str | bytes | None],
     family: int = 4,

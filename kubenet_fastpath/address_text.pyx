@@ -7,6 +7,7 @@ objects are pinned first.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.pycapsule cimport PyCapsule_GetPointer
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -103,6 +104,7 @@ cdef Py_ssize_t index_at(const void* indices, int size, Py_ssize_t i) noexcept n
     return <Py_ssize_t>(<const uint64_t*>indices)[i]
 
 
+@cython.final
 cdef class TextColumn:
     """A column of texts, of whatever kind.
 
@@ -237,6 +239,7 @@ cdef class TextColumn:
         return bad
 
 
+@cython.final
 cdef class ArrowBox:
     """What a stream has given, released once."""
     cdef ArrowSchema schema

@@ -42,6 +42,8 @@ cdef enum:
     PLACES = 32                 # slices of an entry
     PLACE_BITS = 5
     LAST = 0xFFFF               # slice of a node
+    FAST_NODES = 12             # of a small table of IPv6: with the root 0.5 MB
+    SMALL = 4096                # prefixes
     RANK_CLASS = UNITS + KF_NODE_ENTRIES * 8 // LINE
     NARROW_STEP = 4             # lines between nodes that narrow slots can name
     NARROW_NODES = 0x7FFF
@@ -60,6 +62,7 @@ cdef struct drawing_t:          # what the functions of one drawing share
     const rib_t* r
     range_t* range
     int width
+    uint32_t fast               # nodes that become RANKs, whatever they have: lookups like them best
     bint is_full                # there was no room: the drawing is worthless
 
 cdef struct node_t:             # a node of the trie
@@ -89,6 +92,7 @@ cdef bint reserve(rank_t* k, uint64_t ranges) noexcept nogil:
 
 cdef void begin(drawing_t* d, rank_t* k, arena_t* a, const rib_t* r) noexcept nogil:
     d.a, d.r, d.range, d.width, d.is_full = a, r, k.range, a.block.width, False
+    d.fast = 0
 
 
 cdef uint64_t* root_entry(const drawing_t* d, uint32_t slice) noexcept nogil:
@@ -225,6 +229,9 @@ cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept n
     """Draw the ranges of a node; the slot that leads to it."""
     cdef uint32_t kind = kind_of(d.width, n), size, piece, group, most = kf_line_ranges(d.width), end
     cdef char* node
+    if d.fast:
+        kind = KF_NODE_RANK
+        d.fast -= 1
     size = RANK_CLASS if kind == KF_NODE_RANK else class_of(d.width, kind, n)
     piece = arena_take(d.a, size)
     if piece == NO_PIECE or (d.width == 2 and piece // NARROW_STEP >= NARROW_NODES):
@@ -325,6 +332,7 @@ cdef bint rank_build(rank_t* k, arena_t* a, const rib_t* r, int width, uint32_t 
         b.pooled = width == 2 and pool_size != 0
         arena_begin(a, b, lines)
         begin(&d, k, a, r)
+        d.fast = FAST_NODES if not is_ipv4 and r.count <= SMALL else 0
         arena_take(a, UNITS + NARROW_STEP)      # no node is at line 0, so a reference is never 0
         end = sweep(&d, 0, 0, 0, bits, 0, NULL)
         if is_ipv4:

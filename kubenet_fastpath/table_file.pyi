@@ -1,1 +1,7 @@
-# Nothing for Python: the C interface is in table_file.pxd.
+# The C interface is in table_file.pxd.
+from typing import final
+
+@final
+class AlignedBytes:
+    def __init__(self, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -13,6 +13,7 @@ import mmap
 import os
 import tempfile
 import zlib
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -30,6 +31,7 @@ cdef extern from "csrc/valid.h" nogil:
 cdef enum: CRC_BYTES = 4        # the last ones of the head
 
 
+@cython.final
 cdef class AlignedBytes:
     """Memory that begins at a line, as lookups need it."""
     cdef void* memory

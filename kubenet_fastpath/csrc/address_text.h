@@ -72,19 +72,20 @@ static inline int kf_text_ipv4_scalar(const char *text, size_t len, uint32_t *ad
     return text == end;
 }
 
-static inline int kf_hex_digit(char c)
-{
-    uint8_t number = (uint8_t)(c - '0'), letter = (uint8_t)((c | 32) - 'a');
-    return number < 10 ? number : letter < 6 ? letter + 10 : -1;
-}
+/* One more than the value of a hexadecimal digit, 0 for any other octet. */
+static const uint8_t kf_hex_digit[256] = {
+    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8,
+    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 /* 1: an address, of 16 octets. */
 static inline int kf_text_ipv6_scalar(const char *text, size_t len, uint8_t *octets)
 {
     uint16_t group[8];
     size_t i = 0, start;
-    int n = 0, gap = -1, digit, g;
-    uint32_t value, ipv4;
+    int n = 0, gap = -1, g;
+    uint32_t value, digit, ipv4;
     if (len < 2 || len > KF_IPV6_TEXT)
         return 0;
     if (text[0] == ':') {
@@ -94,8 +95,8 @@ static inline int kf_text_ipv6_scalar(const char *text, size_t len, uint8_t *oct
         i = 2;
     }
     while (i < len) {
-        for (start = i, value = 0; i < len && (digit = kf_hex_digit(text[i])) >= 0; i++)
-            value = value << 4 | (uint32_t)digit;
+        for (start = i, value = 0; i < len && (digit = kf_hex_digit[(uint8_t)text[i]]) != 0; i++)
+            value = value << 4 | (digit - 1);
         if (i < len && text[i] == '.') {
             if (n > 6 || !kf_text_ipv4_scalar(text + start, len - start, &ipv4))
                 return 0;

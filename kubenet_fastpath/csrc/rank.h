@@ -241,19 +241,7 @@ KF_INLINE void kf_rank_lines(const char *arena, const kf_rank_list *line, uint32
     }
 }
 
-/* The leaves of keys at RANKs, as hops. */
-typedef void (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, uint32_t *hop);
-
-KF_INLINE void kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, uint32_t *hop)
-{
-    uint32_t i, n = rank->n;
-    for (i = 0; i < n; i++) {
-        uint32_t k = rank->key[i], slice = k & 0xFFFF;
-        hop[k >> 16] = kf_entry_slot(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (slice >> 5), slice & 31);
-    }
-}
-
-/* Those keys of a list whose hops lead to children. */
+/* Those keys of a list whose hops lead to children, which begin behind `depth`. */
 KF_INLINE void kf_rank_deeper(const char *arena, const kf_rank_list *list, kf_rank_list *next, int octets, int depth,
                               const char *key, const uint32_t *hop)
 {
@@ -265,7 +253,22 @@ KF_INLINE void kf_rank_deeper(const char *arena, const kf_rank_list *list, kf_ra
     }
 }
 
-/* Whether any of a block's hops is special; keys that still wait elsewhere are, too. */
+/* The leaves of keys at RANKs, as hops; children, which begin behind `depth`, are put into `next`. */
+typedef void (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, kf_rank_list *next, int octets, int depth,
+                                const char *key, uint32_t *hop);
+
+KF_INLINE void kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, kf_rank_list *next, int octets,
+                                      int depth, const char *key, uint32_t *hop)
+{
+    uint32_t i, n = rank->n;
+    for (i = 0; i < n; i++) {
+        uint32_t k = rank->key[i], slice = k & 0xFFFF;
+        hop[k >> 16] = kf_entry_slot(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (slice >> 5), slice & 31);
+    }
+    kf_rank_deeper(arena, rank, next, octets, depth, key, hop);
+}
+
+/* Whether any of a block's hops is special. */
 KF_INLINE uint32_t kf_rank_any(const uint32_t *hop, uint32_t n)
 {
     uint32_t i, any = 0;
@@ -278,15 +281,16 @@ KF_INLINE uint32_t kf_rank_any(const uint32_t *hop, uint32_t n)
 KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
                              const char *key, uint32_t *hop, uint32_t n, kf_rank_entries entries, kf_count count)
 {
-    int kind;
-    kf_rank_descend(arena, &list[KF_NODE_LINES], count);
-    entries(arena, &list[KF_NODE_RANK], hop);
-    kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
-    kf_rank_lines(arena, &list[KF_NODE_LINES], hop, count);
+    kf_rank_list *line = &list[KF_NODE_LINE], *lines = &list[KF_NODE_LINES];
+    kf_rank_descend(arena, lines, count);
     kf_rank_clear(next);
-    if (kf_rank_any(hop, n))
-        for (kind = 0; kind < KF_NODES; kind++)
-            kf_rank_deeper(arena, &list[kind], next, octets, depth + 16, key, hop);
+    entries(arena, &list[KF_NODE_RANK], next, octets, depth + 16, key, hop);
+    kf_rank_lines(arena, line, hop, count);
+    kf_rank_lines(arena, lines, hop, count);
+    if (line->n + lines->n && kf_rank_any(hop, n)) {
+        kf_rank_deeper(arena, line, next, octets, depth + 16, key, hop);
+        kf_rank_deeper(arena, lines, next, octets, depth + 16, key, hop);
+    }
 }
 
 /* What the first levels say of up to a block of keys, and which go on behind 16 bits, and behind 32. */
@@ -328,8 +332,7 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
         if (kf_rank_more(list[0]))
             kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, size, entries, count);
         for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
-            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, size,
-                          kf_rank_entries_scalar, kf_count_scalar);
+            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, size, entries, count);
     }
 }
 
@@ -406,12 +409,10 @@ KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, const char
 }
 
 /* Put the keys of a vector into the lists of their nodes' kinds. */
-KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, uint32_t first,
+KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child, __m512i v, __m512i number,
                                              __m512i slice)
 {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32((int)first)), at = _mm512_slli_epi32(v, 6);
-    const __m512i key = _mm512_or_si512(_mm512_slli_epi32(number, 16), slice);
+    const __m512i key = _mm512_or_si512(_mm512_slli_epi32(number, 16), slice), at = _mm512_slli_epi32(v, 6);
     uint32_t kind;
 #pragma GCC unroll 3
     for (kind = 0; kind < KF_NODES; kind++) {
@@ -423,19 +424,37 @@ KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child
     }
 }
 
-KF_TARGET_AVX512 static inline void kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+/* The slices behind `depth` of keys with these numbers. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_slices(const char *key, int octets, int depth, __mmask16 which, __m512i number)
+{
+    const int at = octets ? depth / 8 : depth / 64 * 8 + 6 - depth % 64 / 8;
+    __m512i v = _mm512_mask_i32gather_epi32(number, which, _mm512_slli_epi32(number, 4), key + (at & ~3), 1);
+    v = at & 2 ? _mm512_srli_epi32(v, 16) : _mm512_and_si512(v, _mm512_set1_epi32(0xFFFF));
+    if (octets)
+        v = _mm512_and_si512(_mm512_or_si512(_mm512_slli_epi32(v, 8), _mm512_srli_epi32(v, 8)), _mm512_set1_epi32(0xFFFF));
+    return v;
+}
+
+KF_TARGET_AVX512 static inline void kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank,
+                                                           kf_rank_list *next, int octets, int depth, const char *key,
+                                                           uint32_t *hop)
 {
     const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
     uint32_t i, j, n = rank->n, leaf[16];
     for (i = 0; i < n; i += 16) {
-        __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF;
-        __m512i slice = _mm512_and_si512(_mm512_loadu_si512(&rank->key[i]), low16);
+        __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF, child;
+        __m512i k = _mm512_loadu_si512(&rank->key[i]), slice = _mm512_and_si512(k, low16);
         __m512i at = _mm512_srli_epi32(_mm512_loadu_si512(&rank->at[i]), 3);
         __m512i v = kf_entry_leaves(arena, arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)),
                                     _mm512_and_si512(slice, low5), _mm512_setzero_si512());
         _mm512_storeu_si512(leaf, v);
         for (j = 0; j < 16 && i + j < n; j++)
             hop[rank->key[i + j] >> 16] = leaf[j];
+        child = _mm512_mask_cmpeq_epi32_mask(these, _mm512_srli_epi32(v, 30), _mm512_set1_epi32(KF_CHILD >> 30));
+        if (child) {
+            k = _mm512_srli_epi32(k, 16);
+            kf_rank_sort(next, child, v, k, kf_slices(key, octets, depth, child, k));
+        }
     }
 }
 
@@ -447,6 +466,7 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
     const char *arena = (const char *)kf_at(t, t->arena), *root = (const char *)kf_at(t, t->root);
     const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
     const __m512i is_child = _mm512_set1_epi32(KF_CHILD >> 30), is_rank = _mm512_set1_epi32(KF_CHILD >> 28 | KF_NODE_RANK);
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     uint32_t i, j, kind;
     for (i = 0; n - i >= KEYS; i += KEYS) {
         __m512i k[VECTORS], v[VECTORS];
@@ -466,7 +486,8 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
         if (others)
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++)
-                kf_rank_sort(behind16, child[j] ^ rank[j], v[j], i + 16 * j, _mm512_and_si512(k[j], low16));
+                kf_rank_sort(behind16, child[j] ^ rank[j], v[j],
+                             _mm512_add_epi32(lane, _mm512_set1_epi32((int)(i + 16 * j))), _mm512_and_si512(k[j], low16));
         if (any) {
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++) {
@@ -477,7 +498,7 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
             }
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++)
-                kf_rank_sort(behind32, child[j], v[j], i + 16 * j,
+                kf_rank_sort(behind32, child[j], v[j], _mm512_add_epi32(lane, _mm512_set1_epi32((int)(i + 16 * j))),
                              _mm512_srli_epi32(kf_heads(key + 16 * (size_t)(i + 16 * j), octets, 1), 16));
         }
 #pragma GCC unroll 4
