@@ -35,7 +35,7 @@ cdef extern from "csrc/rank.h" nogil:
     uint32_t kf_reference(int width, uint32_t v)
     uint32_t kf_slot_load(const char* p, int width)
     const char* kf_entry_leaf(const char* arena, int width, const uint64_t* entry, uint32_t place)
-    const char* kf_node_leaf(const char* arena, int width, uint32_t reference, uint32_t slice)
+    char* kf_node_leaf(const char* arena, int width, uint32_t reference, uint32_t slice)
     int __builtin_popcount(unsigned int x)
 
 cdef enum:
@@ -106,7 +106,7 @@ cdef char* leaf_of(const drawing_t* d, const node_t* node, uint32_t slice) noexc
         return <char*>(root_slot(d) + slice)
     if node.reference == 0:
         return <char*>kf_entry_leaf(arena, d.width, root_entry(d, slice), slice & (PLACES - 1))
-    return <char*>kf_node_leaf(arena, d.width, node.reference, slice)
+    return kf_node_leaf(arena, d.width, node.reference, slice)
 
 
 cdef uint32_t slot_of(const drawing_t* d, const node_t* node, uint32_t slice) noexcept nogil:

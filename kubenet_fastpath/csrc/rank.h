@@ -33,7 +33,14 @@ KF_INLINE uint32_t kf_line_leaves(int width) { return width == 2 ? 32 : 24; }
 
 KF_INLINE uint32_t kf_slot_load(const char *p, int width)
 {
-    return width == 2 ? (uint32_t)(int32_t) * (const int16_t *)p : *(const uint32_t *)p;
+    int16_t narrow;
+    uint32_t wide;
+    if (width == 2) {
+        __builtin_memcpy(&narrow, p, 2);
+        return (uint32_t)(int32_t)narrow;
+    }
+    __builtin_memcpy(&wide, p, 4);
+    return wide;
 }
 
 /* Where the leaf of place 0..31 of an entry is; an entry of one leaf has it in its upper half. */
@@ -43,6 +50,13 @@ KF_INLINE const char *kf_entry_leaf(const char *arena, int width, const uint64_t
     uint32_t rank = (uint32_t)__builtin_popcount(bits & ((2u << place) - 1));
     const char *leaf = arena + (size_t)(base + rank - 1) * width;
     return bits ? leaf : (const char *)entry + 4;
+}
+
+/* What that leaf says to a reader: the entry is read once, for it may change from one leaf to many meanwhile. */
+KF_INLINE uint32_t kf_entry_slot(const char *arena, int width, const uint64_t *entry, uint32_t place)
+{
+    uint64_t once = __atomic_load_n(entry, __ATOMIC_RELAXED);
+    return kf_slot_load(kf_entry_leaf(arena, width, &once, place), width);
 }
 
 /* How many of the first n ranges of a line end before `slice`; n is 10, 16 or 32. */
@@ -88,28 +102,40 @@ KF_INLINE int kf_is_child(int width, uint32_t v)
     return width == 2 ? kf_is_special(v) : v >> 30 == KF_CHILD >> 30;
 }
 
-KF_INLINE const char *kf_node_leaf(const char *arena, int width, uint32_t reference, uint32_t slice)
+KF_INLINE uint32_t kf_node_slot(const char *arena, int width, uint32_t reference, uint32_t slice)
 {
     const char *node = arena + (size_t)(reference & KF_NODE_AT) * KF_LINE_BYTES;
     if (kf_node_kind(reference) == KF_NODE_RANK)
-        return kf_entry_leaf(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
+        return kf_entry_slot(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
     if (kf_node_kind(reference) == KF_NODE_LINES)
         node = kf_lines_line(node, slice, kf_count_scalar);
-    return kf_line_leaf(node, width, slice, kf_count_scalar);
+    return kf_slot_load(kf_line_leaf(node, width, slice, kf_count_scalar), width);
+}
+
+/* Where a leaf is, for who changes it. */
+static inline char *kf_node_leaf(const char *arena, int width, uint32_t reference, uint32_t slice)
+{
+    const char *node = arena + (size_t)(reference & KF_NODE_AT) * KF_LINE_BYTES;
+    if (kf_node_kind(reference) == KF_NODE_RANK)
+        return (char *)kf_entry_leaf(arena, width, (const uint64_t *)node + (slice >> 5), slice & 31);
+    if (kf_node_kind(reference) == KF_NODE_LINES)
+        node = kf_lines_line(node, slice, kf_count_scalar);
+    return (char *)kf_line_leaf(node, width, slice, kf_count_scalar);
 }
 
 /* One key on its own. `hi` has the first 64 bits; IPv4 has its address in the upper 32 of them. */
 KF_INLINE uint32_t kf_rank_answer(const kf_lpm *t, int width, uint64_t hi, uint64_t lo)
 {
-    const char *arena = (const char *)kf_at(t, t->arena), *leaf;
-    const char *root = (const char *)kf_at(t, t->root);
+    const char *arena = (const char *)kf_at(t, t->arena), *root = (const char *)kf_at(t, t->root);
     int depth = t->family == 4 ? 24 : 16;
     uint32_t slice = (uint32_t)(hi >> (64 - depth)), v;
-    leaf = depth == 16 ? root + 4 * slice : kf_entry_leaf(arena, width, (const uint64_t *)root + (slice >> 5), slice & 31);
-    while (v = kf_slot_load(leaf, width), kf_is_child(width, v)) {
+    if (depth == 16)
+        v = ((const uint32_t *)root)[slice];
+    else
+        v = kf_entry_slot(arena, width, (const uint64_t *)root + (slice >> 5), slice & 31);
+    for (; kf_is_child(width, v); depth += 16) {
         slice = (uint32_t)(depth < 64 ? hi << depth >> 48 : lo << (depth - 64) >> 48);
-        leaf = kf_node_leaf(arena, width, kf_reference(width, v), slice);
-        depth += 16;
+        v = kf_node_slot(arena, width, kf_reference(width, v), slice);
     }
     return v;
 }
@@ -119,6 +145,7 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
 {
     const char *arena = (const char *)kf_at(t, t->arena), *leaf[KF_RANK_BLOCK];
     const uint64_t *root = (const uint64_t *)kf_at(t, t->root);
+    uint64_t entry[KF_RANK_BLOCK];          /* read once: see kf_entry_slot */
     uint32_t k[KF_RANK_BLOCK], special;
     size_t done, size, i;
     for (i = 0; i < n && i < KF_RANK_BLOCK; i++)
@@ -127,7 +154,8 @@ KF_INLINE void kf_rank4(const kf_lpm *t, int width, const uint32_t *key, size_t 
         size = n - done < KF_RANK_BLOCK ? n - done : KF_RANK_BLOCK;
         for (i = 0; i < size; i++) {
             k[i] = key[done + i];
-            leaf[i] = kf_entry_leaf(arena, width, &root[k[i] >> 13], k[i] >> 8 & 31);
+            entry[i] = __atomic_load_n(&root[k[i] >> 13], __ATOMIC_RELAXED);
+            leaf[i] = kf_entry_leaf(arena, width, &entry[i], k[i] >> 8 & 31);
             __builtin_prefetch(leaf[i]);
         }
         for (i = done + size; i < n && i < done + size + KF_RANK_BLOCK; i++)
@@ -214,8 +242,7 @@ KF_INLINE uint32_t kf_rank_entries_scalar(const char *arena, const kf_rank_list 
     uint32_t i, n = rank->n, any = 0;
     for (i = 0; i < n; i++) {
         uint32_t slice = rank->key[i] & 0xFFFF;
-        const uint64_t *entry = (const uint64_t *)(arena + rank->at[i]) + (slice >> 5);
-        uint32_t v = *(const uint32_t *)kf_entry_leaf(arena, 4, entry, slice & 31);
+        uint32_t v = kf_entry_slot(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (slice >> 5), slice & 31);
         hop[rank->key[i] >> 16] = v;
         any |= kf_is_special(v);
     }

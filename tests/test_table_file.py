@@ -1,0 +1,177 @@
+"""Saved tables: written, mapped, refused."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kubenet_fastpath as kf
+
+ROUTES = {
+    4: {
+        "0.0.0.0/0": 1,
+        "10.0.0.0/8": 2,
+        "10.244.0.0/16": 3,
+        "10.244.1.0/24": 4,
+        "10.244.1.128/25": 5,
+        "10.244.1.7": 2**31,
+    },
+    6: {
+        "::/0": 1,
+        "2001:db8::/32": 2,
+        "2001:db8:1::/48": 3,
+        "2001:db8:1:2::/64": 4,
+        "2001:db8:1:2:3::/80": 2**31,
+        "::1": 6,
+    },
+}
+TABLES = [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "rank")]
+CRC = 60  # where the checksum is: the last 4 octets of the head
+
+
+def table_of(family: int, engine: str) -> kf.RouteTable:
+    routes = dict(ROUTES[family])
+    if family == 6:  # nodes of every kind
+        routes |= {f"2001:db8:{i:x}::/48": i for i in range(16, 400)}
+        routes |= {f"2001:db9:{i:x}::/48": i for i in range(16, 60)}
+    return kf.RouteTable(routes, family=family, engine=engine)
+
+
+def keys_of(family: int) -> np.ndarray:
+    draw = np.random.default_rng(7)
+    if family == 4:
+        keys = draw.integers(0, 1 << 32, 4000, np.uint64).astype(np.uint32)
+        keys[:2000] = (0x0AF40000 + draw.integers(0, 1024, 2000)).astype(np.uint32)
+        return keys
+    keys = draw.integers(0, 256, (4000, 16)).astype(np.uint8)
+    keys[:3000, :4] = np.frombuffer(bytes.fromhex("20010db8"), np.uint8)
+    keys[:3000, 4] &= 1
+    keys[2000:3000, 3] += keys[2000:3000, 15] & 1
+    keys[:1000, 4:10] = np.frombuffer(bytes.fromhex("000100020003"), np.uint8)
+    return keys
+
+
+def sealed(image: bytes) -> bytes:
+    """The image with a checksum that is right."""
+    crc = zlib.crc32(image[64:], zlib.crc32(image[:CRC]))
+    return image[:CRC] + crc.to_bytes(4, "little") + image[64:]
+
+
+IMAGES = {
+    (family, engine): table_of(family, engine).to_bytes() for family, engine in TABLES if engine != "24-8"
+}
+
+
+@pytest.mark.parametrize(("family", "engine"), TABLES)
+def test_a_saved_table_is_the_same(family: int, engine: str, tmp_path: Path) -> None:
+    table, path, keys = table_of(family, engine), tmp_path / "routes", keys_of(family)
+    table.save(path)
+    first, second = kf.RouteTable.open(path), kf.RouteTable.open(str(path))
+    assert (first.engine, first.family, len(first)) == (engine, family, len(table))
+    np.testing.assert_array_equal(first.lookup(keys), table.lookup(keys))
+    assert first.items() == table.items()
+    before = path.read_bytes()
+    prefix = next(iter(first))
+    del first[prefix]  # changes a copy in memory
+    assert path.read_bytes() == before
+    assert prefix in second
+    assert prefix not in first
+    np.testing.assert_array_equal(second.lookup(keys), table.lookup(keys))
+    first.save(path)  # `second` keeps what it has mapped
+    np.testing.assert_array_equal(second.lookup(keys), table.lookup(keys))
+    assert len(kf.RouteTable.open(path)) == len(table) - 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["routes"]
+
+
+def test_an_image_may_lie_anywhere() -> None:
+    image = IMAGES[6, "rank"]
+    want = kf.RouteTable.from_buffer(image).lookup(keys_of(6))
+    for offset in (0, 1, 8, 63):
+        memory = bytearray(len(image) + offset)
+        memory[offset:] = image
+        table = kf.RouteTable.from_buffer(memoryview(memory)[offset:])
+        np.testing.assert_array_equal(table.lookup(keys_of(6)), want)
+
+
+@pytest.mark.parametrize("content", [b"", b"KFROUTES", b"x" * 4096, b"KFROUTES" + bytes(4096)])
+def test_what_is_no_table_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "routes"
+    path.write_bytes(content)
+    with pytest.raises(kf.TableFileError):
+        kf.RouteTable.open(path)
+
+
+def test_a_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        kf.RouteTable.open(tmp_path / "routes")
+    with pytest.raises(FileNotFoundError):
+        kf.RouteTable().save(tmp_path / "folder" / "routes")
+
+
+@pytest.mark.parametrize(("family", "engine"), list(IMAGES))
+def test_a_cut_image_is_refused(family: int, engine: str) -> None:
+    image = IMAGES[family, engine]
+    for size in {*range(0, 200, 7), len(image) // 2, len(image) - 64, len(image) - 1}:
+        with pytest.raises(kf.TableFileError):
+            kf.RouteTable.from_buffer(image[:size])
+    with pytest.raises(kf.TableFileError):
+        kf.RouteTable.from_buffer(image + b"\0")
+
+
+def test_another_version_is_named() -> None:
+    image = bytearray(IMAGES[4, "16-8-8"])
+    image[8] = 77
+    with pytest.raises(kf.TableFileError, match="version 77"):
+        kf.RouteTable.from_buffer(sealed(bytes(image)))
+
+
+@pytest.mark.parametrize(("family", "engine"), list(IMAGES))
+def test_an_accident_is_found(family: int, engine: str) -> None:
+    image = IMAGES[family, engine]
+    for at in np.random.default_rng(3).integers(0, len(image), 60).tolist():
+        broken = bytearray(image)
+        broken[at] ^= 4
+        with pytest.raises(kf.TableFileError):
+            kf.RouteTable.from_buffer(broken)
+
+
+@pytest.mark.parametrize(("family", "engine"), list(IMAGES))
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
+def test_a_hostile_image_crashes_nothing(
+    family: int, engine: str, changes: list[tuple[int, int]], head: bool
+) -> None:
+    """Whatever passes can be looked up in, read and changed; the answers may be nonsense."""
+    image = bytearray(IMAGES[family, engine])
+    used = np.flatnonzero(np.frombuffer(image, np.uint8) != 0xFF)  # most of the rest are misses
+    for at, value in changes:
+        image[at % 64 if head else int(used[at % len(used)])] = value
+    try:
+        table = kf.RouteTable.from_buffer(sealed(bytes(image)))
+    except kf.TableFileError:
+        return
+    table.lookup(keys_of(table.family))
+    table.lookup(keys_of(table.family)[:5])
+    try:
+        table[(0, 0)] = 9
+        table.lookup_all(keys_of(table.family)[:50])
+    except (kf.AddressError, ValueError):
+        pass  # its prefixes are none
+
+
+def test_every_octet_of_the_head() -> None:
+    for image in IMAGES.values():
+        for at in range(64):
+            for value in (0, 1, 0x7F, 0xFF, image[at] ^ 1):
+                broken = bytearray(image)
+                broken[at] = value
+                try:
+                    table = kf.RouteTable.from_buffer(sealed(bytes(broken)))
+                except kf.TableFileError:
+                    continue
+                table.lookup(keys_of(table.family))
