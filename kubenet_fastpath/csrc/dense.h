@@ -8,7 +8,7 @@
 
 #include "lpm.h"
 
-enum { KF_DENSE_AHEAD = 256, KF_DENSE_SPAN = 4096, KF_DENSE_SEEN = 4096, KF_DENSE_SAMPLES = 32 };
+enum { KF_DENSE_AHEAD = 256, KF_DENSE_SPAN = 4096, KF_DENSE_SEEN = 4096, KF_DENSE_SAMPLES = 32, KF_DENSE_FEW = 6 };
 
 KF_INLINE uint32_t kf_dense_answer(const int16_t *slot, int root_bits, uint32_t key)
 {
@@ -95,10 +95,27 @@ KF_TARGET_AVX512 KF_INLINE void kf_dense_avx512(const int16_t *slot, int root_bi
                 any |= deeper[j];
             }
         }
-        if (any)
+        if (any) {
+            uint32_t few = 0;
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++)
-                v[j] = kf_dense_child(slot, 1 << root_bits, deeper[j], v[j], _mm512_and_si512(k[j], octet));
+                few += (uint32_t)__builtin_popcount(deeper[j]);
+            if (few > KF_DENSE_FEW)
+#pragma GCC unroll 4
+                for (j = 0; j < VECTORS; j++)
+                    v[j] = kf_dense_child(slot, 1 << root_bits, deeper[j], v[j], _mm512_and_si512(k[j], octet));
+            else
+#pragma GCC unroll 4
+                for (j = 0; j < VECTORS; j++)
+                    for (; deeper[j]; deeper[j] &= deeper[j] - 1) {
+                        uint32_t lane = (uint32_t)__builtin_ctz(deeper[j]);
+                        const __m512i at = _mm512_set1_epi32((int)lane);
+                        uint32_t from = (uint32_t)_mm512_cvtsi512_si32(_mm512_permutexvar_epi32(at, v[j])) & 0x7FFF;
+                        uint32_t low = (uint32_t)_mm512_cvtsi512_si32(_mm512_permutexvar_epi32(at, k[j])) & 255;
+                        v[j] = _mm512_mask_set1_epi32(v[j], (__mmask16)(1u << lane),
+                                                      slot[((size_t)1 << root_bits) + (from << 8) + low]);
+                    }
+        }
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++)
             _mm512_storeu_si512(&hop[i + 16 * j], v[j]);

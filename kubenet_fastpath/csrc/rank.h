@@ -221,43 +221,36 @@ KF_INLINE void kf_rank_join(kf_rank_list *list, const kf_rank_list *other)
 }
 
 /* All keys of LINES to their LINEs. */
-KF_INLINE void kf_rank_descend(const char *arena, const kf_rank_list *lines, kf_rank_list *line, kf_count count)
+KF_INLINE void kf_rank_descend(const char *arena, kf_rank_list *lines, kf_count count)
 {
-    uint32_t i, n = lines->n, *key = line->key + line->n, *at = line->at + line->n;
+    uint32_t i, n = lines->n;
     for (i = 0; i < n; i++) {
-        uint32_t k = lines->key[i];
-        const char *part = kf_lines_line(arena + lines->at[i], k & 0xFFFF, count);
-        __builtin_prefetch(part);
-        key[i] = k;
-        at[i] = (uint32_t)(part - arena);
+        const char *line = kf_lines_line(arena + lines->at[i], lines->key[i] & 0xFFFF, count);
+        __builtin_prefetch(line);
+        lines->at[i] = (uint32_t)(line - arena);
     }
-    line->n += n;
 }
 
-/* The leaves of a list of RANKs, as hops; whether any is special. */
-typedef uint32_t (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, uint32_t *hop);
-
-KF_INLINE uint32_t kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+/* The leaves of keys at LINEs, as hops. */
+KF_INLINE void kf_rank_lines(const char *arena, const kf_rank_list *line, uint32_t *hop, kf_count count)
 {
-    uint32_t i, n = rank->n, any = 0;
+    uint32_t i, n = line->n;
     for (i = 0; i < n; i++) {
-        uint32_t slice = rank->key[i] & 0xFFFF;
-        uint32_t v = kf_entry_slot(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (slice >> 5), slice & 31);
-        hop[rank->key[i] >> 16] = v;
-        any |= kf_is_special(v);
+        uint32_t k = line->key[i];
+        hop[k >> 16] = kf_slot_load(kf_line_leaf(arena + line->at[i], 4, k & 0xFFFF, count), 4);
     }
-    return any;
 }
 
-KF_INLINE uint32_t kf_rank_lines(const char *arena, const kf_rank_list *line, uint32_t *hop, kf_count count)
+/* The leaves of keys at RANKs, as hops. */
+typedef void (*kf_rank_entries)(const char *arena, const kf_rank_list *rank, uint32_t *hop);
+
+KF_INLINE void kf_rank_entries_scalar(const char *arena, const kf_rank_list *rank, uint32_t *hop)
 {
-    uint32_t i, n = line->n, any = 0;
+    uint32_t i, n = rank->n;
     for (i = 0; i < n; i++) {
-        uint32_t k = line->key[i], v = *(const uint32_t *)kf_line_leaf(arena + line->at[i], 4, k & 0xFFFF, count);
-        hop[k >> 16] = v;
-        any |= v + 1;
+        uint32_t k = rank->key[i], slice = k & 0xFFFF;
+        hop[k >> 16] = kf_entry_slot(arena, 4, (const uint64_t *)(arena + rank->at[i]) + (slice >> 5), slice & 31);
     }
-    return any >> 31;
 }
 
 /* Those keys of a list whose hops lead to children. */
@@ -272,19 +265,28 @@ KF_INLINE void kf_rank_deeper(const char *arena, const kf_rank_list *list, kf_ra
     }
 }
 
-/* The hops of keys whose nodes begin behind `depth`; children are put into `next`. */
-KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
-                             const char *key, uint32_t *hop, kf_rank_entries entries, kf_count count)
+/* Whether any of a block's hops is special; keys that still wait elsewhere are, too. */
+KF_INLINE uint32_t kf_rank_any(const uint32_t *hop, uint32_t n)
 {
-    uint32_t any;
-    kf_rank_descend(arena, &list[KF_NODE_LINES], &list[KF_NODE_LINE], count);
-    any = entries(arena, &list[KF_NODE_RANK], hop);
-    any |= kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
+    uint32_t i, any = 0;
+    for (i = 0; i < n; i++)
+        any |= hop[i] + 1;
+    return any >> 31;
+}
+
+/* The hops of those of n keys whose nodes begin behind `depth`; children are put into `next`. */
+KF_INLINE void kf_rank_level(const char *arena, kf_rank_list *list, kf_rank_list *next, int octets, int depth,
+                             const char *key, uint32_t *hop, uint32_t n, kf_rank_entries entries, kf_count count)
+{
+    int kind;
+    kf_rank_descend(arena, &list[KF_NODE_LINES], count);
+    entries(arena, &list[KF_NODE_RANK], hop);
+    kf_rank_lines(arena, &list[KF_NODE_LINE], hop, count);
+    kf_rank_lines(arena, &list[KF_NODE_LINES], hop, count);
     kf_rank_clear(next);
-    if (any) {
-        kf_rank_deeper(arena, &list[KF_NODE_RANK], next, octets, depth + 16, key, hop);
-        kf_rank_deeper(arena, &list[KF_NODE_LINE], next, octets, depth + 16, key, hop);
-    }
+    if (kf_rank_any(hop, n))
+        for (kind = 0; kind < KF_NODES; kind++)
+            kf_rank_deeper(arena, &list[kind], next, octets, depth + 16, key, hop);
 }
 
 /* What the first levels say of up to a block of keys, and which go on behind 16 bits, and behind 32. */
@@ -320,13 +322,13 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
         kf_rank_clear(list[1]);
         first(t, octets, key, size, hop, behind16, list[0]);
         if (kf_rank_more(behind16)) {
-            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, entries, count);
+            kf_rank_level(arena, behind16, list[1], octets, 16, key, hop, size, entries, count);
             kf_rank_join(list[0], list[1]);
         }
         if (kf_rank_more(list[0]))
-            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, entries, count);
+            kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, size, entries, count);
         for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
-            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop,
+            kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, size,
                           kf_rank_entries_scalar, kf_count_scalar);
     }
 }
@@ -421,23 +423,20 @@ KF_TARGET_AVX512 KF_INLINE void kf_rank_sort(kf_rank_list *list, __mmask16 child
     }
 }
 
-KF_TARGET_AVX512 static inline uint32_t kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank, uint32_t *hop)
+KF_TARGET_AVX512 static inline void kf_rank_entries_avx512(const char *arena, const kf_rank_list *rank, uint32_t *hop)
 {
     const __m512i low5 = _mm512_set1_epi32(31), low16 = _mm512_set1_epi32(0xFFFF);
     uint32_t i, j, n = rank->n, leaf[16];
-    __mmask16 any = 0;
     for (i = 0; i < n; i += 16) {
         __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF;
         __m512i slice = _mm512_and_si512(_mm512_loadu_si512(&rank->key[i]), low16);
         __m512i at = _mm512_srli_epi32(_mm512_loadu_si512(&rank->at[i]), 3);
         __m512i v = kf_entry_leaves(arena, arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)),
                                     _mm512_and_si512(slice, low5), _mm512_setzero_si512());
-        any |= _mm512_movepi32_mask(_mm512_add_epi32(v, _mm512_set1_epi32(1)));
         _mm512_storeu_si512(leaf, v);
         for (j = 0; j < 16 && i + j < n; j++)
             hop[rank->key[i + j] >> 16] = leaf[j];
     }
-    return any;
 }
 
 /* The root and a RANK below it, four vectors at a time, so that gathers overlap. */
