@@ -1,4 +1,8 @@
-"""A node: attach pods, forward batches, look at the tables."""
+"""A node: attach pods, forward batches, change services, look at the tables.
+
+Longer than its neighbours, for it is the one door to all tables: each change touches several of them under one lock,
+and what may refuse it is asked before the first one changes.
+"""
 
 from __future__ import annotations
 

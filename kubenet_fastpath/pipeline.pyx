@@ -347,7 +347,8 @@ cdef class Pipeline:
             if p.frame == NULL:
                 end = drop(R_NOMEM)
             else:
-                memcpy(p.frame, frame, p.length - p.missing)
+                if p.length > p.missing:            # a batch without a byte has no address
+                    memcpy(p.frame, frame, p.length - p.missing)
                 memset(p.frame + p.length - p.missing, 0, p.missing)
         if end == PASS:
             end = receive(node, &p)

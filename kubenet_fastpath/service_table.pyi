@@ -4,6 +4,9 @@ from typing import final
 from .service_plan import ServicePlan
 
 @final
+class Clients: ...
+
+@final
 class ServiceTable:
     @property
     def services(self) -> int: ...

@@ -78,6 +78,7 @@ cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, u
     return door
 
 
+@cython.final
 cdef class Clients:
     """One list of clients; a table's endpoints point into it."""
 
