@@ -5,7 +5,6 @@ import gzip
 import io
 import ipaddress
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -433,7 +432,7 @@ def test_a_reader_who_leaves_early_is_no_error(table):
     )
     done = subprocess.run(
         ["bash", "-c", f"{command}; exit ${{PIPESTATUS[2]}}"],
-        env=os.environ | {"PYTHONPATH": path},
+        cwd=path,  # where python -m looks first
         capture_output=True,
         text=True,
         check=False,
@@ -446,7 +445,7 @@ def test_answers_come_as_questions_do(table):
     path = str(Path(kf.__file__).parent.parent)
     with subprocess.Popen(
         [sys.executable, "-m", "kubenet_fastpath", "lookup", str(table)],
-        env=os.environ | {"PYTHONPATH": path},
+        cwd=path,  # where python -m looks first
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
