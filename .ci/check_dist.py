@@ -26,7 +26,9 @@ def main(archives: list[str]) -> int:
                 names = {str(PurePath(*PurePath(name).parts[1:])) for name in tar.getnames()}
             wanted = {name for name in tracked if not name.startswith(".")}
         wrong += [f"{archive}: {name} is missing" for name in wanted - names]
-        wrong += [f"{archive}: {name} is generated" for name in names - tracked if name.endswith((".c", ".o"))]
+        wrong += [
+            f"{archive}: {name} is generated" for name in names - tracked if name.endswith((".c", ".o"))
+        ]
     print("\n".join(sorted(wrong)) or f"{len(archives)} archives hold every tracked file")
     return bool(wrong)
 

@@ -167,7 +167,8 @@ cdef class RouteTable:
         4 or 6.
     engine : str
         What draws the lookup arrays: a trie of 16, 8 and 8 bits for up to about a thousand IPv4 routes, of 24 and 8
-        bits for more, the compact `rank` for IPv6 and for more than 24,000 different next hops above 2**15.
+        bits for more, the compact `rank` for IPv6, and for IPv4 where next hops are not all below 2**15 and
+        more than 24,000 are different, or where more than 32,767 /24s have longer prefixes.
     isa : str
         The instructions that lookups use.
 
@@ -533,7 +534,7 @@ cdef class RouteTable:
             packets). IPv6: (N, 16) uint8, octets in network order; or (N, 2) uint64, or (N,) structured with
             two fields of uint64: the upper and the lower half.
         out : (N,) ndarray of uint32, optional
-            Receives the result, and may be an IPv4 `addresses` itself; allocated when omitted.
+            Receives the result, and may be an IPv4 `addresses` itself, or overlap it; allocated when omitted.
 
         Returns
         -------
@@ -558,6 +559,10 @@ cdef class RouteTable:
         out = checked_out(out, n)
         cdef const char* key = <const char*>cnp.PyArray_DATA(addresses)
         cdef uint32_t* hop = <uint32_t*>cnp.PyArray_DATA(out)
+        if (key < <const char*>(hop + n) and <const char*>hop < key + cnp.PyArray_NBYTES(addresses)
+                and (self.family == 6 or key != <const char*>hop)):
+            addresses = addresses.copy()
+            key = <const char*>cnp.PyArray_DATA(addresses)
         cdef const kf_lpm* block = self.fib.arena.block     # one for the whole call
         cdef int epoch
         if n <= BRIEF:

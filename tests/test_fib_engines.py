@@ -247,6 +247,20 @@ def test_a_large_table(family: int, count: int) -> None:
     np.testing.assert_array_equal(one_by_one.lookup(keys), want)
 
 
+@pytest.mark.parametrize("shift", [-3, 0, 5])
+@pytest.mark.parametrize(("family", "engine"), ENGINES)
+def test_out_may_overlap_the_addresses(family: int, engine: str, shift: int) -> None:
+    networks, lengths, hops = random_table(family, 200)
+    table = kf.RouteTable.from_arrays(networks, lengths, hops, family=family, engine=engine)
+    keys = np.repeat(networks, 4, axis=0)
+    want = table.lookup(keys).tolist()
+    memory = np.zeros(keys.nbytes + 128, np.uint8)
+    place = memory[64 : 64 + keys.nbytes].view(keys.dtype).reshape(keys.shape)
+    place[:] = keys
+    out = memory[64 + 4 * shift :][: 4 * len(keys)].view(np.uint32)
+    assert table.lookup(place, out).tolist() == want
+
+
 def test_many_different_hops() -> None:
     hops = (np.arange(40_000, dtype=np.uint64) * 100_003 % (2**32 - 1)).astype(np.uint32)
     networks = np.arange(40_000, dtype=np.uint32) << np.uint32(8)
