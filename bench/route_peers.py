@@ -107,7 +107,7 @@ def flatten(routes: Routes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     return first, np.array(hops, np.uint32)
 
 
-def widened(hops: NDArray[np.uint16]) -> NDArray[np.uint32]:
+def widened(hops: NDArray[np.uint16] | NDArray[np.uint32]) -> NDArray[np.uint32]:
     """16-bit next hops as everybody's."""
     return np.where(hops == MISS_15, np.uint32(MISS), hops.astype(np.uint32))
 
@@ -158,11 +158,11 @@ class NumbaDir24:
         self._table, self._groups = draw_dir24(routes)
         self.nbytes = self._table.nbytes + self._groups.nbytes
         self._loop = numba.njit(nogil=True, boundscheck=False)(loop)
-        self._out = np.empty(0, np.uint16)
+        self._out = np.empty(0, np.uint32)
         self.lookup(self.prepare(np.zeros(1, np.uint32)))  # compiles
 
     def prepare(self, keys: NDArray[Any]) -> Any:
-        self._out = np.empty(len(keys), np.uint16)
+        self._out = np.empty(len(keys), np.uint32)  # as wide as RouteTable's
         return keys
 
     def lookup(self, keys: Any) -> int:

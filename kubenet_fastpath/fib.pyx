@@ -648,7 +648,7 @@ cdef class RouteTable:
 
         Notes
         -----
-        It walks the RIB, without the GIL: some 100 ns an address on a full table. Changes by other threads
+        It walks the RIB, without the GIL: up to 1 us an address on a full table. Changes by other threads
         happen between blocks of 4,096 addresses.
         """
         cdef uint64_t[:, ::1] keys = key_columns(addresses, self.family, "addresses")
@@ -762,7 +762,7 @@ cdef class RouteTable:
 
         Notes
         -----
-        The whole file is checked once, some 15 ms for a full table; who writes into it afterwards, other
+        The whole file is checked once, some 11 ms for a full table; who writes into it afterwards, other
         than by `save`, takes the checks' ground away.
         """
         return cls.from_buffer(map_image(path))

@@ -13,9 +13,9 @@ enum { KF_DENSE_AHEAD = 256, KF_DENSE_SPAN = 4096, KF_DENSE_SEEN = 4096, KF_DENS
 KF_INLINE uint32_t kf_dense_answer(const int16_t *slot, int root_bits, uint32_t key)
 {
     int32_t v = slot[key >> (32 - root_bits)];
-    if (root_bits == 16 && v < -1)
+    if (root_bits == 16 && __builtin_expect(v < -1, 0))
         v = slot[(1 << 16) + ((v & 0x7FFF) << 8) + (key >> 8 & 255)];
-    if (v < -1)
+    if (__builtin_expect(v < -1, 0))    /* apart: then most keys take no jump */
         v = slot[(1 << root_bits) + ((v & 0x7FFF) << 8) + (key & 255)];
     return (uint32_t)v;
 }
