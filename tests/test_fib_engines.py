@@ -247,6 +247,25 @@ def test_a_large_table(family: int, count: int) -> None:
     np.testing.assert_array_equal(one_by_one.lookup(keys), want)
 
 
+@pytest.mark.parametrize("variant", isa.available())
+@pytest.mark.parametrize("engine", ["16-8-8", "24-8"])
+@pytest.mark.parametrize("share", [0, 0.001, 0.02, 0.3, 0.9])
+def test_keys_unlike_their_neighbours(engine: str, variant: str, share: float) -> None:
+    """Vectors put off what takes another way: addresses elsewhere, and host routes."""
+    draw = np.random.default_rng(3)
+    routes = {f"10.{a}.{b}.0/24": a * 256 + b for a in range(3) for b in range(60)} | {"0.0.0.0/0": 9999}
+    routes |= {f"10.0.{i}.{j}/32": 7000 + i for i in range(50) for j in range(3)}
+    table = kf.RouteTable(routes, engine=engine, isa=variant)
+    other = kf.RouteTable(routes, engine="rank", isa="scalar")
+    for count in (1000, 5000, 20_000):
+        keys = (0x0A000000 + draw.integers(0, 3 << 16, count)).astype(np.uint32)
+        odd = draw.random(count) < share
+        keys[odd] = draw.integers(0, 1 << 32, int(odd.sum()), np.uint64).astype(np.uint32)
+        want = other.lookup(keys)
+        np.testing.assert_array_equal(table.lookup(keys), want)
+        np.testing.assert_array_equal(table.lookup(keys, keys), want)
+
+
 @pytest.mark.parametrize("shift", [-3, 0, 5])
 @pytest.mark.parametrize(("family", "engine"), ENGINES)
 def test_out_may_overlap_the_addresses(family: int, engine: str, shift: int) -> None:

@@ -9,6 +9,7 @@
 #include "lpm.h"
 
 enum { KF_DENSE_AHEAD = 256, KF_DENSE_SPAN = 4096, KF_DENSE_SEEN = 4096, KF_DENSE_SAMPLES = 32, KF_DENSE_FEW = 6 };
+enum { KF_DENSE_HINTS = 4, KF_DENSE_HINTED = 1024, KF_DENSE_LATE = 512 };
 
 KF_INLINE uint32_t kf_dense_answer(const int16_t *slot, int root_bits, uint32_t key)
 {
@@ -68,59 +69,141 @@ KF_TARGET_AVX512 static inline __m512i kf_dense_child(const int16_t *slot, int f
     return _mm512_mask_srai_epi32(v, deeper, _mm512_slli_epi32(at, 16), 16);
 }
 
-/* Four vectors at a time: one gather takes some 60 clocks, but four of them little longer. */
-KF_TARGET_AVX512 KF_INLINE void kf_dense_avx512(const int16_t *slot, int root_bits, const uint32_t *key, size_t n,
-                                                uint32_t *hop)
+/* The root's slots of a few /16s in which most keys of a span are: a node's traffic stays within its networks, and
+ * comparing with four costs less than a gather. */
+typedef struct {
+    uint32_t top[KF_DENSE_HINTS];
+    int32_t slot[KF_DENSE_HINTS];
+} kf_dense_hints;
+
+static inline int kf_dense_hint(kf_dense_hints *hints, const int16_t *slot, const uint32_t *key)
+{
+    uint32_t i, h, n = 0;
+    for (h = 0; h < KF_DENSE_HINTS; h++)
+        hints->top[h] = 0xFFFFFFFF;     /* no key's */
+    for (i = 0; i < KF_DENSE_SAMPLES; i++) {
+        for (h = 0; h < n && hints->top[h] != key[i] >> 16; h++)
+            ;
+        if (h < n)
+            continue;
+        if (n == KF_DENSE_HINTS)
+            return 0;
+        hints->top[n] = key[i] >> 16;
+        hints->slot[n++] = slot[key[i] >> 16];
+    }
+    return 1;
+}
+
+/* The root's slots of sixteen keys; where no hint has them, a miss, and a bit in `late`. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_dense_root(const int16_t *slot, int root_bits, const kf_dense_hints *hints,
+                                                 __m512i key, __mmask16 *late)
+{
+    __m512i at = _mm512_srli_epi32(key, 32 - root_bits), v = _mm512_set1_epi32(-1);
+    uint32_t h;
+    *late = 0;
+    if (!hints)
+        return kf_dense_load(slot, at);
+#pragma GCC unroll 4
+    for (h = 0; h < KF_DENSE_HINTS; h++) {
+        __mmask16 these = _mm512_cmpeq_epi32_mask(at, _mm512_set1_epi32((int)hints->top[h]));
+        v = _mm512_mask_mov_epi32(v, these, _mm512_set1_epi32(hints->slot[h]));
+        *late |= these;
+    }
+    *late = (__mmask16)~*late;
+    return v;
+}
+
+/* The few keys that take another way than their neighbours, answered together: a jump for one would cost more than
+ * sixteen others do. */
+typedef struct {
+    uint32_t n;
+    uint16_t at[KF_DENSE_LATE + 32];        /* stored by whole vectors */
+} kf_dense_late;
+
+KF_TARGET_AVX512 KF_INLINE void kf_dense_put_off(kf_dense_late *late, __mmask32 these, size_t first)
+{
+    const __m512i lane = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12,
+                                          11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i at = _mm512_add_epi16(lane, _mm512_set1_epi16((int16_t)first));
+    _mm512_storeu_si512(&late->at[late->n], _mm512_maskz_compress_epi16(these, at));
+    late->n += (uint32_t)__builtin_popcount(these);
+}
+
+static inline void kf_dense_catch_up(kf_dense_late *late, const int16_t *slot, int root_bits, const uint32_t *key,
+                                     uint32_t *hop)
+{
+    uint32_t i;
+    for (i = 0; i < late->n; i++)
+        hop[late->at[i]] = kf_dense_answer(slot, root_bits, key[late->at[i]]);
+    late->n = 0;
+}
+
+/* Four vectors at a time: one gather takes some 60 clocks, but four of them little longer. At most 2 SPANs of keys;
+ * in place, where hops overwrite keys, none can be put off. */
+KF_TARGET_AVX512 KF_INLINE void kf_dense_vectors(const int16_t *slot, int root_bits, const kf_dense_hints *hints,
+                                                 int in_place, const uint32_t *key, size_t n, uint32_t *hop)
 {
     enum { VECTORS = 4, KEYS = 16 * VECTORS };
     const __m512i miss = _mm512_set1_epi32(-1), octet = _mm512_set1_epi32(255);
+    kf_dense_late late;
     size_t i, j;
+    late.n = 0;
     for (i = 0; n - i >= KEYS; i += KEYS) {
         __m512i k[VECTORS], v[VECTORS];
-        __mmask16 deeper[VECTORS], any = 0;
+        __mmask16 deeper[VECTORS], other[VECTORS], any = 0;
+        uint32_t few = 0;
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++) {
             k[j] = _mm512_loadu_si512(&key[i + 16 * j]);
-            v[j] = kf_dense_load(slot, _mm512_srli_epi32(k[j], 32 - root_bits));
+            v[j] = kf_dense_root(slot, root_bits, hints, k[j], &other[j]);
             deeper[j] = _mm512_cmplt_epi32_mask(v[j], miss);
             any |= deeper[j];
         }
         if (any && root_bits == 16) {
-            any = 0;
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++) {
                 v[j] = kf_dense_child(slot, 1 << 16, deeper[j], v[j],
                                       _mm512_and_si512(_mm512_srli_epi32(k[j], 8), octet));
                 deeper[j] = _mm512_cmplt_epi32_mask(v[j], miss);
-                any |= deeper[j];
             }
         }
-        if (any) {
-            uint32_t few = 0;
 #pragma GCC unroll 4
-            for (j = 0; j < VECTORS; j++)
-                few += (uint32_t)__builtin_popcount(deeper[j]);
-            if (few > KF_DENSE_FEW)
+        for (j = 0; j < VECTORS; j++)
+            few += (uint32_t)__builtin_popcount(deeper[j]);
+        if (few > (in_place ? 0 : KF_DENSE_FEW))
 #pragma GCC unroll 4
-                for (j = 0; j < VECTORS; j++)
-                    v[j] = kf_dense_child(slot, 1 << root_bits, deeper[j], v[j], _mm512_and_si512(k[j], octet));
-            else
-#pragma GCC unroll 4
-                for (j = 0; j < VECTORS; j++)
-                    for (; deeper[j]; deeper[j] &= deeper[j] - 1) {
-                        uint32_t lane = (uint32_t)__builtin_ctz(deeper[j]);
-                        const __m512i at = _mm512_set1_epi32((int)lane);
-                        uint32_t from = (uint32_t)_mm512_cvtsi512_si32(_mm512_permutexvar_epi32(at, v[j])) & 0x7FFF;
-                        uint32_t low = (uint32_t)_mm512_cvtsi512_si32(_mm512_permutexvar_epi32(at, k[j])) & 255;
-                        v[j] = _mm512_mask_set1_epi32(v[j], (__mmask16)(1u << lane),
-                                                      slot[((size_t)1 << root_bits) + (from << 8) + low]);
-                    }
+            for (j = 0; j < VECTORS; j++) {
+                v[j] = kf_dense_child(slot, 1 << root_bits, deeper[j], v[j], _mm512_and_si512(k[j], octet));
+                deeper[j] = 0;
+            }
+        if (!in_place && (hints || any)) {
+            kf_dense_put_off(&late, (__mmask32)(deeper[0] | other[0]) | (__mmask32)(deeper[1] | other[1]) << 16, i);
+            kf_dense_put_off(&late, (__mmask32)(deeper[2] | other[2]) | (__mmask32)(deeper[3] | other[3]) << 16, i + 32);
         }
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++)
             _mm512_storeu_si512(&hop[i + 16 * j], v[j]);
+        if (late.n > KF_DENSE_LATE - KEYS)
+            kf_dense_catch_up(&late, slot, root_bits, key, hop);
     }
+    kf_dense_catch_up(&late, slot, root_bits, key, hop);
     kf_dense_scalar(slot, root_bits, key + i, n - i, hop + i);
+}
+
+KF_TARGET_AVX512 static inline void kf_dense_avx512(const int16_t *slot, int root_bits, const uint32_t *key, size_t n,
+                                                    uint32_t *hop)
+{
+    kf_dense_hints hints;
+    size_t size;
+    for (; n; n -= size, key += size, hop += size) {
+        size = n < 2 * KF_DENSE_SPAN ? n : KF_DENSE_SPAN;
+        if (key == hop)
+            kf_dense_vectors(slot, root_bits, NULL, 1, key, size, hop);
+        else if (root_bits == 16 && size >= KF_DENSE_HINTED && kf_dense_hint(&hints, slot, key))
+            kf_dense_vectors(slot, 16, &hints, 0, key, size, hop);
+        else
+            kf_dense_vectors(slot, root_bits, NULL, 0, key, size, hop);
+    }
 }
 #endif
 

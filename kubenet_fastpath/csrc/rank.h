@@ -389,20 +389,25 @@ KF_TARGET_AVX512 KF_INLINE __m512i kf_heads(const char *key, int octets, int nex
     return a;
 }
 
-/* Leaves of places 0..31 of the entries with these numbers, where `which` says so; other lanes stay `v`. */
-KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, const char *entries, __mmask16 which, __m512i at,
-                                                   __m512i place, __m512i v)
+/* The entries with these numbers, where `which` says so: their bits and bases; no bits in other lanes. */
+KF_TARGET_AVX512 KF_INLINE void kf_entry_vectors(const char *entries, __mmask16 which, __m512i at, __m512i *bits,
+                                                 __m512i *base)
 {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    const __m512i zero = _mm512_setzero_si512(), odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
     __m512i low = _mm512_mask_i32gather_epi64(zero, (__mmask8)which, _mm512_castsi512_si256(at), entries, 8);
     __m512i high = _mm512_mask_i32gather_epi64(zero, (__mmask8)(which >> 8), _mm512_extracti64x4_epi64(at, 1), entries, 8);
-    __m512i bits = _mm512_permutex2var_epi32(low, even, high);
-    __m512i base = _mm512_permutex2var_epi32(low, _mm512_or_si512(even, one), high);
+    *bits = _mm512_permutex2var_epi32(low, even, high);
+    *base = _mm512_permutex2var_epi32(low, odd, high);
+}
+
+/* The leaves of their places 0..31; lanes outside `which` stay `v`. */
+KF_TARGET_AVX512 KF_INLINE __m512i kf_entry_leaves(const char *arena, __mmask16 which, __m512i bits, __m512i base,
+                                                   __m512i place, __m512i v)
+{
+    const __m512i one = _mm512_set1_epi32(1);
     __mmask16 many = _mm512_test_epi32_mask(bits, bits);
     v = _mm512_mask_mov_epi32(v, which, base);
-    if (!many)
-        return v;
     bits = _mm512_and_si512(bits, _mm512_sub_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(2), place), one));
     base = _mm512_add_epi32(base, _mm512_sub_epi32(_mm512_popcnt_epi32(bits), one));
     return _mm512_mask_i32gather_epi32(v, many, base, arena, 4);
@@ -445,8 +450,9 @@ KF_TARGET_AVX512 static inline void kf_rank_entries_avx512(const char *arena, co
         __mmask16 these = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xFFFF, child;
         __m512i k = _mm512_loadu_si512(&rank->key[i]), slice = _mm512_and_si512(k, low16);
         __m512i at = _mm512_srli_epi32(_mm512_loadu_si512(&rank->at[i]), 3);
-        __m512i v = kf_entry_leaves(arena, arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)),
-                                    _mm512_and_si512(slice, low5), _mm512_setzero_si512());
+        __m512i bits, base, v;
+        kf_entry_vectors(arena, these, _mm512_add_epi32(at, _mm512_srli_epi32(slice, 5)), &bits, &base);
+        v = kf_entry_leaves(arena, these, bits, base, _mm512_and_si512(slice, low5), _mm512_setzero_si512());
         _mm512_storeu_si512(leaf, v);
         for (j = 0; j < 16 && i + j < n; j++)
             hop[rank->key[i + j] >> 16] = leaf[j];
@@ -489,13 +495,19 @@ KF_TARGET_AVX512 static inline void kf_rank_first_avx512(const kf_lpm *t, int oc
                 kf_rank_sort(behind16, child[j] ^ rank[j], v[j],
                              _mm512_add_epi32(lane, _mm512_set1_epi32((int)(i + 16 * j))), _mm512_and_si512(k[j], low16));
         if (any) {
+            __m512i bits[VECTORS], base[VECTORS];
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++) {
-                __m512i at = _mm512_slli_epi32(v[j], 3), slice = _mm512_and_si512(k[j], low16);
-                at = _mm512_add_epi32(_mm512_and_si512(at, _mm512_set1_epi32(KF_NODE_AT << 3)), _mm512_srli_epi32(slice, 5));
-                v[j] = kf_entry_leaves(arena, arena, rank[j], at, _mm512_and_si512(slice, low5), v[j]);
-                child[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), is_child);
+                __m512i at = _mm512_and_si512(_mm512_slli_epi32(v[j], 3), _mm512_set1_epi32(KF_NODE_AT << 3));
+                at = _mm512_add_epi32(at, _mm512_srli_epi32(_mm512_and_si512(k[j], low16), 5));
+                kf_entry_vectors(arena, rank[j], at, &bits[j], &base[j]);
             }
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++)
+                v[j] = kf_entry_leaves(arena, rank[j], bits[j], base[j], _mm512_and_si512(k[j], low5), v[j]);
+#pragma GCC unroll 4
+            for (j = 0; j < VECTORS; j++)
+                child[j] = _mm512_mask_cmpeq_epi32_mask(rank[j], _mm512_srli_epi32(v[j], 30), is_child);
 #pragma GCC unroll 4
             for (j = 0; j < VECTORS; j++)
                 kf_rank_sort(behind32, child[j], v[j], _mm512_add_epi32(lane, _mm512_set1_epi32((int)(i + 16 * j))),
