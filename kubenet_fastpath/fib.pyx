@@ -1,4 +1,7 @@
-"""Routes as a Python object: the RIB (`rib`) is the truth, the arrays of `fib_engine` are drawn from it."""
+"""Routes as a Python object: the RIB (`rib`) is the truth, the arrays of `fib_engine` are drawn from it.
+
+One class, and half of it documentation: a class cannot be spread over modules.
+"""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from operator import index

@@ -1,7 +1,9 @@
 /* Lookups in the trie of 16, 8 and 8 bits, or of 24 and 8: int16 slots, first the root's, then chunks of 256.
  *
  * On a full table what counts is how many loads are under way at once. Slots are asked for AHEAD keys before
- * their turn, unless samples of the keys show that they stay within few lines: then asking costs more than it saves. 
+ * their turn, unless samples of the keys show that they stay within few lines: then asking costs more than it saves.
+ * On a node's table all is in the cache, and what counts is instructions and jumps: vectors of 64 keys, of which
+ * those that go another way than their neighbours are put off and answered together.
  */
 #ifndef KF_DENSE_H
 #define KF_DENSE_H

@@ -3,7 +3,7 @@
 #define KF_LOOKUP_H
 
 #include "dense.h"
-#include "rank.h"
+#include "rank6.h"
 
 enum { KF_POOL_BLOCK = 8192 };
 
