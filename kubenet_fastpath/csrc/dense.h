@@ -11,7 +11,8 @@
 #include "lpm.h"
 
 enum { KF_DENSE_AHEAD = 256, KF_DENSE_SPAN = 4096, KF_DENSE_SEEN = 4096, KF_DENSE_SAMPLES = 32, KF_DENSE_FEW = 6 };
-enum { KF_DENSE_HINTS = 4, KF_DENSE_HINTED = 1024, KF_DENSE_LATE = 512 };
+enum { KF_DENSE_HINTS = 4, KF_DENSE_HINTED = 1024, KF_DENSE_LATE = 512, KF_DENSE_MANY = 24 };
+enum { KF_DENSE_VECTORS = 4, KF_DENSE_KEYS = 16 * KF_DENSE_VECTORS };
 
 KF_INLINE uint32_t kf_dense_answer(const int16_t *slot, int root_bits, uint32_t key)
 {
@@ -131,12 +132,28 @@ KF_TARGET_AVX512 KF_INLINE void kf_dense_put_off(kf_dense_late *late, __mmask32 
     late->n += (uint32_t)__builtin_popcount(these);
 }
 
-static inline void kf_dense_catch_up(kf_dense_late *late, const int16_t *slot, int root_bits, const uint32_t *key,
-                                     uint32_t *hop)
+/* Hops in place of keys; n is a multiple of 64. */
+KF_TARGET_AVX512 static void kf_dense_in_place(const int16_t *slot, int root_bits, uint32_t *key, size_t n);
+
+/* Many without a jump that depends on a key: it would cost a misprediction for each. */
+KF_TARGET_AVX512 static inline void kf_dense_catch_up(kf_dense_late *late, const int16_t *slot, int root_bits,
+                                                      const uint32_t *key, uint32_t *hop)
 {
-    uint32_t i;
-    for (i = 0; i < late->n; i++)
-        hop[late->at[i]] = kf_dense_answer(slot, root_bits, key[late->at[i]]);
+    uint32_t k[KF_DENSE_LATE + KF_DENSE_KEYS], i, n = (late->n + KF_DENSE_KEYS - 1) / KF_DENSE_KEYS * KF_DENSE_KEYS;
+    if (late->n < KF_DENSE_MANY) {
+        for (i = 0; i < late->n; i++)
+            hop[late->at[i]] = kf_dense_answer(slot, root_bits, key[late->at[i]]);
+    } else {
+        for (i = n - KF_DENSE_KEYS; i < n; i += 16)
+            _mm512_storeu_si512(&k[i], _mm512_setzero_si512());
+#pragma GCC unroll 8
+        for (i = 0; i < late->n; i++)
+            k[i] = key[late->at[i]];
+        kf_dense_in_place(slot, root_bits, k, n);
+#pragma GCC unroll 8
+        for (i = 0; i < late->n; i++)
+            hop[late->at[i]] = k[i];
+    }
     late->n = 0;
 }
 
@@ -145,7 +162,7 @@ static inline void kf_dense_catch_up(kf_dense_late *late, const int16_t *slot, i
 KF_TARGET_AVX512 KF_INLINE void kf_dense_vectors(const int16_t *slot, int root_bits, const kf_dense_hints *hints,
                                                  int in_place, const uint32_t *key, size_t n, uint32_t *hop)
 {
-    enum { VECTORS = 4, KEYS = 16 * VECTORS };
+    enum { VECTORS = KF_DENSE_VECTORS, KEYS = KF_DENSE_KEYS };
     const __m512i miss = _mm512_set1_epi32(-1), octet = _mm512_set1_epi32(255);
     kf_dense_late late;
     size_t i, j;
@@ -185,11 +202,21 @@ KF_TARGET_AVX512 KF_INLINE void kf_dense_vectors(const int16_t *slot, int root_b
 #pragma GCC unroll 4
         for (j = 0; j < VECTORS; j++)
             _mm512_storeu_si512(&hop[i + 16 * j], v[j]);
-        if (late.n > KF_DENSE_LATE - KEYS)
+        if (!in_place && late.n > KF_DENSE_LATE - KEYS)
             kf_dense_catch_up(&late, slot, root_bits, key, hop);
     }
-    kf_dense_catch_up(&late, slot, root_bits, key, hop);
+    if (!in_place)
+        kf_dense_catch_up(&late, slot, root_bits, key, hop);
     kf_dense_scalar(slot, root_bits, key + i, n - i, hop + i);
+}
+
+KF_TARGET_AVX512 static __attribute__((noinline)) void kf_dense_in_place(const int16_t *slot, int root_bits,
+                                                                         uint32_t *key, size_t n)
+{
+    if (root_bits == 16)
+        kf_dense_vectors(slot, 16, NULL, 1, key, n, key);
+    else
+        kf_dense_vectors(slot, 24, NULL, 1, key, n, key);
 }
 
 KF_TARGET_AVX512 static inline void kf_dense_avx512(const int16_t *slot, int root_bits, const uint32_t *key, size_t n,
