@@ -26,6 +26,7 @@ cdef class RouteTable:
     cdef rib_t* rib_ready(self) except NULL
     cdef rib_t* rib_mine(self) except NULL
     cdef int refuse(self, fib_status status) except -1
+    cdef void expect(self, kf_key net) noexcept
     cdef int redraw(self) except -1
     cdef int draw(self, kf_key net, int len, uint32_t before) except -1
     cdef int undo(self, const uint64_t[:, ::1] net, const uint8_t[::1] len, const uint32_t[::1] before,

@@ -17,7 +17,7 @@ from .address_text cimport TextColumn
 from .arena cimport KF_DENSE16, KF_DENSE24, KF_RANK
 from .fib_engine cimport (
     ENGINE_ANY, FIB_BEYOND, FIB_DRAWN, fib_adopt, fib_draw, fib_free, fib_init, fib_lookup_ipv4, fib_lookup_ipv6,
-    fib_nbytes, fib_redraw, kf_lpm_isa,
+    fib_nbytes, fib_prefetch, fib_redraw, kf_lpm_isa,
 )
 from .isa cimport isa_number
 from .prefix cimport (
@@ -351,12 +351,16 @@ cdef class RouteTable:
         cdef rib_t* rib = self.rib_mine()
         if not rib_reserve(rib, 1):
             raise MemoryError
+        self.expect(net)
         self.draw(net, length, rib_insert(rib, net, length, number))
 
     def __delitem__(self, prefix):
         cdef kf_key net
         cdef int length = prefix_of(prefix, self.family, False, &net)
-        cdef uint32_t before = rib_remove(self.rib_mine(), net, length)
+        cdef rib_t* rib = self.rib_mine()
+        cdef uint32_t before
+        self.expect(net)
+        before = rib_remove(rib, net, length)
         if before == RIB_NONE:
             raise KeyError(prefix)
         self.draw(net, length, before)
@@ -417,6 +421,11 @@ cdef class RouteTable:
             raise TableFull(f"the engine {self.engine} cannot hold this table: too many long prefixes or different "
                             f"next hops")
         raise MemoryError
+
+    cdef void expect(self, kf_key net) noexcept:
+        """Ask for the arrays' line of a prefix, which a change will need after the RIB's."""
+        if self.family == 4:
+            fib_prefetch(self.fib, <uint32_t>(kf_key_hi(net) >> 32))
 
     cdef int redraw(self) except -1:
         cdef fib_status status = fib_redraw(self.fib, &self.rib)

@@ -4,6 +4,9 @@ It is the truth from which the lookup arrays are drawn. The tree of n prefixes h
 prefix of length 0), the prefixes, and a fork wherever two of them part. Each node lies inside its parent, so a walk
 that goes to child 0 first meets the prefixes in order of network, then length. Networks of both families are
 keys of 128 bits (csrc/key.h), of which IPv4 uses the first 32.
+
+A walk in a large tree is a cache miss a level, so such a table remembers, for the first JUMP bits of a key, a node down
+there to begin with, and the prefix that holds if there is none further down.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -21,6 +24,7 @@ cdef extern from "csrc/key.h" nogil:
 
 cdef enum:
     RIB_NONE = 0xFFFFFFFF
+    JUMP = 18
 
 cdef struct rib_node_t:
     kf_key net
@@ -29,6 +33,10 @@ cdef struct rib_node_t:
     uint8_t len
     uint8_t held            # 1: a prefix of the table, 0: only a fork
 
+cdef struct rib_jump_t:
+    uint32_t node           # of at most JUMP bits, covers them; 0: not known
+    uint32_t held           # the longest prefix at or above it, or RIB_NONE
+
 cdef struct rib_t:
     rib_node_t* node        # node 0 is the root
     uint32_t used           # nodes that have ever been used
@@ -36,6 +44,7 @@ cdef struct rib_t:
     uint32_t free_node      # chain through child[0], 0: empty
     uint32_t n_free
     uint32_t count          # prefixes
+    rib_jump_t* jump        # by the first JUMP bits; NULL: a small table
     int bits                # of an address: 32 or 128
 
 cdef struct rib_walk_t:

@@ -1,13 +1,15 @@
 """Insertion, removal and searches of the routing information base. The GIL or one owner guards each table."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
 cdef extern from "csrc/block.h" nogil:
     void* kf_memory(uint64_t size)
 
-cdef enum: FIRST_NODES = 64
+cdef enum:
+    FIRST_NODES = 64
+    JUMP_NODES = 1 << 16        # a table with room for more jumps
 
 
 cdef bint rib_init(rib_t* r, int bits) noexcept nogil:
@@ -21,6 +23,7 @@ cdef bint rib_init(rib_t* r, int bits) noexcept nogil:
 
 cdef void rib_free(rib_t* r) noexcept nogil:
     free(r.node)
+    free(r.jump)
 
 
 cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
@@ -39,6 +42,8 @@ cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
         memcpy(node, r.node, r.used * sizeof(rib_node_t))
     free(r.node)
     r.node, r.capacity = node, <uint32_t>capacity
+    if r.jump == NULL and capacity > JUMP_NODES:
+        r.jump = <rib_jump_t*>calloc(1 << JUMP, sizeof(rib_jump_t))     # without it, all is but slower
     return True
 
 
@@ -57,15 +62,48 @@ cdef uint32_t new_node(rib_t* r, kf_key net, int len) noexcept nogil:
     return i
 
 
+cdef void forget(rib_t* r, kf_key net, int len) noexcept nogil:
+    """Jumps to or past a node that changes are no longer known."""
+    if r.jump != NULL and len <= JUMP:
+        memset(&r.jump[kf_key_slice(net, 0, JUMP)], 0, (<uint64_t>1 << (JUMP - len)) * sizeof(rib_jump_t))
+
+
 cdef void free_node(rib_t* r, uint32_t i) noexcept nogil:
+    forget(r, r.node[i].net, r.node[i].len)
     r.node[i].child[0] = r.free_node
     r.free_node = i
     r.n_free += 1
 
 
+cdef uint32_t start(const rib_t* r, kf_key net, int len) noexcept nogil:
+    """A node of at most JUMP bits that covers net/len, far down: where walks to what is inside may begin."""
+    cdef rib_jump_t* jump
+    cdef uint32_t at = 0, held = RIB_NONE
+    if r.jump == NULL or len <= JUMP:
+        return 0
+    jump = &r.jump[kf_key_slice(net, 0, JUMP)]
+    if jump.node == 0:
+        while True:
+            if r.node[at].held:
+                held = at
+            jump.node, jump.held = at, held
+            at = r.node[at].child[branch(&r.node[at], net)]
+            if at == 0 or not covers(&r.node[at], net, JUMP):
+                break
+    return jump.node
+
+
+cdef uint32_t parent_of(const rib_t* r, uint32_t node) noexcept nogil:
+    """By a walk from the root."""
+    cdef uint32_t at = 0, parent = 0
+    while at != node:
+        parent, at = at, r.node[at].child[branch(&r.node[at], r.node[node].net)]
+    return parent
+
+
 cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept nogil:
     """Add a prefix or replace its hop; its hop before, or RIB_NONE. The caller has reserved room."""
-    cdef uint32_t at = 0, next, fork, i = RIB_NONE, before
+    cdef uint32_t at = start(r, net, len), next, fork, i = RIB_NONE, before
     cdef int common
     while r.node[at].len < len:
         next = r.node[at].child[branch(&r.node[at], net)]
@@ -90,6 +128,8 @@ cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept n
     if i == RIB_NONE:
         i = at
     before = r.node[i].hop if r.node[i].held else <uint32_t>RIB_NONE
+    if not r.node[i].held:
+        forget(r, net, len)
     r.count += not r.node[i].held
     r.node[i].held, r.node[i].hop = True, hop
     return before
@@ -97,7 +137,7 @@ cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept n
 
 cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil:
     """Remove a prefix; its hop, or RIB_NONE where it was not held."""
-    cdef uint32_t at = 0, parent = 0, grandparent = 0, only
+    cdef uint32_t first = start(r, net, len), at = first, parent = first, grandparent = first, only
     while r.node[at].len < len:
         grandparent, parent = parent, at
         at = r.node[at].child[branch(&r.node[at], net)]
@@ -105,6 +145,7 @@ cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil:
             return RIB_NONE
     if not r.node[at].held:
         return RIB_NONE
+    forget(r, net, len)
     r.node[at].held = False
     r.count -= 1
     if at == 0 or (r.node[at].child[0] and r.node[at].child[1]):
@@ -113,6 +154,8 @@ cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil:
     r.node[parent].child[branch(&r.node[parent], net)] = only
     free_node(r, at)
     if only == 0 and parent != 0 and not r.node[parent].held:   # a fork with one way left
+        if parent == first:
+            grandparent = parent_of(r, parent)
         only = r.node[parent].child[0] | r.node[parent].child[1]
         r.node[grandparent].child[branch(&r.node[grandparent], net)] = only
         free_node(r, parent)
@@ -127,7 +170,9 @@ cdef uint32_t rib_find(const rib_t* r, kf_key net, int len) noexcept nogil:
 
 cdef uint32_t rib_longest(const rib_t* r, kf_key address, int longest) noexcept nogil:
     """The node of the longest prefix that covers an address and has at most a length, or RIB_NONE."""
-    cdef uint32_t at = 0, found = RIB_NONE
+    cdef uint32_t at = start(r, address, longest), found = RIB_NONE
+    if at:
+        found = r.jump[kf_key_slice(address, 0, JUMP)].held
     while covers(&r.node[at], address, longest):
         if r.node[at].held:
             found = at
@@ -157,7 +202,7 @@ cdef int rib_covering(const rib_t* r, kf_key address, uint32_t* hop) noexcept no
 
 cdef uint32_t rib_inside(const rib_t* r, kf_key net, int len) noexcept nogil:
     """The highest node inside a prefix, below which is all that the prefix covers, or RIB_NONE."""
-    cdef uint32_t at = 0
+    cdef uint32_t at = start(r, net, len)
     while r.node[at].len < len:
         at = r.node[at].child[branch(&r.node[at], net)]
         if at == 0:
