@@ -12,7 +12,7 @@ import numpy as np
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t
 from .errors import ConfigError
-from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release
+from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, kf_index_bytes
 from .listing import connections_text
 from .records cimport record_t, records_fill
 from .records import RECORD
@@ -178,7 +178,8 @@ cdef class ConnectionTable:
     def nbytes(self):
         """Bytes of memory in use: rows that ever held a connection, and the index."""
         cdef ct_t* t = self.table
-        return t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t) + sizeof(uint32_t)) + (t.index.mask + 1) * 64
+        return (t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t)) + t.heads * sizeof(uint32_t)
+                + kf_index_bytes(&t.index))
 
     def track(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
               const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,
