@@ -74,6 +74,7 @@ cdef struct ct_t:
     ct_counters_t counters
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
+cdef bint ct_reserve(ct_t* t) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
                      uint32_t heads) noexcept nogil

@@ -19,6 +19,7 @@ cdef extern from "csrc/bucket.h" nogil:
     void kf_index_free(kf_index* x)
     ctypedef uint64_t (*kf_hash_of)(const void* table, uint32_t ref) noexcept nogil
     ctypedef void (*kf_ask_for)(const void* table, uint32_t ref) noexcept nogil
+    int kf_index_reserve(kf_index* x, uint64_t references)
     int kf_index_room(kf_index* x, uint64_t hash, const void* table, kf_hash_of hash_of, kf_ask_for ask)
     void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
     int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
@@ -29,6 +30,7 @@ cdef extern from "csrc/hash.h" nogil:
 cdef extern from "csrc/slab.h" nogil:
     void* kf_slab_alloc(size_t size)
     void kf_slab_free(void* p, size_t size)
+    void kf_slab_touch(void* p, size_t size)
 
 cdef enum:
     FIRST_REFERENCES = 256
@@ -55,6 +57,14 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
     t.source = <uint32_t*>kf_slab_alloc(heads_most(t) * sizeof(uint32_t))
     return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
+
+
+cdef bint ct_reserve(ct_t* t) noexcept nogil:
+    """Take the memory of a full table now; False where there is not enough."""
+    kf_slab_touch(t.row, t.room * sizeof(conn_t))
+    kf_slab_touch(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
+    kf_slab_touch(t.source, heads_most(t) * sizeof(uint32_t))
+    return kf_index_reserve(&t.index, 2 * <uint64_t>t.room) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:

@@ -47,8 +47,9 @@ typedef struct {
     uint32_t segments;
     kf_segment *single[KF_SINGLE];
     void **block;               /* memory of the others, KF_BLOCK_BYTES each */
-    uint32_t blocks;
-    uint32_t left;              /* segments that fit into the latest */
+    uint32_t blocks;            /* in use */
+    uint32_t taken;             /* and those that wait for their turn */
+    uint32_t left;              /* segments that fit into the latest in use */
 } kf_index;
 
 /* The hash of what a reference names, and a request for the memory that this will read. */
@@ -102,6 +103,19 @@ static inline int kf_first(uint32_t mask) { return __builtin_ctz(mask); }
 
 static inline size_t kf_segment_bytes(uint64_t buckets) { return sizeof(kf_segment) + buckets * sizeof(kf_bucket); }
 
+static inline int kf_block_take(kf_index *x)
+{
+    void **block = (void **)realloc(x->block, (x->taken + 1) * sizeof *block);
+    if (!block)
+        return -1;
+    x->block = block;
+    block[x->taken] = aligned_alloc(KF_BLOCK_BYTES, KF_BLOCK_BYTES);
+    if (!block[x->taken])
+        return -1;
+    madvise(block[x->taken++], KF_BLOCK_BYTES, MADV_HUGEPAGE);
+    return 0;
+}
+
 /* A zeroed segment, or NULL. The first few by themselves; then many in one piece of memory with large pages. */
 static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 {
@@ -113,14 +127,9 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
             return NULL;
     } else {
         if (!x->left) {
-            void **block = (void **)realloc(x->block, (x->blocks + 1) * sizeof *block);
-            if (!block)
+            if (x->blocks == x->taken && kf_block_take(x))
                 return NULL;
-            x->block = block;
-            block[x->blocks] = aligned_alloc(KF_BLOCK_BYTES, KF_BLOCK_BYTES);
-            if (!block[x->blocks])
-                return NULL;
-            madvise(block[x->blocks++], KF_BLOCK_BYTES, MADV_HUGEPAGE);
+            x->blocks++;
             x->left = (uint32_t)(KF_BLOCK_BYTES / bytes);
         }
         s = (kf_segment *)((char *)x->block[x->blocks - 1] + --x->left * bytes);
@@ -130,12 +139,26 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
     return s;
 }
 
+/* Take memory for so many references now. 0, or -1 without memory. */
+static inline int kf_index_reserve(kf_index *x, uint64_t references)
+{
+    const uint64_t each = KF_BUCKETS * KF_SLOTS * KF_FILL / 100 / 2;     /* at least, in segments just divided */
+    const uint64_t in_block = KF_BLOCK_BYTES / kf_segment_bytes(KF_BUCKETS);
+    uint64_t blocks = (references / each + in_block - 1) / in_block;
+    while (x->taken < blocks) {
+        if (kf_block_take(x))
+            return -1;
+        memset(x->block[x->taken - 1], 0, KF_BLOCK_BYTES);
+    }
+    return 0;
+}
+
 static inline void kf_index_free(kf_index *x)
 {
     uint32_t i;
     for (i = 0; i < x->segments && i < KF_SINGLE; i++)
         free(x->single[i]);
-    for (i = 0; i < x->blocks; i++)
+    for (i = 0; i < x->taken; i++)
         free(x->block[i]);
     free(x->block);
     free(x->segment);
@@ -193,7 +216,7 @@ static inline int kf_index_widen(kf_index *x)
 {
     size_t n = (size_t)1 << x->bits;
     kf_segment **segment;
-    if (x->bits == KF_DIRECTORY_BITS)           /* further bits are the tag's */
+    if (x->bits == KF_DIRECTORY_BITS || n / 256 > x->segments)     /* the tag's bits follow; or hashes are chosen */
         return -1;
     segment = (kf_segment **)realloc(x->segment, 2 * n * sizeof *segment);
     if (!segment)
