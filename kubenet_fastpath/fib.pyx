@@ -6,7 +6,7 @@ One class, and half of it documentation: a class cannot be spread over modules.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
-from operator import index
+from os import fsdecode
 from pickle import PickleBuffer
 
 import numpy as np
@@ -837,7 +837,10 @@ cdef class RouteTable:
         there raises TableFileError when that is asked for first. Who writes into the file afterwards, other than by
         `save`, takes the checks' ground away.
         """
-        return cls.from_buffer(map_image(path))
+        try:
+            return cls.from_buffer(map_image(path))
+        except TableFileError as error:
+            raise TableFileError(f"{fsdecode(path)}: {error}") from None
 
     @classmethod
     def from_buffer(cls, image):

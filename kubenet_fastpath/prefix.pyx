@@ -1,7 +1,7 @@
 """From Python's prefixes, addresses and columns to the keys of the RIB, and back."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from operator import index
 
 import numpy as np

@@ -167,6 +167,19 @@ def test_a_hostile_image_crashes_nothing(
         pass  # its prefixes are none
 
 
+def test_an_arena_beyond_offsets_of_32_bits_is_refused(tmp_path: Path) -> None:
+    lines = (1 << 26) + 1
+    head = bytearray(IMAGES[6, "rank"][:64])
+    arena = int.from_bytes(head[40:48], "little")
+    head[16:24] = (arena + 64 * lines).to_bytes(8, "little")
+    head[52:56] = lines.to_bytes(4, "little")
+    head[56:60] = bytes(4)
+    (tmp_path / "routes").write_bytes(head)
+    os.truncate(tmp_path / "routes", arena + 64 * lines + 64)  # a hole: it takes no room
+    with pytest.raises(kf.TableFileError, match=r"routes: .*its head does not fit"):
+        kf.RouteTable.open(tmp_path / "routes")
+
+
 def test_ends_behind_the_last_one_lead_nowhere() -> None:
     """Lookups count all ends of a node below a slice, those behind the last LINE too."""
     routes = {f"10.1.{i}.{4 * k}/30": (i + k) % 30 for i in range(40) for k in range(60)}

@@ -11,6 +11,7 @@
 #include "rank.h"
 
 enum { KF_POOL_NARROW = 1 << 15, KF_CHUNK_LINES = 8, KF_DEPTHS = 8 };
+enum { KF_ARENA_LINES = 1 << 26 };      /* 4 GiB: what offsets of 32 bits reach (rank6.h) */
 
 typedef struct {
     const kf_lpm *t;
@@ -43,6 +44,8 @@ static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
 {
     uint64_t root, pool;
     if (size < KF_LPM_HEAD || memcmp(t->magic, KF_LPM_MAGIC, 8) || t->version != KF_LPM_VERSION || !kf_pool_valid(t))
+        return 0;
+    if (t->arena_size > KF_ARENA_LINES)
         return 0;
     if (t->engine == KF_RANK)
         root = t->family == 4 ? 8u << 19 : 4u << 16;
