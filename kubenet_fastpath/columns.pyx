@@ -3,9 +3,9 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from .connection cimport CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_equal, tuple_t
+from .connection cimport CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_head, tuple_is, tuple_t, tuple_tail
 from .flowtable cimport (
-    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_bucket, kf_first, kf_home,
+    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_bucket, kf_first, kf_hash128, kf_home,
     kf_match, kf_prefetch, kf_tag,
 )
 from .frame cimport (
@@ -40,9 +40,11 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
 
     What the first row named is not goes through the table's own search: a tag is alike in one of 20 misses.
     """
-    cdef Py_ssize_t base = 0
+    cdef Py_ssize_t base = 0, i
     cdef int k, m, direction = 0
-    cdef tuple_t[VECTOR] tuple
+    cdef tuple_t tuple
+    cdef uint64_t[VECTOR] head
+    cdef uint64_t[VECTOR] tail
     cdef uint64_t[VECTOR] hash
     cdef const kf_bucket* bucket[VECTOR]
     cdef uint32_t[VECTOR] candidate
@@ -53,10 +55,10 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
     while base < c.n:
         m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
         for k in range(m):
-            tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
-            tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
-            tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
-            hash[k] = ct_hash(t, &tuple[k])
+            i = base + k
+            head[k] = tuple_head(c.src[i], c.dst[i])
+            tail[k] = tuple_tail(c.sport[i], c.dport[i], c.proto[i], 4, c.zone)
+            hash[k] = kf_hash128(head[k], tail[k], t.secret)
             bucket[k] = kf_home(&t.index, hash[k])
             kf_prefetch(bucket[k])
         for k in range(m):
@@ -66,19 +68,21 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
             candidate[k] = ref if match else (NO_CANDIDATE if b.passed else NOWHERE)
             kf_prefetch(&t.row[ref >> 1])
         for k in range(m):
-            ref = candidate[k]
+            ref, i = candidate[k], base + k
             if ref == NOWHERE:
-                conn[base + k], reply[base + k] = NO_CONN, 0
+                conn[i], reply[i] = NO_CONN, 0
                 continue
-            now = c.now[0 if c.one_time else base + k]
+            now = c.now[0 if c.one_time else i]
             if ref != NO_CANDIDATE:
                 row = &t.row[ref >> 1]
-                if row.expires > now and tuple_equal(&row.reply if ref & 1 else &row.original, &tuple[k]):
-                    conn[base + k], reply[base + k] = ref >> 1, ref & 1
+                if row.expires > now and tuple_is(&row.original + (ref & 1), head[k], tail[k]):
+                    conn[i], reply[i] = ref >> 1, ref & 1
                     continue
             direction = 0
-            conn[base + k] = ct_find(t, &tuple[k], hash[k], now, &direction)
-            reply[base + k] = direction
+            tuple.src, tuple.dst, tuple.sport, tuple.dport = c.src[i], c.dst[i], c.sport[i], c.dport[i]
+            tuple.proto, tuple.family, tuple.zone = c.proto[i], 4, c.zone
+            conn[i] = ct_find(t, &tuple, hash[k], now, &direction)
+            reply[i] = direction
         base += VECTOR
 
 

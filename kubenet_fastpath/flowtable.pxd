@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .connection cimport (
-    IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_t,
+    IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_head, tuple_t, tuple_tail,
 )
 from .tcp cimport tcp_policy_t
 
@@ -95,9 +95,8 @@ cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:
 
 cdef inline uint64_t ct_hash(const ct_t* t, const tuple_t* tuple) noexcept nogil:
     # Field by field: what was just written in small pieces cannot be read in large ones without a stall.
-    return kf_hash128(<uint64_t>tuple.src << 32 | tuple.dst,
-                      <uint64_t>tuple.sport << 48 | <uint64_t>tuple.dport << 32 | <uint32_t>tuple.proto << 24
-                      | <uint32_t>tuple.family << 16 | tuple.zone, t.secret)
+    return kf_hash128(tuple_head(tuple.src, tuple.dst),
+                      tuple_tail(tuple.sport, tuple.dport, tuple.proto, tuple.family, tuple.zone), t.secret)
 
 
 cdef inline void ct_prefetch(const ct_t* t, uint64_t hash) noexcept nogil:
