@@ -6,9 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
-enum { KF_HUGE = 2 << 20 };
+enum { KF_HUGE = 2 << 20, KF_LINE = 64 };
 
 static inline size_t kf_slab_bytes(size_t bytes) { return (bytes + KF_HUGE - 1) & ~(size_t)(KF_HUGE - 1); }
 
@@ -33,10 +34,15 @@ static inline void kf_slab_free(void *p, size_t bytes)
         munmap(p, kf_slab_bytes(bytes));
 }
 
-/* The same for a range that may be small. */
+/* The same for a range that may be small; it begins at a cache line. */
 static inline void *kf_zeroed_alloc(size_t bytes)
 {
-    return bytes < KF_HUGE ? calloc(1, bytes) : kf_slab_alloc(bytes);
+    if (bytes >= KF_HUGE)
+        return kf_slab_alloc(bytes);
+    void *p = NULL;
+    if (posix_memalign(&p, KF_LINE, bytes) != 0)
+        return NULL;
+    return memset(p, 0, bytes);
 }
 
 static inline void kf_zeroed_free(void *p, size_t bytes)
