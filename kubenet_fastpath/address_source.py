@@ -107,7 +107,12 @@ def read_addresses(source: Path | BinaryIO, column: str | None = None) -> Iterat
             if first and column is not None:
                 header = lines.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
                 delimiter = _delimiter(header)
-                names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+                try:
+                    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+                except csv.Error as error:
+                    raise SourceError(
+                        f"{stream.name}: its first line is no header of CSV ({error})"
+                    ) from None
                 number = _number_of(stream.name, column, names)
             data = np.frombuffer(lines, np.uint8)
             start, end, *_ = fields(data, number, ord(delimiter))
@@ -170,7 +175,9 @@ def _block_of(column: Any) -> Block:
 
 
 def _is_parquet(path: Path) -> bool:
-    """Whether the file begins as Parquet does."""
+    """Whether the file begins as Parquet does; what a pipe has can be read but once, and is text."""
+    if not path.is_file():
+        return False
     with open(path, "rb") as file:
         return file.read(len(PARQUET)) == PARQUET
 

@@ -10,6 +10,7 @@ cdef enum column_kind:
     COLUMN_OFFSETS32
     COLUMN_OFFSETS64
     COLUMN_VIEWS                # Arrow's views of 16 bytes: length, then the text or prefix, buffer, offset
+    COLUMN_NULLS                # nothing else, and without memory
 
 cdef struct text_chunk_t:
     column_kind kind

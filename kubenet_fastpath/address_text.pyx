@@ -37,11 +37,13 @@ cdef extern from "csrc/arrow.h" nogil:
         int64_t length, null_count, offset, n_buffers
         const void** buffers
         ArrowArray* dictionary
-        void (*release)(ArrowArray*)
     ctypedef struct ArrowArrayStream:
         int (*get_schema)(ArrowArrayStream*, ArrowSchema*)
         int (*get_next)(ArrowArrayStream*, ArrowArray*)
         const char* (*get_last_error)(ArrowArrayStream*)
+    bint kf_schema_is_moved(const ArrowSchema* schema)
+    bint kf_array_is_moved(const ArrowArray* array)
+    bint kf_stream_is_moved(const ArrowArrayStream* stream)
     void kf_release_schema(ArrowSchema* schema)
     void kf_release_array(ArrowArray* array)
 
@@ -52,6 +54,8 @@ kf_text_prepare()
 
 cdef enum: NARROWED = 48        # characters; no address has more
 
+cdef dict INDEX_SIZES = {b"c": 1, b"C": 1, b"s": 2, b"S": 2, b"i": 4, b"I": 4, b"l": 8, b"L": 8}
+
 
 cdef bint text_at(const text_chunk_t* c, Py_ssize_t i, char* narrowed, const char** text, size_t* size) noexcept nogil:
     """The text of a row; False for a null. Texts of 32-bit characters are put into `narrowed`."""
@@ -59,6 +63,8 @@ cdef bint text_at(const text_chunk_t* c, Py_ssize_t i, char* narrowed, const cha
     cdef const char* view
     cdef Py_ssize_t k
     cdef int32_t length
+    if c.kind == COLUMN_NULLS:
+        return False
     i += c.first
     if c.valid != NULL and not c.valid[i >> 3] >> (i & 7) & 1:
         return False
@@ -102,6 +108,14 @@ cdef Py_ssize_t index_at(const void* indices, int size, Py_ssize_t i) noexcept n
     if size == 4:
         return (<const uint32_t*>indices)[i]
     return <Py_ssize_t>(<const uint64_t*>indices)[i]
+
+
+cdef bint is_null(object value) except -1:
+    """None, NaN and NaT, which differ from themselves, or pandas' NA, of which that is unknown."""
+    if value is None:
+        return True
+    differs = value != value
+    return differs is value or (isinstance(differs, bool | np.bool_) and bool(differs))
 
 
 @cython.final
@@ -165,7 +179,7 @@ cdef class TextColumn:
             raise ValueError(f"texts must be of one dimension: {array.shape}")
         if array.dtype.kind not in "SU":
             return self.add_texts(tuple(array.tolist()))
-        if array.dtype.byteorder == ">":
+        if not (array.dtype.isnative and array.flags.aligned):
             array = array.astype(array.dtype.newbyteorder("="))
         c = self.add()
         self.owners.append(array)
@@ -187,7 +201,7 @@ cdef class TextColumn:
         self.owners.append(texts)
         for i in range(n):
             text = texts[i]
-            if type(text) is bytes:
+            if isinstance(text, bytes):
                 c.pointers[i], lengths[i] = PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
             elif isinstance(text, str):
                 try:
@@ -195,7 +209,7 @@ cdef class TextColumn:
                 except UnicodeEncodeError:      # a lone surrogate: no address
                     c.pointers[i], size = "", 0
                 lengths[i] = size
-            elif text is None or text != text:  # NaN is what pandas has for a null
+            elif is_null(text):
                 c.pointers[i], lengths[i] = NULL, 0
             else:
                 raise TypeError(f"texts must be str or bytes: {text!r} at {i}")
@@ -264,32 +278,43 @@ cdef int set_strings(text_chunk_t* c, const ArrowSchema* schema, const ArrowArra
     cdef bytes format = schema.format
     cdef Py_ssize_t i
     c.n, c.first = array.length, array.offset
+    if format == b"n":
+        c.kind = COLUMN_NULLS
+        return 0
+    if format not in (b"u", b"z", b"U", b"Z", b"vu", b"vz"):
+        raise TypeError(f"a column of texts, not of Arrow type {format.decode('utf-8', 'replace')!r}")
+    if array.n_buffers < 3:
+        raise ValueError(f"an Arrow array of texts has at least 3 buffers: {array.n_buffers}")
     c.valid = <const uint8_t*>array.buffers[0] if array.null_count else NULL
     if format in (b"u", b"z"):
         c.kind, c.offsets, c.data = COLUMN_OFFSETS32, array.buffers[1], <const char*>array.buffers[2]
     elif format in (b"U", b"Z"):
         c.kind, c.offsets, c.data = COLUMN_OFFSETS64, array.buffers[1], <const char*>array.buffers[2]
-    elif format in (b"vu", b"vz"):
+    else:
         c.kind, c.data = COLUMN_VIEWS, <const char*>array.buffers[1]
         c.pointers = <const char**>malloc(array.n_buffers * sizeof(char*))
         if c.pointers == NULL:
             raise MemoryError
         for i in range(array.n_buffers - 2):
             c.pointers[i] = <const char*>array.buffers[i + 2]
-    else:
-        raise TypeError(f"a column of texts, not of Arrow type {format.decode()!r}")
     return 0
 
 
 cdef int add_arrow_array(TextColumn column, const ArrowSchema* schema, const ArrowArray* array) except -1:
     cdef text_chunk_t* c
     cdef text_chunk_t* dictionary
+    if kf_schema_is_moved(schema) or kf_array_is_moved(array):
+        raise ValueError("the Arrow array is gone: somebody else has taken it over")
+    if array.length < 0 or array.offset < 0:
+        raise ValueError(f"an Arrow array of length {array.length} from {array.offset}")
     if array.length == 0:
         return 0
     if array.dictionary == NULL:
         c = column.add()
         set_strings(c, schema, array)
     else:
+        if schema.dictionary == NULL or schema.format not in INDEX_SIZES or array.n_buffers < 2:
+            raise TypeError("a column of texts, not an Arrow dictionary without indices")
         dictionary = <text_chunk_t*>malloc(sizeof(text_chunk_t))
         if dictionary == NULL:
             raise MemoryError
@@ -299,7 +324,7 @@ cdef int add_arrow_array(TextColumn column, const ArrowSchema* schema, const Arr
         set_strings(dictionary, schema.dictionary, array.dictionary)
         c.n, c.first, c.indices = array.length, array.offset, array.buffers[1]
         c.valid = <const uint8_t*>array.buffers[0] if array.null_count else NULL
-        c.index_size = {b"c": 1, b"C": 1, b"s": 2, b"S": 2, b"i": 4, b"I": 4, b"l": 8, b"L": 8}[schema.format]
+        c.index_size = INDEX_SIZES[schema.format]
     column.size += c.n
     return 0
 
@@ -309,13 +334,15 @@ cdef int add_stream(TextColumn column, object capsule) except -1:
     cdef ArrowBox box = ArrowBox()
     cdef ArrowBox chunk
     column.owners.append((capsule, box))
+    if kf_stream_is_moved(stream):
+        raise ValueError("the Arrow stream is gone: somebody else has read it")
     if stream.get_schema(stream, &box.schema):
         raise ValueError(f"the Arrow stream has no schema: {error_of(stream)}")
     while True:
         chunk = ArrowBox()
         if stream.get_next(stream, &chunk.array):
             raise ValueError(f"the Arrow stream broke: {error_of(stream)}")
-        if chunk.array.release == NULL:
+        if kf_array_is_moved(&chunk.array):
             return 0
         column.owners.append(chunk)
         add_arrow_array(column, &box.schema, &chunk.array)

@@ -149,7 +149,10 @@ def run_lookup(args: argparse.Namespace) -> int:
     if not lookup.bad:
         return 0
     total = lookup.found + lookup.missed + lookup.bad
-    print(f"{PROG}: warning: {lookup.bad:,} of {total:,} are no addresses", file=sys.stderr)
+    mend = (
+        " (--column says which column of CSV has them)" if lookup.bad == total and args.column is None else ""
+    )
+    print(f"{PROG}: warning: {lookup.bad:,} of {total:,} are no addresses{mend}", file=sys.stderr)
     return BAD_ADDRESSES
 
 
@@ -227,6 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", CaptureWarning)
         warnings.showwarning = warn  # type: ignore[assignment]
         try:
+            if sys.stdin is None or sys.stdout is None:
+                raise ValueError("standard input or output is closed: lead it from or to /dev/null")
             return int(args.run(args))
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

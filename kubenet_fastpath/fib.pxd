@@ -25,12 +25,10 @@ cdef class RouteTable:
 
     cdef rib_t* rib_ready(self) except NULL
     cdef rib_t* rib_mine(self) except NULL
-    cdef int refuse(self, fib_status status) except -1
+    cdef int check(self, fib_status status) except -1
     cdef void expect(self, kf_key net) noexcept
-    cdef int redraw(self) except -1
-    cdef int draw(self, kf_key net, int len, uint32_t before) except -1
-    cdef int undo(self, const uint64_t[:, ::1] net, const uint8_t[::1] len, const uint32_t[::1] before,
-                  Py_ssize_t n, bint drawn) except -1
-    cdef object match(self, uint32_t node)
+    cdef fib_status draw(self, kf_key net, int len, uint32_t before) noexcept
+    cdef void undo(self, const uint64_t[:, ::1] net, const uint8_t[::1] len, const uint32_t[::1] before,
+                   Py_ssize_t n, bint drawn) noexcept
     cdef object matches(self, uint32_t top)
     cdef object image_now(self)

@@ -58,7 +58,7 @@ class RouteTable:
     @classmethod
     def from_text(
         cls,
-        source: str | bytes | bytearray | memoryview | Iterable[str],
+        source: str | bytes | bytearray | memoryview | NDArray[np.uint8] | Iterable[str | bytes],
         *,
         mask_host_bits: bool = False,
         skip_other_family: bool = False,
@@ -84,6 +84,7 @@ class RouteTable:
     @overload
     def get(self, prefix: _Prefix, default: _T) -> int | _T: ...
     def keys(self) -> list[str]: ...
+    def values(self) -> list[int]: ...
     def items(self) -> list[tuple[str, int]]: ...
     def update_many(
         self,

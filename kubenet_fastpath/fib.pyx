@@ -4,14 +4,16 @@ One class, and half of it documentation: a class cannot be spread over modules.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from operator import index
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from os import fsdecode
 from pickle import PickleBuffer
 
 import numpy as np
 
 cimport numpy as cnp
 
-from .errors import TableFull
+from .errors import AddressError, TableFileError, TableFull
 
 from .address_text cimport TextColumn
 from .arena cimport KF_DENSE16, KF_DENSE24, KF_RANK
@@ -26,10 +28,10 @@ from .prefix cimport (
 from .route_text cimport read_prefixes
 from .ranges cimport range_prefixes
 from .rib cimport (
-    RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_covering, rib_find, rib_free, rib_init, rib_insert, rib_inside,
+    RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_count, rib_covering, rib_find, rib_free, rib_init, rib_insert, rib_inside,
     rib_longest, rib_next, rib_remove, rib_reserve, rib_walk, rib_walk_t,
 )
-from .table_file cimport aligned, checked_image, columns_of, image_of, map_image, write_image
+from .table_file cimport aligned, checked_image, columns_of, image_memory, map_image, seal_image, write_image
 
 from .isa import available
 
@@ -78,6 +80,39 @@ cdef int fill_rib(rib_t* r, const uint64_t[:, ::1] net, const uint8_t[::1] len, 
     return 0
 
 
+cdef void take_columns(const rib_t* r, uint64_t[:, ::1] net, uint8_t[::1] len, uint32_t[::1] hop) noexcept:
+    """All prefixes in order, for which there is just room."""
+    cdef rib_walk_t walk
+    cdef uint32_t i
+    cdef Py_ssize_t k
+    rib_walk(&walk, 0)
+    for k in range(net.shape[0]):
+        i = rib_next(&walk, r)
+        net[k, 0], net[k, 1] = kf_key_hi(r.node[i].net), kf_key_lo(r.node[i].net)
+        len[k], hop[k] = r.node[i].len, r.node[i].hop
+
+
+cdef object new_columns(Py_ssize_t n):
+    """For the keys, lengths and hops of so many prefixes."""
+    return np.empty((n, 2), np.uint64), np.empty(n, np.uint8), np.empty(n, np.uint32)
+
+
+cdef struct match_t:            # a prefix as it was when the RIB was read
+    kf_key net
+    uint32_t hop
+    uint8_t len
+
+
+cdef match_t match_of(const rib_t* r, uint32_t i) noexcept:
+    cdef match_t m
+    m.net, m.hop, m.len = r.node[i].net, r.node[i].hop, r.node[i].len
+    return m
+
+
+cdef object text_match(const match_t* m, int family):
+    return text_of(m.net, m.len, family), m.hop
+
+
 cdef object hops_given(hops, Py_ssize_t n):
     """The column as (N,) uint32; refuses what is none."""
     column = np.asarray(hops)
@@ -85,7 +120,7 @@ cdef object hops_given(hops, Py_ssize_t n):
         raise ValueError(f"hops must be (N,) uint32: {column.shape} {column.dtype}")
     if len(column) != n:
         raise ValueError(f"hops must have shape ({n},): ({len(column)},)")
-    column = np.ascontiguousarray(column, np.uint32)
+    column = np.array(column, np.uint32, order="C")     # a copy, as of networks and lengths
     if (column == HOPS).any():
         hop_given(HOPS)
     return column
@@ -179,6 +214,8 @@ cdef class RouteTable:
     ------
     AddressError, ValueError
         For what is no prefix, hop, family, engine or variant of this CPU.
+    TypeError
+        For routes that are no mapping; for a prefix or hop of another type.
     TableFull
         `engine` was given and cannot hold the table.
 
@@ -216,9 +253,13 @@ cdef class RouteTable:
             raise MemoryError
 
     def __init__(self, routes=None, *, family=4, engine=None, isa=None):
-        if routes:
-            hops = np.array([hop_given(hop) for hop in routes.values()], np.uint32)
-            self.update_many(*prefix_columns(routes, self.family), hops)
+        if routes is None:
+            return
+        if not hasattr(routes, "items"):
+            raise TypeError(f"routes must be a mapping of prefix to next hop, not {type(routes).__name__}")
+        pairs = list(routes.items())
+        hops = np.array([hop_given(hop) for _, hop in pairs], np.uint32)
+        self.update_many(*prefix_columns([prefix for prefix, _ in pairs], self.family), hops)
 
     def __dealloc__(self):
         fib_free(&self.arrays)
@@ -290,8 +331,8 @@ cdef class RouteTable:
 
         Parameters
         ----------
-        source : str, bytes-like or iterable of str
-            The text, or its lines: an open file will do. A line without a hop gets the number of prefixes
+        source : str, bytes-like or iterable of str or bytes
+            The text (not its file's name), or its lines: an open file will do. A line without a hop gets the number of prefixes
             before it. Of equal prefixes the last wins. An address alone is a host prefix.
         mask_host_bits : bool
             Clear bits that are set behind the prefix length, instead of refusing them.
@@ -304,6 +345,8 @@ cdef class RouteTable:
         ------
         AddressError, ValueError
             For a line that is not of this form, by its number.
+        TypeError
+            For a line that is neither str nor bytes.
         TableFull
             `engine` was given and cannot hold the table.
 
@@ -326,7 +369,7 @@ cdef class RouteTable:
 
     @property
     def nbytes(self):
-        """Bytes of the lookup arrays; the RIB has up to 96 for each prefix besides."""
+        """Bytes of the lookup arrays; the RIB has up to 128 for each prefix besides, and 2 MiB if it is large."""
         return fib_nbytes(self.fib)
 
     def __len__(self):
@@ -352,7 +395,7 @@ cdef class RouteTable:
         if not rib_reserve(rib, 1):
             raise MemoryError
         self.expect(net)
-        self.draw(net, length, rib_insert(rib, net, length, number))
+        self.check(self.draw(net, length, rib_insert(rib, net, length, number)))
 
     def __delitem__(self, prefix):
         cdef kf_key net
@@ -363,7 +406,7 @@ cdef class RouteTable:
         before = rib_remove(rib, net, length)
         if before == RIB_NONE:
             raise KeyError(prefix)
-        self.draw(net, length, before)
+        self.check(self.draw(net, length, before))
 
     def __repr__(self):
         return f"<RouteTable: {len(self)} IPv{self.family} prefixes, {self.engine}>"
@@ -380,32 +423,45 @@ cdef class RouteTable:
         """Return the list of the prefixes as text, in order of network, then length."""
         return [prefix for prefix, _ in self.items()]
 
+    def values(self):
+        """Return the list of the next hops, in the order of `keys`."""
+        return self.to_arrays()[2].tolist()
+
     def items(self):
         """Return the list of (prefix, hop), in order of network, then length."""
+        self.rib_ready()
         return self.matches(0)
 
     cdef object matches(self, uint32_t top):
+        """What is at and below a node, read at once: other threads may change the table while texts are made."""
         cdef rib_walk_t walk
-        cdef uint32_t i
-        found = []
-        self.rib_ready()
+        cdef uint32_t n = rib_count(&self.rib, top, RIB_NONE), k
+        cdef match_t* match = <match_t*>malloc((<size_t>n + 1) * sizeof(match_t))
+        if match == NULL:
+            raise MemoryError
         rib_walk(&walk, top)
-        while True:
-            i = rib_next(&walk, &self.rib)
-            if i == RIB_NONE:
-                return found
-            found.append(self.match(i))
-
-    cdef object match(self, uint32_t i):
-        return text_of(self.rib.node[i].net, self.rib.node[i].len, self.family), self.rib.node[i].hop
+        for k in range(n):
+            match[k] = match_of(&self.rib, rib_next(&walk, &self.rib))
+        try:
+            return [text_match(&match[k], self.family) for k in range(n)]
+        finally:
+            free(match)
 
     cdef rib_t* rib_ready(self) except NULL:
         """The RIB, for who reads it; of a frozen table it is made of the image now."""
+        cdef const uint64_t[:, ::1] net
+        cdef const uint8_t[::1] length
+        cdef const uint32_t[::1] hop
         if self.frozen:
             networks, prefix_lens, hops = columns_of(self.image)
-            keys, lengths = given_columns(networks, prefix_lens, self.family, False)
-            fill_rib(&self.rib, keys, lengths, hops)
-            self.frozen = False
+            try:
+                keys, lengths = given_columns(networks, prefix_lens, self.family, False)
+                net, length, hop = keys, lengths, hops_given(hops, len(keys))
+            except (AddressError, ValueError) as error:
+                raise TableFileError(f"a saved table whose prefixes are damaged: {error}") from None
+            if self.frozen:     # no other thread was quicker
+                fill_rib(&self.rib, net, length, hop)
+                self.frozen = False
         return &self.rib
 
     cdef rib_t* rib_mine(self) except NULL:
@@ -416,7 +472,11 @@ cdef class RouteTable:
             sched_yield()
         return &self.rib
 
-    cdef int refuse(self, fib_status status) except -1:
+    cdef int check(self, fib_status status) except -1:
+        """Raise what a status means. Nothing else that changes the table runs Python code, which other threads may
+        interrupt."""
+        if status == FIB_DRAWN:
+            return 0
         if status == FIB_BEYOND:
             raise TableFull(f"the engine {self.engine} cannot hold this table: too many long prefixes or different "
                             f"next hops")
@@ -427,20 +487,15 @@ cdef class RouteTable:
         if self.family == 4:
             fib_prefetch(self.fib, <uint32_t>(kf_key_hi(net) >> 32))
 
-    cdef int redraw(self) except -1:
-        cdef fib_status status = fib_redraw(self.fib, &self.rib)
-        return 0 if status == FIB_DRAWN else self.refuse(status)
-
-    cdef int draw(self, kf_key net, int len, uint32_t before) except -1:
+    cdef fib_status draw(self, kf_key net, int len, uint32_t before) noexcept:
         """Draw a prefix that had another next hop before, or RIB_NONE; on failure it has that again."""
         cdef fib_status status = fib_draw(self.fib, &self.rib, net, len)
-        if status == FIB_DRAWN:
-            return 0
-        restore(&self.rib, net, len, before)
-        return self.refuse(status)
+        if status != FIB_DRAWN:
+            restore(&self.rib, net, len, before)
+        return status
 
-    cdef int undo(self, const uint64_t[:, ::1] net, const uint8_t[::1] len, const uint32_t[::1] before,
-                  Py_ssize_t n, bint drawn) except -1:
+    cdef void undo(self, const uint64_t[:, ::1] net, const uint8_t[::1] len, const uint32_t[::1] before,
+                   Py_ssize_t n, bint drawn) noexcept:
         """Give the first n prefixes back what they had before, in the arrays too if they are drawn."""
         cdef kf_key key
         while n:
@@ -449,7 +504,6 @@ cdef class RouteTable:
             restore(&self.rib, key, len[n], before[n])
             if drawn:
                 fib_draw(self.fib, &self.rib, key, len[n])
-        return 0
 
     def update_many(self, networks, prefix_lens, hops, *, mask_host_bits=False):
         """Add prefixes or replace their next hops, many at once.
@@ -474,23 +528,23 @@ cdef class RouteTable:
         cdef const uint32_t[::1] hop = hops
         cdef Py_ssize_t i = 0, n = net.shape[0]
         cdef uint32_t[::1] before = np.empty(n, np.uint32)
+        cdef fib_status status = FIB_DRAWN
         cdef kf_key key
         cdef rib_t* rib = self.rib_mine()
         cdef bint one_by_one = n * REDRAW_SHARE <= rib.count
         if not rib_reserve(rib, n):
             raise MemoryError
-        try:
-            for i in range(n):
-                key = kf_key_of(net[i, 0], net[i, 1])
-                before[i] = rib_insert(rib, key, length[i], hop[i])
-                if one_by_one and before[i] != hop[i]:
-                    self.draw(key, length[i], before[i])
-            i = n
-            if not one_by_one:
-                self.redraw()
-        except (MemoryError, TableFull):
+        while i < n and status == FIB_DRAWN:
+            key = kf_key_of(net[i, 0], net[i, 1])
+            before[i] = rib_insert(rib, key, length[i], hop[i])
+            if one_by_one and before[i] != hop[i]:
+                status = self.draw(key, length[i], before[i])
+            i += status == FIB_DRAWN
+        if not one_by_one:
+            status = fib_redraw(self.fib, rib)
+        if status != FIB_DRAWN:
             self.undo(net, length, before, i, one_by_one)
-            raise
+        self.check(status)
 
     def remove_many(self, networks, prefix_lens, *, mask_host_bits=False):
         """Remove prefixes, many at once.
@@ -514,6 +568,7 @@ cdef class RouteTable:
         cdef const uint8_t[::1] length = lengths
         cdef Py_ssize_t i, n = net.shape[0]
         cdef uint32_t[::1] before = np.empty(n, np.uint32)
+        cdef fib_status status = FIB_DRAWN
         cdef kf_key key
         cdef rib_t* rib = self.rib_mine()
         cdef bint one_by_one = n * REDRAW_SHARE <= rib.count
@@ -523,18 +578,17 @@ cdef class RouteTable:
                     i and length[i] == length[i - 1] and key == kf_key_of(net[i - 1, 0], net[i - 1, 1])):
                 raise KeyError(text_of(key, length[i], self.family))
         i = 0
-        try:
-            for i in range(n):
-                key = kf_key_of(net[i, 0], net[i, 1])
-                before[i] = rib_remove(rib, key, length[i])
-                if one_by_one:
-                    self.draw(key, length[i], before[i])
-            i = n
-            if not one_by_one:
-                self.redraw()
-        except (MemoryError, TableFull):
+        while i < n and status == FIB_DRAWN:
+            key = kf_key_of(net[i, 0], net[i, 1])
+            before[i] = rib_remove(rib, key, length[i])
+            if one_by_one:
+                status = self.draw(key, length[i], before[i])
+            i += status == FIB_DRAWN
+        if not one_by_one:
+            status = fib_redraw(self.fib, rib)
+        if status != FIB_DRAWN:
             self.undo(net, length, before, i, one_by_one)
-            raise
+        self.check(status)
 
     def lookup(self, addresses, out=None):
         """Return the next hop of the longest prefix that covers each address.
@@ -690,7 +744,11 @@ cdef class RouteTable:
         key_of(address, self.family, &key)
         cdef rib_t* rib = self.rib_ready()
         cdef uint32_t i = rib_longest(rib, key, rib.bits)
-        return None if i == RIB_NONE else self.match(i)
+        cdef match_t match
+        if i == RIB_NONE:
+            return None
+        match = match_of(rib, i)
+        return text_match(&match, self.family)
 
     def covering(self, prefix):
         """Return the list of (prefix, hop) of all that cover this prefix, itself too, shortest first."""
@@ -698,17 +756,20 @@ cdef class RouteTable:
         cdef int length = prefix_of(prefix, self.family, False, &net)
         cdef rib_t* rib = self.rib_ready()
         cdef uint32_t i = rib_longest(rib, net, length)
-        found = []
+        cdef match_t match[129]
+        cdef int n = 0, k
         while i != RIB_NONE:
-            found.append(self.match(i))
+            match[n] = match_of(rib, i)
+            n += 1
             i = rib_longest(rib, net, rib.node[i].len - 1) if rib.node[i].len else <uint32_t>RIB_NONE
-        return found[::-1]
+        return [text_match(&match[k], self.family) for k in range(n - 1, -1, -1)]
 
     def covered(self, prefix):
         """Return the list of (prefix, hop) of all that this prefix covers, itself too, in order."""
         cdef kf_key net
         cdef int length = prefix_of(prefix, self.family, False, &net)
-        return self.matches(rib_inside(self.rib_ready(), net, length))
+        cdef rib_t* rib = self.rib_ready()
+        return self.matches(rib_inside(rib, net, length))
 
     def to_arrays(self):
         """Return the columns of all prefixes in order of network, then length, as `from_arrays` takes them.
@@ -720,18 +781,15 @@ cdef class RouteTable:
         hops : (N,) ndarray of uint32
         """
         cdef rib_t* rib = self.rib_ready()
-        cdef Py_ssize_t n = rib.count, k
-        keys, prefix_lens, hops = np.empty((n, 2), np.uint64), np.empty(n, np.uint8), np.empty(n, np.uint32)
-        cdef uint64_t[:, ::1] net = keys
-        cdef uint8_t[::1] len = prefix_lens
-        cdef uint32_t[::1] hop = hops
-        cdef rib_walk_t walk
-        cdef uint32_t i
-        rib_walk(&walk, 0)
-        for k in range(n):
-            i = rib_next(&walk, rib)
-            net[k, 0], net[k, 1] = kf_key_hi(rib.node[i].net), kf_key_lo(rib.node[i].net)
-            len[k], hop[k] = rib.node[i].len, rib.node[i].hop
+        cdef uint64_t[:, ::1] net
+        cdef uint8_t[::1] length
+        cdef uint32_t[::1] hop
+        while True:
+            keys, prefix_lens, hops = new_columns(rib.count)
+            net, length, hop = keys, prefix_lens, hops
+            if net.shape[0] == rib.count:       # no other thread has changed that meanwhile
+                break
+        take_columns(rib, net, length, hop)
         return addresses_of(keys, self.family), prefix_lens, hops
 
     def to_bytes(self):
@@ -746,6 +804,7 @@ cdef class RouteTable:
         Parameters
         ----------
         path : str or path-like
+            A link is followed; a pipe or a device is written to.
 
         Raises
         ------
@@ -774,10 +833,14 @@ cdef class RouteTable:
 
         Notes
         -----
-        The whole file is checked once, some 11 ms for a full table; who writes into it afterwards, other
-        than by `save`, takes the checks' ground away.
+        The whole file is checked once, some 11 ms for a full table, except the list of its prefixes: what is wrong
+        there raises TableFileError when that is asked for first. Who writes into the file afterwards, other than by
+        `save`, takes the checks' ground away.
         """
-        return cls.from_buffer(map_image(path))
+        try:
+            return cls.from_buffer(map_image(path))
+        except TableFileError as error:
+            raise TableFileError(f"{fsdecode(path)}: {error}") from None
 
     @classmethod
     def from_buffer(cls, image):
@@ -803,7 +866,23 @@ cdef class RouteTable:
     cdef object image_now(self):
         if self.fib.arena.borrowed:
             return memoryview(self.image)
-        return image_of(self.fib.arena.block, self.to_arrays())
+        cdef rib_t* rib = self.rib_ready()
+        cdef uint8_t[::1] image
+        cdef uint64_t[:, ::1] net
+        cdef uint8_t[::1] length
+        cdef uint32_t[::1] hop
+        cdef uint64_t size
+        while True:
+            size = self.fib.arena.block.size
+            keys, prefix_lens, hops = new_columns(rib.count)
+            net, length, hop = keys, prefix_lens, hops
+            memory = image_memory(self.fib.arena.block, net.shape[0])
+            image = memory
+            if net.shape[0] == rib.count and size == self.fib.arena.block.size:     # as it was, and stays so far
+                break
+        memcpy(&image[0], self.fib.arena.block, size)
+        take_columns(rib, net, length, hop)
+        return seal_image(memory, (addresses_of(keys, self.family), prefix_lens, hops))
 
     def copy(self):
         """Return a table of its own with the same routes."""

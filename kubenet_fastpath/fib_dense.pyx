@@ -9,11 +9,11 @@ alone. A chunk exists exactly where the RIB has a longer prefix than the slot ab
 from libc.stdint cimport int16_t, uint32_t, uint64_t
 
 from .arena cimport (
-    KF_DENSE16, KF_DENSE24, KF_MISS, LINE, NO_PIECE, UNITS, arena_begin, arena_block, arena_encode, arena_has_room,
-    arena_retire, arena_settle, arena_t, arena_take, kf_lpm, publish_slot,
+    KF_DENSE16, KF_DENSE24, KF_MISS, UNITS, arena_begin, arena_block, arena_encode, arena_has_room, arena_retire,
+    arena_settle, arena_t, arena_take, kf_lpm, publish_slot,
 )
 from .rib cimport (
-    RIB_NONE, kf_key, kf_key_hi, kf_key_of, rib_inside, rib_longer, rib_longest, rib_next, rib_node_t, rib_t, rib_walk,
+    RIB_NONE, kf_key, kf_key_hi, rib_inside, rib_longer, rib_longest, rib_next, rib_node_t, rib_t, rib_walk,
     rib_walk_below, rib_walk_t,
 )
 

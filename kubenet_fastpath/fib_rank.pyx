@@ -16,7 +16,7 @@ from .arena cimport (
     publish_entry, publish_slot, publish_word,
 )
 from .rib cimport (
-    RIB_NONE, kf_key, kf_key_behind, kf_key_mask, kf_key_slice, rib_count, rib_inside, rib_longer, rib_longest,
+    RIB_NONE, kf_key, kf_key_mask, kf_key_slice, rib_count, rib_inside, rib_longer, rib_longest,
     rib_node_t, rib_t, rib_walk_below, rib_walk_t,
 )
 

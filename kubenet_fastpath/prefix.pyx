@@ -1,7 +1,7 @@
 """From Python's prefixes, addresses and columns to the keys of the RIB, and back."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from operator import index
 
 import numpy as np
@@ -67,13 +67,22 @@ cdef int prefix_of(object prefix, int family, bint mask_host_bits, kf_key* net) 
     cdef const char* text
     cdef Py_ssize_t size
     if type(prefix) is str:
-        text = PyUnicode_AsUTF8AndSize(prefix, &size)
+        try:
+            text = PyUnicode_AsUTF8AndSize(prefix, &size)
+        except UnicodeEncodeError:
+            raise AddressError(f"not an IPv{family} prefix: {prefix!r}") from None
         length = text_prefix(text, size, family, &hi, &low)
         net[0] = kf_key_of(hi, low)
     if length >= 0:
         pass
     elif isinstance(prefix, tuple):
-        address, length = prefix
+        if len(prefix) != 2:
+            raise AddressError(f"a prefix is a pair (network, length): {prefix!r}")
+        address, number = prefix
+        number = index(number)
+        if not 0 <= number <= bits:
+            raise AddressError(f"not an IPv{family} prefix length: {number}")
+        length = number
         if type(address) is int and family == 4 and 0 <= address < 1 << 32:
             low = address
             net[0] = kf_key_of(low << 32, 0)
@@ -90,8 +99,6 @@ cdef int prefix_of(object prefix, int family, bint mask_host_bits, kf_key* net) 
             raise AddressError(f"not an IPv{family} prefix: {prefix!r} ({error})") from None
         length = network.prefixlen
         key_of(network.network_address, family, net)
-    if not 0 <= length <= bits:
-        raise AddressError(f"not an IPv{family} prefix length: {length}")
     if net[0] & ~kf_key_mask(length):
         if not mask_host_bits:
             raise AddressError(f"not an IPv{family} prefix: {address_text(net[0], family)}/{length} has host bits set")
@@ -125,12 +132,15 @@ cdef object key_columns(object addresses, int family, str name):
 
 
 cdef object given_columns(object networks, object prefix_lens, int family, bint mask_host_bits):
-    """(N, 2) uint64 of keys and (N,) uint8 of lengths, both in order; refuses what are no prefixes."""
+    """(N, 2) uint64 of keys and (N,) uint8 of lengths, both as given; refuses what are no prefixes.
+
+    Both are copies: the RIB relies on what has been checked, whatever other threads do to the caller's arrays.
+    """
     keys = key_columns(networks, family, "networks")
     lengths = np.asarray(prefix_lens)
     if lengths.ndim != 1 or lengths.dtype != np.uint8:
         raise ValueError(f"prefix_lens must be (N,) uint8: {lengths.shape} {lengths.dtype}")
-    lengths = np.ascontiguousarray(lengths)
+    lengths = np.array(lengths, order="C")
     check_columns(keys, lengths, family, mask_host_bits)
     return keys, lengths
 

@@ -104,9 +104,10 @@ def read_prefixes(path: str | os.PathLike[str], *, mask_host_bits: bool = False)
         The saved table is damaged.
     """
     name = os.fspath(path)
-    with open(path, "rb") as file:
-        if file.read(len(SAVED)) == SAVED:
-            return _saved(path)
+    if os.path.isfile(path):  # what a pipe has can be read but once, and is text
+        with open(path, "rb") as file:
+            if file.read(len(SAVED)) == SAVED:
+                return _saved(path)
     data, _, broken = load(path)
     if broken is not None:
         raise AddressError(f"{name}: {broken}")

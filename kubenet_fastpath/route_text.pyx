@@ -4,6 +4,7 @@ Lines in the usual form are read without the GIL; whatever else a line holds goe
 takes netmasks too, and says what is wrong.
 """
 
+from cpython.buffer cimport PyObject_CheckBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
@@ -91,8 +92,30 @@ cdef line_kind read_slowly(object text, int family, bint mask_host_bits, bint sk
     if len(words) > 2:
         raise ValueError(f"not PREFIX or PREFIX HOP: {text.strip()!r}")
     line.len = prefix_of(words[0], family, mask_host_bits, &line.net)
-    line.hop = hop_given(int(words[1])) if len(words) == 2 else NO_HOP
+    line.hop = NO_HOP
+    if len(words) == 2:
+        if not (words[1].isascii() and words[1].isdigit()):
+            raise ValueError(f"a next hop is a number: {words[1]!r}")
+        line.hop = hop_given(int(words[1]))
     return LINE_PREFIX
+
+
+cdef bytes octets_of(str text):
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:      # of another lone surrogate, which no prefix has
+        return text.encode("utf-8", "replace")
+
+
+cdef list lines_of(object source):
+    """The lines of an iterable of str or bytes, each with its end."""
+    lines = []
+    for number, text in enumerate(source, 1):
+        if not isinstance(text, str | bytes):
+            raise TypeError(f"line {number}: a line is str or bytes, not {type(text).__name__}")
+        line = octets_of(text) if isinstance(text, str) else text
+        lines.append(line if line.endswith(b"\n") else line + b"\n")
+    return lines
 
 
 cdef object read_prefixes(object source, int family, bint mask_host_bits, bint skip_other_family):
@@ -101,11 +124,11 @@ cdef object read_prefixes(object source, int family, bint mask_host_bits, bint s
     Raises AddressError or ValueError with the number of the line.
     """
     if isinstance(source, str):
-        source = source.encode("utf-8", "surrogateescape")
-    elif not isinstance(source, bytes | bytearray | memoryview):
-        source = "".join(text if text.endswith("\n") else text + "\n" for text in source).encode(
-            "utf-8", "surrogateescape")
-    cdef const uint8_t[::1] octets = memoryview(source).cast("B") if len(source) else b" "
+        source = octets_of(source)
+    elif not PyObject_CheckBuffer(source):
+        source = b"".join(lines_of(source))
+    source = memoryview(source)
+    cdef const uint8_t[::1] octets = source.cast("B") if source.nbytes else b" "
     cdef const char* p = <const char*>&octets[0]
     cdef const char* last = p + octets.shape[0]
     cdef const char* end

@@ -11,11 +11,11 @@ The checksum finds accidents; it stops nobody who can compute one. So whatever l
 
 import mmap
 import os
-import tempfile
+import secrets
 import zlib
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 import numpy as np
 
@@ -67,18 +67,21 @@ cdef uint32_t crc_of(const uint8_t[::1] image):
     return zlib.crc32(image[KF_LPM_HEAD:], zlib.crc32(image[:KF_LPM_HEAD - CRC_BYTES]))
 
 
-cdef object image_of(const kf_lpm* block, object columns):
-    """An image of a block and its (networks, prefix_lens, hops)."""
-    networks, prefix_lens, hops = columns
+cdef object image_memory(const kf_lpm* block, uint32_t prefixes):
+    """Memory for an image of a block with so many prefixes."""
     cdef kf_lpm head = block[0]
-    head.prefixes = len(hops)
-    memory = AlignedBytes(image_size(&head))
+    head.prefixes = prefixes
+    return AlignedBytes(image_size(&head))
+
+
+cdef object seal_image(object memory, object columns):
+    """Make an image of `image_memory` that begins with a copy of the block, and of (networks, prefix_lens, hops)."""
+    networks, prefix_lens, hops = columns
     cdef uint8_t[::1] image = memory
     cdef kf_lpm* copy = <kf_lpm*>&image[0]
-    cdef uint64_t at = columns_at(&head)
-    memcpy(copy, block, block.size)
-    copy.prefixes = head.prefixes
-    np.asarray(image[block.size:at])[:] = 0
+    cdef uint64_t at = columns_at(copy)
+    copy.prefixes = len(hops)
+    np.asarray(image[copy.size:at])[:] = 0
     np.asarray(image[at:])[:] = np.concatenate([column.reshape(-1).view(np.uint8)
                                                 for column in (networks, hops, prefix_lens)])
     copy.crc = crc_of(image)
@@ -141,17 +144,22 @@ cdef object map_image(object path):
 
 
 cdef int write_image(object path, object image) except -1:
-    """Write beside the path, then put it in its place: readers of an older file keep that."""
-    path = os.fspath(path)
-    handle, beside = tempfile.mkstemp(prefix=".table-", dir=os.path.dirname(path) or os.curdir)
-    try:
-        with open(handle, "wb") as file:
+    """Write beside the path, then put it in its place: readers of an older file keep that.
+
+    A link goes on to lead to the file; a pipe or a device is written to.
+    """
+    path = os.path.realpath(os.fsdecode(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
             file.write(image)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+        return 0
+    beside = os.path.join(os.path.dirname(path), f".table-{secrets.token_hex(8)}")
+    with open(beside, "xb") as file:        # with the rights that any new file gets
+        try:
+            file.write(image)
+            file.close()
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
     return 0

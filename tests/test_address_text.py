@@ -223,6 +223,8 @@ Array._fields_ = [
     ("release", RELEASE_ARRAY),
     ("private_data", ctypes.c_void_p),
 ]
+KEPT = RELEASE_SCHEMA(lambda _: None), RELEASE_ARRAY(lambda _: None)  # nothing to free: Python owns it all
+MOVED = RELEASE_SCHEMA(), RELEASE_ARRAY()
 CAPSULE = ctypes.pythonapi.PyCapsule_New
 CAPSULE.restype = ctypes.py_object
 CAPSULE.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
@@ -231,7 +233,9 @@ CAPSULE.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 class Strings:
     """A column by the Arrow PyCapsule interface, made by hand; `kind` is Arrow's format."""
 
-    def __init__(self, column: list[bytes | None], kind: bytes) -> None:
+    def __init__(
+        self, column: list[bytes | None], kind: bytes, release: tuple[Any, Any] = KEPT, **fields: int
+    ) -> None:
         content = b"".join(text or b"" for text in column)
         ends = np.cumsum([0] + [len(text or b"") for text in column])
         self._offsets = ends.astype(np.int32 if kind in (b"u", b"z") else np.int64)
@@ -239,9 +243,9 @@ class Strings:
         self._valid = np.packbits([text is not None for text in column], bitorder="little")
         parts = [self._valid, self._offsets, self._content]
         self._buffers = (ctypes.c_void_p * 3)(*(part.ctypes.data for part in parts))
-        self._schema = Schema(format=kind)
-        nulls = column.count(None)
-        self._array = Array(length=len(column), null_count=nulls, n_buffers=3, buffers=self._buffers)
+        self._schema = Schema(format=kind, release=release[0])
+        size = {"length": len(column), "null_count": column.count(None), "n_buffers": 3} | fields
+        self._array = Array(buffers=self._buffers, release=release[1], **size)
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         return (
@@ -260,6 +264,65 @@ def test_arrow_strings(kind: bytes) -> None:
 def test_another_arrow_type_is_refused() -> None:
     with pytest.raises(TypeError, match="'i'"):
         TextColumn(Strings([b"1.2.3.4"], b"i"))
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        (Strings([b"1.2.3.4"], b"u", MOVED), "taken it over"),
+        (Strings([b"1.2.3.4"], b"u", (KEPT[0], MOVED[1])), "taken it over"),
+        (Strings([b"1.2.3.4"], b"u", length=-1), "length -1"),
+        (Strings([b"1.2.3.4"], b"u", offset=-1), "from -1"),
+        (Strings([b"1.2.3.4"], b"u", n_buffers=2), "at least 3 buffers: 2"),
+    ],
+)
+def test_an_array_that_cannot_be_read_is_refused(column: Strings, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        TextColumn(column)
+
+
+def test_a_column_of_nulls_has_no_memory() -> None:
+    nothing = Strings([None] * 3, b"n", n_buffers=0)
+    nothing._array.buffers = None
+    assert results(nothing, 4) == [None] * 3
+
+
+def test_a_stream_that_is_read_is_refused() -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    stream = pyarrow.chunked_array([["1.2.3.4"]]).__arrow_c_stream__()
+
+    class Column:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return stream
+
+    assert len(pyarrow.chunked_array(Column())) == 1
+    with pytest.raises(ValueError, match="somebody else has read it"):
+        TextColumn(Column())
+
+
+class Unknown:
+    """As pandas' NA: whether it differs from anything is unknown."""
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+def test_nulls_and_texts_of_other_types() -> None:
+    texts = np.array(["1.2.3.4", Unknown(), float("nan"), None, np.float64("nan")], object)
+    assert results(texts, 4) == [oracle("1.2.3.4", 4), None, None, None, None]
+    assert results(list(np.array([b"1.2.3.4"])), 4) == [oracle("1.2.3.4", 4)]
+    assert results(list(np.array(["1.2.3.4"])), 4) == [oracle("1.2.3.4", 4)]
+    with pytest.raises(TypeError, match="at 1"):
+        TextColumn(["1.2.3.4", np.array([1.0, 2.0])])
+
+
+def test_a_field_that_is_not_aligned() -> None:
+    rows = np.zeros(9, [("flag", "u1"), ("address", "U15")])
+    rows["address"] = [f"10.0.0.{i}" for i in range(9)]
+    assert results(rows["address"], 4) == [oracle(f"10.0.0.{i}", 4) for i in range(9)]
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "polars", "pandas"])
@@ -303,12 +366,14 @@ def test_prefix_lists(rows: list[tuple[int, int, int | None]]) -> None:
         lines.append(f"\t{network}" + ("" if hop is None else f" , {hop}") + "  # text\r")
         want[str(network)] = number if hop is None else hop
     text = "\n".join(lines)
-    for source in (text, text.encode(), text.splitlines(), iter(text.splitlines(keepends=True))):
+    octets = np.frombuffer(text.encode(), np.uint8)
+    lists = text.splitlines(), iter(text.splitlines(keepends=True)), text.encode().splitlines()
+    for source in (text, text.encode(), octets, *lists):
         assert dict(kf.RouteTable.from_text(source).items()) == want
 
 
 def test_prefix_lists_take_what_ipaddress_takes() -> None:
-    table = kf.RouteTable.from_text("10.0.0.0/255.0.0.0 7\n192.0.2.1\n10.1.0.0/016 1_0\n")
+    table = kf.RouteTable.from_text("10.0.0.0/255.0.0.0 7\n192.0.2.1\n10.1.0.0/016 10\n")
     assert table.items() == [("10.0.0.0/8", 7), ("10.1.0.0/16", 10), ("192.0.2.1/32", 1)]
     both = "10.0.0.0/8\n2001:db8::/32 5\n"
     assert kf.RouteTable.from_text(both, skip_other_family=True).items() == [("10.0.0.0/8", 0)]
@@ -316,8 +381,16 @@ def test_prefix_lists_take_what_ipaddress_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8 1 2", "10.0.0.0/8 x", "10.0.0.0/8 -1", "::/0"]
+    "line",
+    ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8 1 2", "10.0.0.0/8 x", "10.0.0.0/8 -1", "::/0", "1.0.0.0/8 1_0"],
 )
 def test_a_bad_line_is_named(line: str) -> None:
     with pytest.raises(ValueError, match=r"^line 3: "):
         kf.RouteTable.from_text(f"10.0.0.0/8\n\n{line}\n")
+
+
+def test_lines_that_are_no_text_are_refused() -> None:
+    with pytest.raises(TypeError, match="line 2: a line is str or bytes, not int"):
+        kf.RouteTable.from_text(["10.0.0.0/8", 5])  # type: ignore[list-item]
+    with pytest.raises(kf.AddressError, match=r"^line 1: "):
+        kf.RouteTable.from_text("10.0.0.0/8\ud800")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -159,3 +162,93 @@ def test_a_refused_call_changes_nothing(prefix: str, hop: object, error: type[Ex
 def test_host_bits_are_masked_on_request() -> None:
     table = kf.RouteTable.from_text("10.1.2.3/8 5\n# a comment\n0.0.0.0/0 6", mask_host_bits=True)
     assert table.items() == [("0.0.0.0/0", 6), ("10.0.0.0/8", 5)]
+
+
+@pytest.mark.parametrize("routes", [[("10.0.0.0/8", 1)], "10.0.0.0/8", 5])
+def test_routes_are_a_mapping(routes: object) -> None:
+    with pytest.raises(TypeError, match=f"mapping of prefix to next hop, not {type(routes).__name__}"):
+        kf.RouteTable(routes)  # type: ignore[arg-type]
+
+
+def test_a_table_of_a_table() -> None:
+    table = kf.RouteTable({"10.0.0.0/8": 1, "0.0.0.0/0": 2})
+    again = kf.RouteTable(table)
+    assert dict(again) == dict(table) == dict(zip(table.keys(), table.values(), strict=True))
+    assert kf.RouteTable({}).values() == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "error"),
+    [
+        (("10.0.0.0", 2**40), kf.AddressError),
+        (("10.0.0.0", -1), kf.AddressError),
+        (("10.0.0.0", 8, 1), kf.AddressError),
+        ((), kf.AddressError),
+        (("10.0.0.0", 8.0), TypeError),
+        ("10.0.0.0/8\ud800", kf.AddressError),
+    ],
+)
+def test_what_is_no_prefix(prefix: object, error: type[Exception]) -> None:
+    table = kf.RouteTable()
+    with pytest.raises(error):
+        table[prefix] = 1  # type: ignore[index]
+    with pytest.raises(error):
+        table.get(prefix)  # type: ignore[call-overload]
+    assert len(table) == 0
+
+
+@contextmanager
+def interrupted(table: kf.RouteTable) -> Iterator[None]:
+    """Whenever Python looks for garbage, and so might let another thread run, the table loses some prefixes and in the
+    end gets others, with other arrays."""
+    prefixes = list(table)
+    threshold = gc.get_threshold()
+
+    def change(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and prefixes:
+            for _ in range(min(70, len(prefixes))):
+                del table[prefixes.pop()]
+            if not prefixes:
+                networks = np.arange(1000, dtype=np.uint32) << np.uint32(8)
+                table.update_many(networks, np.full(1000, 24, np.uint8), np.full(1000, 7, np.uint32))
+
+    gc.callbacks.append(change)
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(change)
+
+
+def saved(image: bytes) -> int:
+    """How many prefixes an image has, whose arrays must be those of its prefixes."""
+    table = kf.RouteTable.from_buffer(image)
+    columns = table.to_arrays()
+    np.testing.assert_array_equal(
+        table.lookup(columns[0]), kf.RouteTable.from_arrays(*columns).lookup(columns[0])
+    )
+    return len(table)
+
+
+def test_a_listing_is_of_one_moment() -> None:
+    routes = {f"10.{i}.0.0/16": i for i in range(200)} | {"10.0.0.0/8": 1000}
+    for look in (
+        lambda table: len(table.to_arrays()[2]),
+        lambda table: len(table.items()),
+        lambda table: len(table.covered("10.0.0.0/8")),
+        lambda table: saved(table.to_bytes()),
+        lambda table: saved(table.__reduce_ex__(5)[1][0]),
+    ):
+        table = kf.RouteTable(routes)
+        with interrupted(table):
+            found = look(table)
+        assert found in (201, 131, 61, 0, 1000)
+
+
+def test_covering_is_of_one_moment() -> None:
+    nested = {f"10.0.0.0/{length}": length for length in range(8, 33)}
+    table = kf.RouteTable(nested)
+    with interrupted(table):
+        found = table.covering("10.0.0.0/32")
+    assert found in (list(nested.items()), [])

@@ -356,6 +356,29 @@ def test_readers_see_before_or_after(family: int, engine: str) -> None:
     assert len(table) == len(held) + 1
 
 
+@pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "rank"), (6, "rank")])
+def test_threads_that_share_out_by_mistake(family: int, engine: str) -> None:
+    """Their answers are worth nothing, but the pool of next hops is not left."""
+    base, shift = (0x0A000000, 0) if family == 4 else (0x20010DB8 << 96, 72)
+    routes = {
+        (base + (i << shift + 16), 16 if family == 4 else 40): 2**31 + i * 1_000_003 for i in range(256)
+    }
+    table = kf.RouteTable(routes, family=family, engine=engine)
+    keys = columns(family, [base + (i % 256 << shift + 16) for i in range(4000)])
+    keys = np.concatenate([keys] * 25)
+    out = np.empty(len(keys), np.uint32)
+    threads = [
+        threading.Thread(target=lambda: [table.lookup(keys, out) for _ in range(100)]) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(
+        table.lookup(keys[:4000]), np.array([*routes.values()] * 16, np.uint32)[:4000]
+    )
+
+
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_pickles(protocol: int) -> None:
     networks, lengths, hops = random_table(6, 500)

@@ -5,8 +5,10 @@ import gzip
 import io
 import ipaddress
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -455,3 +457,49 @@ def test_answers_come_as_questions_do(table):
             assert process.stdout.readline().decode() == line + "\n"
         process.stdin.close()
         assert process.wait() == 0
+
+
+def test_pipes_in_place_of_files(run, table, tmp_path):
+    """As a shell's `<(...)` gives them: they can be read but once."""
+
+    def pipe(name, data):
+        path = tmp_path / name
+        os.mkfifo(path)
+        writer = threading.Thread(target=lambda: path.write_bytes(data))
+        writer.start()
+        return path, writer
+
+    prefixes, first = pipe("prefixes", table.read_bytes())
+    addresses, second = pipe("addresses", b"10.244.1.7\n10.244.9.9\n")
+    assert run(prefixes, addresses)[1] == "10.244.1.7\t10.244.1.7\ta host\n10.244.9.9\t10.244.0.0/16\tpods\n"
+    first.join()
+    second.join()
+
+
+def test_a_first_line_that_is_no_header(run, table, tmp_path):
+    (tmp_path / "wide.csv").write_text("a" * 200_000)
+    code, out, err = run(table, tmp_path / "wide.csv", "--column", "dst")
+    assert (code, out) == (2, "")
+    assert "its first line is no header of CSV" in err
+
+
+def test_csv_without_its_column_is_explained(run, table, tmp_path):
+    (tmp_path / "flows.csv").write_text("time,dst\n1,10.244.1.7\n")
+    code, _, err = run(table, tmp_path / "flows.csv")
+    assert code == 1
+    assert err.endswith("2 of 2 are no addresses (--column says which column of CSV has them)\n")
+
+
+def test_a_damaged_table_is_named(run, tmp_path):
+    kf.RouteTable({"10.0.0.0/8": 1}).save(tmp_path / "routes")
+    (tmp_path / "routes").write_bytes((tmp_path / "routes").read_bytes()[:1000])
+    code, out, err = run(tmp_path / "routes", "10.0.0.1")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path / 'routes'}: a saved table that is cut" in err
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_closed_stream_is_one_sentence(table, capsys, monkeypatch, stream):
+    monkeypatch.setattr(sys, stream, None)
+    assert cli.main(["lookup", str(table), "10.244.1.7"]) == 2
+    assert "is closed" in capsys.readouterr().err

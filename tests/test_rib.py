@@ -70,7 +70,13 @@ def test_single_changes_of_a_large_table(family: int) -> None:
             table[str(prefix)] = model[prefix] = step
             held[at] = prefix
         first, last = int(prefix.network_address), int(prefix.broadcast_address)
-        addresses = [first, last, max(first - 1, 0), min(last + 1, (1 << bits) - 1), draw.randint(first, last)]
+        addresses = [
+            first,
+            last,
+            max(first - 1, 0),
+            min(last + 1, (1 << bits) - 1),
+            draw.randint(first, last),
+        ]
         for address in addresses:
             text = str(ip_network((address, bits)).network_address)
             assert table.longest_match(text) == model.longest(address, family)

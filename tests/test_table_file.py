@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import threading
 import zlib
 from pathlib import Path
 
@@ -162,6 +165,103 @@ def test_a_hostile_image_crashes_nothing(
         table.lookup_all(keys_of(table.family)[:50])
     except (kf.AddressError, ValueError):
         pass  # its prefixes are none
+
+
+def test_an_arena_beyond_offsets_of_32_bits_is_refused(tmp_path: Path) -> None:
+    lines = (1 << 26) + 1
+    head = bytearray(IMAGES[6, "rank"][:64])
+    arena = int.from_bytes(head[40:48], "little")
+    head[16:24] = (arena + 64 * lines).to_bytes(8, "little")
+    head[52:56] = lines.to_bytes(4, "little")
+    head[56:60] = bytes(4)
+    (tmp_path / "routes").write_bytes(head)
+    os.truncate(tmp_path / "routes", arena + 64 * lines + 64)  # a hole: it takes no room
+    with pytest.raises(kf.TableFileError, match=r"routes: .*its head does not fit"):
+        kf.RouteTable.open(tmp_path / "routes")
+
+
+def test_ends_behind_the_last_one_lead_nowhere() -> None:
+    """Lookups count all ends of a node below a slice, those behind the last LINE too."""
+    routes = {f"10.1.{i}.{4 * k}/30": (i + k) % 30 for i in range(40) for k in range(60)}
+    image = bytearray(kf.RouteTable(routes, engine="rank").to_bytes())
+    arena = int.from_bytes(image[40:48], "little")
+    words = np.frombuffer(image, np.uint16)
+    slots = np.unique(words[arena // 2 :])
+    nodes = 0
+    for node in ((slots[slots >= 0x8000] & 0x7FFF).astype(int) * 256 + arena).tolist():
+        ends = words[node // 2 : node // 2 + 32].astype(int)
+        last = np.flatnonzero(ends == 0xFFFF)
+        if len(last) and 0 < last[0] < 31 and (np.diff(ends[: last[0] + 1]) > 0).all():
+            broken = bytearray(image)
+            broken[node + 2 * last[0] + 2 : node + 64] = bytes(62 - 2 * last[0])
+            with pytest.raises(kf.TableFileError):
+                kf.RouteTable.from_buffer(sealed(bytes(broken)))
+            nodes += 1
+    assert nodes >= 40
+
+
+@pytest.mark.parametrize(("at", "value"), [(-1, 77), (-2, 1), (-6, 255)])
+def test_damaged_prefixes_are_named(at: int, value: int) -> None:
+    """Length, network and next hop of a table whose arrays are as they should be."""
+    image = bytearray(kf.RouteTable({"10.0.0.0/8": 1, "10.0.0.0/9": 2}).to_bytes())
+    if at == -6:
+        image[at : at + 4] = b"\xff" * 4
+    image[at] = value
+    table = kf.RouteTable.from_buffer(sealed(bytes(image)))
+    for _ in range(2):
+        with pytest.raises(kf.TableFileError, match="prefixes are damaged"):
+            table.items()
+    assert table.lookup(np.array([0x0A000001], np.uint32)).tolist() == [2]
+
+
+def test_two_threads_read_a_new_table() -> None:
+    """Each makes the RIB of the image; what one has removed then, the other must not bring back."""
+    n = 200_000
+    networks = np.arange(n, dtype=np.uint32) << np.uint32(8)
+    image = kf.RouteTable.from_arrays(networks, np.full(n, 24, np.uint8), np.ones(n, np.uint32)).to_bytes()
+    for _ in range(6):
+        table, ready = kf.RouteTable.from_buffer(image), threading.Barrier(2)
+
+        def read(table: kf.RouteTable = table, ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            table.get("0.0.1.0/24")
+            table.lookup_all(networks[:5000])
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        ready.wait()
+        del table["0.0.0.0/24"]
+        reader.join()
+        assert "0.0.0.0/24" not in table
+        assert len(table) == n - 1
+
+
+def test_a_saved_file_has_the_rights_of_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a change of the process's umask, which other threads would see."""
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "umask")
+        kf.RouteTable().save(tmp_path / "routes")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "routes").stat().st_mode == (tmp_path / "other").stat().st_mode
+    kf.RouteTable().save(os.fsencode(tmp_path / "bytes"))
+    with pytest.raises(IsADirectoryError):
+        kf.RouteTable().save(tmp_path)
+
+
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    table, target, link, pipe = IMAGES[6, "rank"], tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(target)
+    kf.RouteTable.from_buffer(table).save(link)
+    assert link.is_symlink()
+    assert target.read_bytes() == table
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    kf.RouteTable.from_buffer(table).save(pipe)
+    reader.join()
+    assert got == [table]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_every_octet_of_the_head() -> None:

@@ -50,6 +50,11 @@ typedef struct ArrowSchema ArrowSchema;
 typedef struct ArrowArray ArrowArray;
 typedef struct ArrowArrayStream ArrowArrayStream;
 
+/* Who has moved a structure elsewhere leaves it with these: the rest of it must not be looked at. */
+static inline int kf_schema_is_moved(const ArrowSchema *schema) { return !schema->release; }
+static inline int kf_array_is_moved(const ArrowArray *array) { return !array->release; }
+static inline int kf_stream_is_moved(const ArrowArrayStream *stream) { return !stream->release; }
+
 static inline void kf_release_schema(ArrowSchema *schema)
 {
     if (schema->release)

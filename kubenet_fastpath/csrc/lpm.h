@@ -50,13 +50,14 @@ static inline const void *kf_at(const kf_lpm *t, uint64_t offset) { return (cons
 /* Neither a hop that stands for itself nor KF_MISS. */
 static inline uint32_t kf_is_special(uint32_t v) { return (v + 1) >> 31; }
 
-/* Replace what stands for a hop of the pool by that hop. */
+/* Replace what stands for a hop of the pool by that hop; only where there is a pool. Kept inside it whatever v is: it
+ * may lie in a caller's array, into which another thread writes by mistake. */
 static inline uint32_t kf_hop_of(const kf_lpm *t, uint32_t v)
 {
     const uint32_t *pool = (const uint32_t *)kf_at(t, t->pool);
     if (t->width == 2)
-        return t->pooled && v != KF_MISS ? pool[v] : v;
-    return v >= KF_POOL && v != KF_MISS ? pool[v & KF_PLACE] : v;
+        return t->pooled && v != KF_MISS ? pool[v & (t->pool_size - 1)] : v;
+    return v >= KF_POOL && v != KF_MISS ? pool[v & (t->pool_size - 1)] : v;
 }
 
 static inline void kf_hops_of(const kf_lpm *t, uint32_t *hop, size_t n)

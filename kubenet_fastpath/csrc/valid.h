@@ -11,6 +11,7 @@
 #include "rank.h"
 
 enum { KF_POOL_NARROW = 1 << 15, KF_CHUNK_LINES = 8, KF_DEPTHS = 8 };
+enum { KF_ARENA_LINES = 1 << 26 };      /* 4 GiB: what offsets of 32 bits reach (rank6.h) */
 
 typedef struct {
     const kf_lpm *t;
@@ -43,6 +44,8 @@ static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
 {
     uint64_t root, pool;
     if (size < KF_LPM_HEAD || memcmp(t->magic, KF_LPM_MAGIC, 8) || t->version != KF_LPM_VERSION || !kf_pool_valid(t))
+        return 0;
+    if (t->arena_size > KF_ARENA_LINES)
         return 0;
     if (t->engine == KF_RANK)
         root = t->family == 4 ? 8u << 19 : 4u << 16;
@@ -100,8 +103,8 @@ static inline int kf_entry_valid(kf_check *c, const uint64_t *entry, int depth)
     int width = c->t->width;
     if (bits == 0)
         return kf_slot_valid(c, kf_slot_load((const char *)entry + 4, width), depth);
-    if (!(bits & 1) || ((uint64_t)base + n) * width > c->bytes)
-        return 0;
+    if (!(bits & 1) || (uint64_t)base + n > UINT32_MAX || ((uint64_t)base + n) * width > c->bytes)
+        return 0;           /* the sum is one of 32 bits to lookups */
     for (i = 0; i < n; i++)
         if (!kf_slot_valid(c, kf_slot_load(c->arena + ((size_t)base + i) * width, width), depth))
             return 0;
@@ -121,13 +124,16 @@ static inline int kf_line_valid(kf_check *c, uint64_t line, uint32_t end, int de
     return 1;
 }
 
-/* A LINES: the LINEs that slices lead to, in order. */
+/* A LINES: the LINEs that slices lead to, in order. Ends behind the last one are counted too, by any slice above them. */
 static inline int kf_lines_valid(kf_check *c, uint64_t line, int depth)
 {
     const uint16_t *last = (const uint16_t *)(c->arena + line * KF_LINE_BYTES);
     uint32_t i;
+    for (i = 1; i < KF_TOP_ENDS; i++)
+        if (last[i] < last[i - 1])
+            return 0;
     for (i = 0; i < KF_TOP_ENDS; i++) {
-        if ((i && last[i] < last[i - 1]) || !kf_line_valid(c, line + 1 + i, last[i], depth))
+        if (!kf_line_valid(c, line + 1 + i, last[i], depth))
             return 0;
         if (last[i] == 0xFFFF)
             return 1;
