@@ -90,7 +90,9 @@ def test_service(benchmark, services, new):
     first = First.make(services)
     first.run()
     benchmark.group = f"{'first packet' if new else 'established'}"
-    result = benchmark.pedantic(first.run, setup=lambda: first.restore(forget=new), rounds=15, warmup_rounds=2)
+    result = benchmark.pedantic(
+        first.run, setup=lambda: first.restore(forget=new), rounds=15, warmup_rounds=2
+    )
     assert (result.reason == kf.Reason.SERVICE).all()
     assert len(first.node.connections) == TRACE
     if benchmark.stats is not None:  # None under --benchmark-disable
