@@ -3,8 +3,11 @@
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
 from .batch import PacketBatch
 from .capture import iter_pcap, read_pcap, write_pcap
+from .carriage import Carriage
+from .cluster import Cluster
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, Pod, Route
 from .conntrack import ConnectionTable
+from .delivery import Delivery, Outcome, Place, PlaceKind
 from .errors import (
     AddressError,
     CaptureError,
@@ -16,11 +19,13 @@ from .errors import (
 )
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
+from .load_balancer import LoadBalancer, LoadBalancerRule
 from .node import Node
 from .result import Port, Result
 from .service import Endpoint, HostPort, PortMapper, Service, ServicePort, TrafficPolicy
 from .timeouts import Timeouts
 from .verdict import Reason, Verdict
+from .vnet import HopKind, UserRoute, Vnet, VnetHost
 
 __all__ = [
     "AddressError",
@@ -29,18 +34,27 @@ __all__ = [
     "AzureCniPodSubnet",
     "CaptureError",
     "CaptureWarning",
+    "Carriage",
+    "Cluster",
     "ConfigError",
     "ConnectionTable",
+    "Delivery",
     "Endpoint",
     "FastpathError",
     "ForwardingDatabase",
     "Hairpin",
+    "HopKind",
     "HostPort",
     "Kubenet",
+    "LoadBalancer",
+    "LoadBalancerRule",
     "Masquerade",
     "Neighbour",
     "Node",
+    "Outcome",
     "PacketBatch",
+    "Place",
+    "PlaceKind",
     "Pod",
     "Port",
     "PortMapper",
@@ -54,7 +68,10 @@ __all__ = [
     "TableFull",
     "Timeouts",
     "TrafficPolicy",
+    "UserRoute",
     "Verdict",
+    "Vnet",
+    "VnetHost",
     "iter_pcap",
     "read_pcap",
     "write_pcap",

@@ -95,20 +95,22 @@ class Result:
         out[several | flooded] = -1
         return out
 
-    def _rows(self, port: str | Port | int) -> NDArray[np.bool_]:
+    def _rows(self, port: str | Port | int | None) -> NDArray[np.bool_]:
+        if port is None:
+            return np.ones(len(self.outputs), np.bool_)
         if isinstance(port, str):
             if port not in self._ports:
                 raise KeyError(f"no port {port!r}; there are {', '.join(self._ports)}")
             port = self._ports[port]
         return np.asarray(self.outputs["port"] == port.__index__(), np.bool_)
 
-    def packets(self, port: str | Port | int) -> PacketBatch:
+    def packets(self, port: str | Port | int | None) -> PacketBatch:
         """Frames that left by a port, in order.
 
         Parameters
         ----------
-        port : str, Port or int
-            Name, port or index.
+        port : str, Port, int or None
+            Name, port or index; None: by any, as `outputs` lists them.
 
         Returns
         -------
@@ -134,6 +136,6 @@ class Result:
         )
         return batch.copy() if mixed else batch
 
-    def source(self, port: str | Port | int) -> NDArray[np.int32]:
+    def source(self, port: str | Port | int | None) -> NDArray[np.int32]:
         """(M,) int32: for each of `packets(port)` the index of the packet that caused it, -1 for a timer."""
         return np.ascontiguousarray(self.outputs["source"][self._rows(port)])

@@ -13,8 +13,7 @@ cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
 
 cdef extern from "csrc/slab.h" nogil:
-    void* kf_zeroed_alloc(size_t size)
-    void kf_zeroed_free(void* p, size_t size)
+    void* kf_lines_alloc(size_t size)
 
 cdef int64_t SECOND = 1_000_000_000
 
@@ -59,14 +58,9 @@ cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
     cdef uint64_t size = 8
     while size < 2 * n:
         size *= 2
-    doors.row = <door_t*>kf_zeroed_alloc(size * sizeof(door_t))
+    doors.row = <door_t*>kf_lines_alloc(size * sizeof(door_t))
     doors.mask, doors.used = size - 1, 0
     return doors.row != NULL
-
-
-cdef void doors_free(doors_t* doors) noexcept nogil:
-    if doors.row != NULL:
-        kf_zeroed_free(doors.row, (doors.mask + 1) * sizeof(door_t))
 
 
 cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexcept nogil:
@@ -125,9 +119,9 @@ cdef class ServiceTable:
         self._clients = {}
 
     def __dealloc__(self):
-        doors_free(&self.table.doors)
-        doors_free(&self.table.refusals)
-        doors_free(&self.table.host_doors)
+        free(self.table.doors.row)
+        free(self.table.refusals.row)
+        free(self.table.host_doors.row)
         free(self.table.endpoint)
         free(self.table.clients)
         free(self.table.host_port)
@@ -150,8 +144,8 @@ cdef class ServiceTable:
         if not doors_init(&refusals, len(plan.refusals)) or not fits:
             free(endpoints)
             free(lists)
-            doors_free(&doors)
-            doors_free(&refusals)
+            free(doors.row)
+            free(refusals.row)
             raise MemoryError(f"no memory for {len(plan.chains)} services")
         clients = {}
         first = []
@@ -170,8 +164,8 @@ cdef class ServiceTable:
             door = make_door(kind, ip, proto, port)
             door.reject = reject
             doors_add(t, &refusals, door)
-        doors_free(&t.doors)
-        doors_free(&t.refusals)
+        free(t.doors.row)
+        free(t.refusals.row)
         free(t.endpoint)
         free(t.clients)
         t.doors, t.refusals, t.endpoint, t.clients = doors, refusals, endpoints, lists
@@ -191,7 +185,7 @@ cdef class ServiceTable:
         cdef host_port_t* table = <host_port_t*>calloc(len(rows) + 1, sizeof(host_port_t))
         if not doors_init(&doors, len(rows)) or table == NULL:
             free(table)
-            doors_free(&doors)
+            free(doors.row)
             raise MemoryError(f"no memory for {len(rows)} host ports")
         for i, (ip, proto, port, pod_ip, pod_port, network, mask, mark) in enumerate(rows):
             table[i].pod.ip, table[i].pod.port = pod_ip, pod_port
@@ -199,6 +193,6 @@ cdef class ServiceTable:
             door = make_door(DOOR_HOST_PORT, ip, proto, port)
             door.first = i
             doors_add(&self.table, &doors, door)
-        doors_free(&self.table.host_doors)
+        free(self.table.host_doors.row)
         free(self.table.host_port)
         self.table.host_doors, self.table.host_port = doors, table

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "verdict", "frame", "isa"),
+    ("errors", "verdict", "frame", "isa", "carriage"),
     (
         "address",
         "connection",
@@ -40,6 +40,8 @@ FLOORS = (
         "service_table",
         "prefix",
         "address_source",
+        "vnet",
+        "load_balancer",
     ),
     (
         "batch",
@@ -79,7 +81,9 @@ FLOORS = (
     ("arp",),
     ("pipeline",),
     ("node",),
-    ("linklayer", "readdress", "census"),
+    ("linklayer", "readdress", "census", "lineage", "delivery"),
+    ("fabric",),
+    ("cluster",),
     ("casting", "answers", "summary"),
     ("replay", "report"),
     ("cli",),

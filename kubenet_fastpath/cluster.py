@@ -1,0 +1,551 @@
+"""Nodes in a VNet: frames go from pod to pod, node to node, out and back, in virtual time, through real pipelines.
+
+Time is cut into windows as long as a frame takes through the fabric. What nodes do within one window cannot meet before
+the next, so each node forwards its frames of a window as one batch, and the order is still that of time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
+from .azure_cni import AzureCniOverlay
+from .batch import PacketBatch
+from .config import Kubenet, Pod
+from .delivery import STEP, Delivery, Outcome, Place, PlaceKind
+from .errors import ConfigError
+from .fabric import FABRIC_MAC, INTERNET, NOWHERE, PLATFORM, Fabric, Nic
+from .ipam import HostLocal
+from .lineage import Held, continues, fingerprint
+from .load_balancer import LoadBalancer, LoadBalancerRule
+from .node import Node
+from .node_config import NodeConfig
+from .result import Result
+from .service import Service
+from .verdict import Verdict
+from .vnet import HopKind, UserRoute, Vnet
+
+__all__ = ["Cluster"]
+
+LATENCY_NS = 250_000
+MAX_NODES = {Kubenet: 400, AzureCniOverlay: 5000}  #: others: by their address space
+MAX_PODS = 250  #: of a node
+ETH0 = 0
+CARRIED = 255  #: in STEP's verdict: the fabric
+
+
+@dataclass
+class _Frames:
+    """Frames that are about to enter a node's port, or the fabric (node -1)."""
+
+    batch: PacketBatch
+    node: NDArray[np.int32]
+    sender: NDArray[np.int32]  # of frames for the fabric: a NIC, INTERNET or PLATFORM
+    origin: NDArray[np.int32]
+    own: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> _Frames:
+        return _Frames(
+            self.batch[rows], self.node[rows], self.sender[rows], self.origin[rows], self.own[rows]
+        )
+
+    @staticmethod
+    def join(parts: list[_Frames]) -> _Frames:
+        if len(parts) == 1:
+            return parts[0]
+        columns = ([getattr(part, name) for part in parts] for name in ("node", "sender", "origin", "own"))
+        return _Frames(PacketBatch.concatenate(part.batch for part in parts), *map(np.concatenate, columns))
+
+
+class Cluster:
+    """Nodes, their pods, and the VNet between them.
+
+    Parameters
+    ----------
+    nodes : mapping of str to NodeConfig
+        Any mix of addressing modes, by name.
+    vnet : Vnet
+        What the nodes' addresses are in. For each `Kubenet` node that it has no route for, the cluster adds the one
+        that AKS programs: the pod CIDR, to the node.
+    pods : mapping of str to iterable of Pod, optional
+        By the name of their node. Pod names are unique in the cluster.
+    services : iterable of Service
+        Every node knows them.
+    balancer : LoadBalancer, optional
+        All nodes are its pool. Its rules get one for each external address and port of the services.
+    latency_ns : int
+        Of the fabric, one way.
+
+    Raises
+    ------
+    AddressError, ConfigError
+        For more nodes, pods or routes than AKS takes, names or addresses that are taken, or an address outside.
+
+    Examples
+    --------
+    >>> nodes = {f"node{i}": Kubenet(node_ip=f"10.224.0.{i + 4}", pod_cidr=f"10.244.{i}.0/24",
+    ...                              cluster_cidr="10.244.0.0/16", gateway="10.224.0.1") for i in range(3)}
+    >>> cluster = Cluster(nodes, vnet=Vnet(address_space=("10.224.0.0/12",)),
+    ...                   pods={"node0": [Pod("web")], "node1": [Pod("db")]})
+    >>> cluster.places["db"].node
+    'node1'
+    >>> len(cluster.vnet.routes)
+    3
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, NodeConfig],
+        *,
+        vnet: Vnet,
+        pods: Mapping[str, Iterable[Pod]] | None = None,
+        services: Iterable[Service] = (),
+        balancer: LoadBalancer | None = None,
+        latency_ns: int = LATENCY_NS,
+    ) -> None:
+        if latency_ns < 1:
+            raise ConfigError(f"latency_ns {latency_ns} starts at 1")
+        pods = {} if pods is None else pods
+        unknown = set(pods) - set(nodes)
+        if unknown:
+            raise ConfigError(f"pods are on {', '.join(sorted(unknown))}, which is no node")
+        _check_nodes(nodes, vnet)
+        self.vnet = _with_pod_routes(vnet, nodes)
+        self.latency_ns = latency_ns
+        self.nodes: dict[str, Node] = {}
+        self.places: dict[str, Place] = {}
+        self.services: tuple[Service, ...] = ()
+        self._order = list(nodes)
+        self._numbers = {name: index for index, name in enumerate(self._order)}
+        self._places: list[Place] = []
+        self._ranges: dict[tuple[int, int], HostLocal] = {}
+        self._pod_places: dict[tuple[int, int], int] = {}  # node, port -> place
+        self._held: dict[int, Held] = {}
+        for name, config in nodes.items():
+            self.nodes[name] = Node(config)
+        nics = [_nic(name, self.nodes[name]) for name in self._order]
+        hosts = self.vnet.hosts
+        nics += [
+            Nic(
+                name=host.name,
+                mac=mac(host.mac) if host.mac else 0x000D3A000000 | ipv4(host.ip) & 0xFFFFFF,
+                address=ipv4(host.ip),
+                ip_forwarding=host.ip_forwarding,
+            )
+            for host in hosts
+        ]
+        self.fabric = Fabric(self.vnet, nics, balancer)
+        self._add_place("internet", PlaceKind.INTERNET)
+        self._add_place("platform", PlaceKind.PLATFORM)
+        self._nic_places = []
+        for index, nic in enumerate(nics):
+            kind = PlaceKind.NODE if index < len(self._order) else PlaceKind.HOST
+            self._nic_places.append(self._add_place(nic.name, kind, nic.address, nic.mac).index)
+        for node, group in pods.items():
+            for pod in group:
+                self.attach(node, pod)
+        if services:
+            self.set_services(services)
+
+    def __repr__(self) -> str:
+        pods = len(self._pod_places)
+        return f"<Cluster of {len(self.nodes)} nodes with {pods} pods>"
+
+    def _add_place(
+        self, name: str, kind: PlaceKind, address: int = 0, lladdr: int = 0, node: str | None = None
+    ) -> Place:
+        if name in self.places:
+            raise ConfigError(f"the cluster has a {self.places[name].kind.value} {name!r} already")
+        place = Place(index=len(self._places), name=name, kind=kind, address=address, mac=lladdr, node=node)
+        self.places[name] = place
+        self._places.append(place)
+        return place
+
+    def attach(self, node: str, pod: Pod) -> Place:
+        """Put a pod on a node.
+
+        Raises
+        ------
+        ConfigError, TableFull
+            As `Node.attach` does; also for a name that is taken in the cluster, an address that another node has, or
+            the 251st pod of a node. Nothing has changed then.
+        KeyError
+            For a name that is no node's.
+        """
+        if node not in self.nodes:
+            raise KeyError(f"no node {node!r}")
+        if pod.name in self.places:
+            raise ConfigError(f"the cluster has a {self.places[pod.name].kind.value} {pod.name!r} already")
+        target, index = self.nodes[node], self._numbers[node]
+        if sum(port.pod is not None for port in target.ports.values()) >= MAX_PODS:
+            raise ConfigError(f"node {node} has {MAX_PODS} pods, the most that AKS puts on one")
+        shared = not target.plan.pods.exclusive
+        if shared:
+            pod = self._with_address(index, target, pod)
+        try:
+            port = target.attach(pod)
+        except Exception:
+            if shared:
+                self._give_back(target, ipv4(pod.ip or ""))
+            raise
+        assert port.pod is not None
+        assert port.pod.ip is not None
+        assert port.pod.mac is not None
+        place = self._add_place(pod.name, PlaceKind.POD, ipv4(port.pod.ip), mac(port.pod.mac), node)
+        self._pod_places[index, port.index] = place.index
+        return place
+
+    def _with_address(self, index: int, node: Node, pod: Pod) -> Pod:
+        """A pod of a subnet that nodes share: the cluster hands its address out, and the NIC owns it."""
+        plan = node.plan.pods
+        key = plan.network, plan.prefix_len
+        if key not in self._ranges:
+            self._ranges[key] = HostLocal(plan.network, plan.prefix_len, plan.gateway)
+            for reserved in {*plan.reserved, *(nic.address for nic in self.fabric.nics)}:
+                if not (reserved ^ plan.network) >> 32 - plan.prefix_len:
+                    self._ranges[key].reserve(reserved)
+        ranges = self._ranges[key]
+        address = ranges.allocate() if pod.ip is None else ranges.reserve(pod.ip)
+        self.fabric.claim(index, address)
+        return replace(pod, ip=ipv4_text(address))
+
+    def _give_back(self, node: Node, address: int) -> None:
+        self.fabric.disclaim(address)
+        self._ranges[node.plan.pods.network, node.plan.pods.prefix_len].release(address)
+
+    def set_services(self, services: Iterable[Service]) -> None:
+        """Replace the services on every node, and the load balancer's rules for their external addresses.
+
+        Raises
+        ------
+        ConfigError
+            As `Node.set_services` does; nodes before the refusing one have the new services then.
+        """
+        wanted = tuple(services)
+        for node in self.nodes.values():
+            node.set_services(wanted)
+        self.services = wanted
+        if self.fabric.balancer is not None:
+            rules = [
+                LoadBalancerRule(address=ip, port=port.port, protocol=port.protocol)
+                for service in wanted
+                for ip in service.external_ips
+                for port in service.ports
+                if port.protocol != "sctp"
+            ]
+            self.fabric.set_rules((*self.fabric.balancer.rules, *rules))
+
+    def link_addresses(self, place: Place | str, dst: str | int) -> tuple[int, int]:
+        """Destination and source MAC of a frame that a place sends to an IPv4 address.
+
+        A pod on a bridge knows its neighbours' MACs; whatever is not on its link goes to its gateway.
+        """
+        place = self.places[place] if isinstance(place, str) else place
+        if place.kind is not PlaceKind.POD or place.node is None:
+            return FABRIC_MAC, place.mac or FABRIC_MAC
+        node, to = self.nodes[place.node], ipv4(dst)
+        if node.plan.routed:
+            port = node.ports[place.name]
+            assert port.pod is not None
+            assert port.pod.host_mac is not None
+            return mac(port.pod.host_mac), place.mac
+        pods = node.plan.pods
+        if not (to ^ pods.network) >> 32 - pods.prefix_len and to != pods.gateway:
+            for port in node.ports.values():
+                if port.pod is not None and port.pod.ip == ipv4_text(to):
+                    return mac(port.pod.mac or 0), place.mac
+        return next(i.mac for i in node.plan.interfaces if i.name == node.plan.pod_port.bridge), place.mac
+
+    def send(self, batch: PacketBatch, at: Place | str | ArrayLike) -> Delivery:
+        """Carry frames to wherever they go.
+
+        Parameters
+        ----------
+        batch : PacketBatch
+            Frames as the sender's network card has them (`link_addresses` tells the MACs), in any order; each starts at
+            its time. Its bytes stay as they are, its ports are not looked at.
+        at : Place, str or (N,) array of int
+            Where each frame is sent: a pod, a host, the internet or the platform.
+
+        Returns
+        -------
+        Delivery
+
+        Raises
+        ------
+        KeyError, IndexError, TypeError, ValueError
+            For a place that is none, or a node, or a batch that is none. Nothing has changed then.
+
+        Notes
+        -----
+        Frames that nodes send on come back only by the fabric; nobody answers but nodes and the fabric. To answer as a
+        pod or host would, send what arrived back, turned around. Nodes' clocks end at the latest frame: `advance` lets
+        what they still wait for happen.
+        """
+        if not isinstance(batch, PacketBatch):
+            raise TypeError(f"send takes a PacketBatch, not {type(batch).__name__}")
+        places = self._sources(at, len(batch))
+        node = np.full(len(batch), -1, np.int32)
+        sender = np.full(len(batch), NOWHERE, np.int32)
+        port = np.zeros(len(batch), np.uint16)
+        for index in np.unique(places).tolist():
+            place, rows = self._places[index], places == index
+            if place.kind is PlaceKind.POD and place.node is not None:
+                node[rows] = self._numbers[place.node]
+                port[rows] = self.nodes[place.node].ports[place.name].index
+            elif place.kind is PlaceKind.HOST:
+                sender[rows] = self._nic_places.index(index)
+            else:
+                sender[rows] = INTERNET if place.kind is PlaceKind.INTERNET else PLATFORM
+        frames = batch.copy()
+        frames.port = port
+        rows = np.argsort(frames.time, kind="stable")
+        n = len(batch)
+        start = _Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
+        return self._run(n, [start] if n else [])
+
+    def advance(self, now: int) -> Delivery:
+        """Let time pass until `now` (ns): ARP retries, failures, ageing; what nodes send then is carried."""
+        made = [self._collect(k, self.nodes[name].advance(now)) for k, name in enumerate(self._order)]
+        return self._run(0, [frames for frames in made if len(frames.batch)])
+
+    def _sources(self, at: Place | str | ArrayLike, n: int) -> NDArray[np.int64]:
+        if isinstance(at, str):
+            if at not in self.places:
+                raise KeyError(f"no place {at!r} in the cluster")
+            at = self.places[at].index
+        elif isinstance(at, Place):
+            at = at.index
+        places = np.asarray(at)
+        if places.dtype.kind not in "iu" and places.size:
+            raise TypeError(f"at takes places or their indices, not {places.dtype}")
+        if places.ndim > 1 or (places.ndim == 1 and len(places) != n):
+            raise ValueError(f"at has shape {places.shape}, the batch has {n} packets")
+        places = np.broadcast_to(places.astype(np.int64), (n,))
+        if n and not (int(places.min()) >= 0 and int(places.max()) < len(self._places)):
+            raise IndexError(f"place {places.max()} is not below {len(self._places)}")
+        for index in np.unique(places).tolist():
+            if self._places[index].kind is PlaceKind.NODE:
+                raise ValueError(f"{self._places[index].name} is a node, and no process of a node sends")
+        return places
+
+    def _run(self, n: int, pending: list[_Frames]) -> Delivery:
+        log = _Log(n)
+        while pending:
+            begin = min(int(frames.batch.time.min()) for frames in pending)
+            now, later = [], []
+            for frames in pending:
+                due = frames.batch.time < begin + self.latency_ns
+                if due.any():
+                    now.append(frames.take(due))
+                if not due.all():
+                    later.append(frames.take(~due))
+            frames = _Frames.join(now)
+            at_node = frames.node >= 0
+            into_fabric = [frames.take(~at_node)] if not at_node.all() else []
+            if at_node.any():
+                left = self._through_nodes(frames.take(at_node), log)
+                by_eth0 = left.batch.port == ETH0
+                self._arrive_at_pods(left.take(~by_eth0), log)
+                into_fabric.append(left.take(by_eth0))
+            pending = later
+            if into_fabric:
+                waiting = self._through_fabric(_Frames.join(into_fabric), begin, log)
+                if len(waiting.batch):
+                    pending.append(waiting)
+        return log.delivery(tuple(self._places))
+
+    def _through_nodes(self, frames: _Frames, log: _Log) -> _Frames:
+        order = np.lexsort((np.arange(len(frames.node)), frames.batch.time, frames.node))
+        frames = frames.take(order)
+        before = fingerprint(frames.batch.headers())
+        ttl = before["ttl"]
+        verdict = np.empty(len(frames.node), np.uint8)
+        reason = np.empty(len(frames.node), np.uint8)
+        times = frames.batch.time
+        bounds = np.flatnonzero(np.diff(frames.node, prepend=-2)).tolist() + [len(frames.node)]
+        parts = []
+        for first, last in itertools.pairwise(bounds):
+            index = int(frames.node[first])
+            rows = np.arange(first, last)
+            result = self.nodes[self._order[index]].forward(frames.batch[rows])
+            verdict[rows], reason[rows] = result.verdict, result.reason
+            parts.append(self._collect(index, result, frames.origin[rows], frames.own[rows], before[rows]))
+        log.step(frames.origin, frames.node, times, verdict, reason, ttl, frames.own)
+        node_place = np.array(self._nic_places, np.int32)[frames.node]
+        for ended, outcome in (
+            (verdict == Verdict.DROP, Outcome.DROPPED),
+            (verdict == Verdict.LOCAL, Outcome.LOCAL),
+            (verdict == Verdict.HELD, Outcome.HELD),
+        ):
+            mine = ended & frames.own
+            log.end(frames.origin[mine], outcome, reason[mine], node_place[mine])
+        return _Frames.join(parts)
+
+    def _collect(
+        self,
+        index: int,
+        result: Result,
+        origin: NDArray[np.int32] | None = None,
+        own: NDArray[np.bool_] | None = None,
+        before: NDArray[np.void] | None = None,
+    ) -> _Frames:
+        """What left a node, with the sent frame that each goes back to."""
+        out = result.packets(None)
+        source = result.outputs["source"]
+        n = len(out)
+        origins, mine = np.full(n, -1, np.int32), np.zeros(n, np.bool_)
+        caused = source >= 0
+        held = self._held.setdefault(index, Held())
+        if origin is not None and own is not None and before is not None:
+            waits = result.verdict == Verdict.HELD
+            held.add(before[waits], origin[waits], own[waits])
+            if n:
+                after = fingerprint(out.headers())
+                origins[caused] = origin[source[caused]]
+                mine[caused] = continues(before[source[caused]], after[caused]) & own[source[caused]]
+                held.release(after, mine, origins)
+        elif n:
+            held.release(fingerprint(out.headers()), mine, origins)
+        sender = np.full(n, index, np.int32)
+        return _Frames(out, np.full(n, index, np.int32), sender, origins, mine)
+
+    def _arrive_at_pods(self, frames: _Frames, log: _Log) -> None:
+        keys = zip(frames.node.tolist(), frames.batch.port.tolist(), strict=True)
+        places = np.array([self._pod_places.get(key, -1) for key in keys], np.int32)
+        log.arrive(frames, places, log.latest(frames))
+
+    def _through_fabric(self, frames: _Frames, begin: int, log: _Log) -> _Frames:
+        np.maximum(frames.batch.time, begin, out=frames.batch.time)  # timers of a node that had been asleep
+        frames = frames.take(np.argsort(frames.batch.time, kind="stable"))
+        frames.batch = frames.batch.copy()
+        ttl = frames.batch.headers()["ttl"]
+        receiver, how = self.fabric.carry(frames.batch, frames.sender)
+        n = len(how)
+        fabric = np.full(n, -1, np.int32)
+        verdict = np.full(n, CARRIED, np.uint8)
+        log.step(frames.origin, fabric, frames.batch.time, verdict, how, ttl, frames.own)
+        lost = (receiver == NOWHERE) & frames.own
+        log.end(frames.origin[lost], Outcome.DROPPED, how[lost], fabric[lost])
+        frames.batch.time += self.latency_ns
+        nodes = len(self._order)
+        place = np.full(n, -1, np.int32)
+        host = receiver >= nodes
+        place[host] = np.array(self._nic_places, np.int32)[receiver[host]]
+        place[receiver == INTERNET] = self.places["internet"].index
+        place[receiver == PLATFORM] = self.places["platform"].index
+        there = np.flatnonzero(place >= 0)
+        log.arrive(frames.take(there), place[there], how[there])
+        rest = frames.take((receiver >= 0) & ~host)
+        rest.node = receiver[(receiver >= 0) & ~host]
+        rest.batch.port = np.full(len(rest.node), ETH0, np.uint16)
+        return rest
+
+
+class _Log:
+    """What a run has to tell, part by part."""
+
+    def __init__(self, n: int) -> None:
+        self.outcome = np.zeros(n, np.uint8)
+        self.reason = np.zeros(n, np.uint8)
+        self.place = np.full(n, -1, np.int32)
+        self._latest = np.zeros(n, np.uint8)
+        self.steps: list[NDArray[np.void]] = []
+        self.arrived: list[tuple[_Frames, NDArray[np.int32]]] = []
+
+    def step(self, origin: NDArray[np.int32], *columns: NDArray[np.generic]) -> None:
+        steps = np.empty(len(origin), STEP)
+        for name, column in zip(
+            ("frame", "node", "time", "verdict", "reason", "ttl", "own"), (origin, *columns), strict=True
+        ):
+            steps[name] = column
+        self.steps.append(steps)
+        mine = steps["own"]
+        self._latest[origin[mine]] = steps["reason"][mine]
+
+    def latest(self, frames: _Frames) -> NDArray[np.uint8]:
+        """What the latest step said of frames' origins."""
+        return (
+            np.where(frames.own, self._latest[frames.origin], 0)
+            if len(self._latest)
+            else np.zeros(len(frames.own), np.uint8)
+        )
+
+    def end(
+        self, frame: NDArray[np.int32], outcome: Outcome, reason: NDArray[np.uint8], place: NDArray[np.int32]
+    ) -> None:
+        higher = (frame >= 0) & (self.outcome[frame] <= outcome)
+        rows = frame[higher]
+        self.outcome[rows], self.reason[rows], self.place[rows] = outcome, reason[higher], place[higher]
+
+    def arrive(self, frames: _Frames, places: NDArray[np.int32], reason: NDArray[np.uint8]) -> None:
+        if not len(places):
+            return
+        self.arrived.append((frames, places))
+        mine = frames.own
+        self.end(frames.origin[mine], Outcome.DELIVERED, reason[mine], places[mine])
+
+    def delivery(self, places: tuple[Place, ...]) -> Delivery:
+        parts = [frames for frames, _ in self.arrived]
+        at = np.concatenate([np.empty(0, np.int32), *(place for _, place in self.arrived)])
+        batch = PacketBatch.concatenate(frames.batch for frames in parts)
+        order = np.argsort(batch.time, kind="stable")
+        return Delivery(
+            outcome=self.outcome,
+            reason=self.reason,
+            place=self.place,
+            arrived=batch[order],
+            arrived_at=at[order],
+            arrived_from=np.concatenate([np.empty(0, np.int32), *(f.origin for f in parts)])[order],
+            arrived_own=np.concatenate([np.empty(0, np.bool_), *(f.own for f in parts)])[order],
+            steps=np.concatenate([np.empty(0, STEP), *self.steps]),
+            places=places,
+        )
+
+
+def _nic(name: str, node: Node) -> Nic:
+    config = node.config
+    overlay = ipv4_prefix(config.pod_cidr) if isinstance(config, AzureCniOverlay) else None
+    return Nic(
+        name=name,
+        mac=mac(config.node_mac),
+        address=ipv4(config.node_address),
+        overlay=overlay,
+        ip_forwarding=isinstance(config, Kubenet),
+        balanced=True,
+    )
+
+
+def _check_nodes(nodes: Mapping[str, NodeConfig], vnet: Vnet) -> None:
+    for kind, most in MAX_NODES.items():
+        count = sum(isinstance(config, kind) for config in nodes.values())
+        if count > most:
+            raise ConfigError(f"{count} nodes with {kind.__name__}: AKS takes {most} at most")
+    spaces = tuple(map(ipv4_prefix, vnet.address_space))
+    for name, config in nodes.items():
+        address = ipv4(config.node_address)
+        if all((address ^ network) >> 32 - length for network, length in spaces):
+            raise ConfigError(
+                f"node {name} has {config.node_address}, outside the VNet {', '.join(vnet.address_space)}"
+            )
+
+
+def _with_pod_routes(vnet: Vnet, nodes: Mapping[str, NodeConfig]) -> Vnet:
+    """The routes that AKS writes into a kubenet cluster's route table."""
+    known = {ipv4_prefix(route.prefix) for route in vnet.routes}
+    made = [
+        UserRoute(
+            prefix=prefix_text(*ipv4_prefix(c.pod_cidr)),
+            hop=HopKind.APPLIANCE,
+            address=c.node_address,
+            name=name,
+        )
+        for name, c in nodes.items()
+        if isinstance(c, Kubenet) and ipv4_prefix(c.pod_cidr) not in known
+    ]
+    return replace(vnet, routes=(*vnet.routes, *made)) if made else vnet
