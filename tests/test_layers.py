@@ -50,6 +50,7 @@ FLOORS = (
         "fdb",
         "defrag",
         "flowtable",
+        "multicast",
         "neighbour",
         "node_config",
         "service_plan",
