@@ -281,6 +281,8 @@ cdef int set_strings(text_chunk_t* c, const ArrowSchema* schema, const ArrowArra
     if format == b"n":
         c.kind = COLUMN_NULLS
         return 0
+    if format == b"+s":
+        raise TypeError("a column of texts, not a table: choose one of its columns")
     if format not in (b"u", b"z", b"U", b"Z", b"vu", b"vz"):
         raise TypeError(f"a column of texts, not of Arrow type {format.decode('utf-8', 'replace')!r}")
     if array.n_buffers < 3:

@@ -44,6 +44,7 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
     cdef int k, m, direction = 0
     cdef tuple_t[VECTOR] tuple
     cdef uint64_t[VECTOR] hash
+    cdef const kf_bucket* bucket[VECTOR]
     cdef uint32_t[VECTOR] candidate
     cdef uint32_t ref, match
     cdef const kf_bucket* b
@@ -56,9 +57,10 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
             tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
             tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
             hash[k] = ct_hash(t, &tuple[k])
-            ct_prefetch(t, hash[k])
+            bucket[k] = kf_home(&t.index, hash[k])
+            kf_prefetch(bucket[k])
         for k in range(m):
-            b = kf_home(&t.index, hash[k])
+            b = bucket[k]
             match = kf_match(b, kf_tag(hash[k]))
             ref = b.ref[kf_first(match | LAST_SLOT)]
             candidate[k] = ref if match else (NO_CANDIDATE if b.passed else NOWHERE)

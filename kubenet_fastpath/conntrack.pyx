@@ -12,7 +12,7 @@ import numpy as np
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t
 from .errors import ConfigError
-from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release
+from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_bytes
 from .listing import connections_text
 from .records cimport record_t, records_fill
 from .records import RECORD
@@ -86,6 +86,9 @@ cdef class ConnectionTable:
         Take resets with a wrong number for valid (nf_conntrack_tcp_ignore_invalid_rst).
     max_retrans : int
         How often an ACK may come again before `tcp_max_retrans_s` limits the timeout.
+    reserve : bool
+        Take the memory of a full table at once, so that no packet waits while the system finds and clears pages,
+        2 MiB at a time.
 
     Raises
     ------
@@ -111,7 +114,7 @@ cdef class ConnectionTable:
     MISS = 0xFFFFFFFF   #: instead of a connection's index
 
     def __cinit__(self, capacity=262144, *, timeouts=None, seed=0, loose=True, liberal=False, checksum=True,
-                  ignore_invalid_rst=False, max_retrans=3):
+                  ignore_invalid_rst=False, max_retrans=3, reserve=False):
         timeouts = Timeouts() if timeouts is None else timeouts
         if not 1 <= capacity <= MOST:
             raise ConfigError(f"capacity must be 1..{MOST}: {capacity}")
@@ -122,7 +125,8 @@ cdef class ConnectionTable:
         if not isinstance(timeouts, Timeouts):
             raise TypeError(f"timeouts must be Timeouts, not {type(timeouts).__name__}")
         self.table = <ct_t*>calloc(1, sizeof(ct_t))
-        if not self.table or not ct_init(self.table, capacity, seed):
+        if (not self.table or not ct_init(self.table, capacity, seed)
+                or (reserve and not ct_reserve(self.table))):
             raise MemoryError(f"no memory for {capacity} connections")
         self.timeouts, self.seed = timeouts, seed
         cdef ct_t* t = self.table
@@ -178,7 +182,8 @@ cdef class ConnectionTable:
     def nbytes(self):
         """Bytes of memory in use: rows that ever held a connection, and the index."""
         cdef ct_t* t = self.table
-        return t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t) + sizeof(uint32_t)) + (t.index.mask + 1) * 64
+        return (t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t)) + t.heads * sizeof(uint32_t)
+                + kf_index_bytes(&t.index))
 
     def track(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
               const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,

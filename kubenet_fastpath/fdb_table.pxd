@@ -10,10 +10,10 @@ cdef extern from "csrc/bucket.h" nogil:
         uint32_t passed
         uint32_t* ref
     ctypedef struct kf_index:
-        kf_bucket* bucket
-        uint64_t mask
+        uint64_t mask       # of the buckets in a segment
     uint8_t kf_tag(uint64_t hash)
     kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n)
     uint32_t kf_match(const kf_bucket* b, uint8_t tag)
     int kf_first(uint32_t mask)
     void kf_prefetch(const void* p)
@@ -112,12 +112,12 @@ cdef inline void fdb_prefetch(const fdb_t* f, uint64_t hash) noexcept nogil:
 
 cdef inline fdb_entry_t* fdb_find(const fdb_t* f, uint64_t key, uint64_t hash) noexcept nogil:
     cdef uint8_t tag = kf_tag(hash)
-    cdef uint64_t i = hash, n = 0
+    cdef uint64_t n = 0
     cdef uint32_t m
     cdef kf_bucket* b
     cdef fdb_entry_t* e
     while n <= f.index.mask:    # under churn every bucket may have been passed, so count
-        b = &f.index.bucket[i & f.index.mask]
+        b = kf_probe(&f.index, hash, n)
         m = kf_match(b, tag)
         while m:
             e = &f.entry[b.ref[kf_first(m)]]
@@ -126,7 +126,6 @@ cdef inline fdb_entry_t* fdb_find(const fdb_t* f, uint64_t key, uint64_t hash) n
             m &= m - 1
         if b.passed == 0:
             break
-        i += 2 * <uint64_t>tag + 1
         n += 1
     return NULL
 

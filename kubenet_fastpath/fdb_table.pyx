@@ -14,7 +14,10 @@ cdef extern from "csrc/hash.h" nogil:
 cdef extern from "csrc/bucket.h" nogil:
     int kf_index_init(kf_index* x, uint64_t references)
     void kf_index_free(kf_index* x)
-    bint kf_index_full(const kf_index* x)
+    ctypedef uint64_t (*kf_hash_of)(const void* table, uint32_t ref) noexcept nogil
+    ctypedef void (*kf_ask_for)(const void* table, uint32_t ref) noexcept nogil
+    int kf_index_room(kf_index* x, uint64_t hash, const void* table, kf_hash_of hash_of, kf_ask_for ask)
+    uint64_t kf_index_bytes(const kf_index* x)
     void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
     bint kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
 
@@ -71,17 +74,12 @@ cdef bint fdb_grow_slab(fdb_t* f) noexcept nogil:
     return True
 
 
-cdef bint fdb_grow_index(fdb_t* f) noexcept nogil:
-    cdef kf_index larger
-    cdef uint32_t row
-    if kf_index_init(&larger, 2 * <uint64_t>f.count + FIRST_ROWS) != 0:
-        return False
-    for row in range(f.rows):
-        if f.entry[row].key != FDB_FREE:
-            kf_index_insert(&larger, fdb_hash(f, f.entry[row].key), row)
-    kf_index_free(&f.index)
-    f.index = larger
-    return True
+cdef uint64_t hash_of(const void* table, uint32_t row) noexcept nogil:
+    return fdb_hash(<const fdb_t*>table, (<const fdb_t*>table).entry[row].key)
+
+
+cdef void ask_for(const void* table, uint32_t row) noexcept nogil:
+    kf_prefetch(&(<const fdb_t*>table).entry[row])
 
 
 cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, uint8_t flags,
@@ -91,7 +89,7 @@ cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, 
     cdef fdb_entry_t* e
     if f.count == f.rows and f.rows == f.capacity and not fdb_grow_slab(f):
         return NULL
-    if kf_index_full(&f.index) and not fdb_grow_index(f):
+    if kf_index_room(&f.index, hash, f, hash_of, ask_for) != 0:
         return NULL
     if f.count < f.rows:
         row = f.free_row
@@ -187,7 +185,7 @@ cdef bint fdb_import(fdb_t* f, const fdb_record_t* record, Py_ssize_t n) noexcep
 
 
 cdef size_t fdb_nbytes(const fdb_t* f) noexcept nogil:
-    return (f.index.mask + 1) * sizeof(kf_bucket) + f.capacity * (sizeof(fdb_entry_t) + sizeof(int64_t))
+    return kf_index_bytes(&f.index) + f.capacity * (sizeof(fdb_entry_t) + sizeof(int64_t))
 
 
 cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:

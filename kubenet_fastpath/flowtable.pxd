@@ -12,14 +12,15 @@ cdef extern from "csrc/bucket.h" nogil:
         uint32_t passed
         uint32_t ref[12]
     ctypedef struct kf_index:
-        kf_bucket* bucket
-        uint64_t mask
+        uint64_t mask       # of the buckets in a segment
         uint64_t used
     uint8_t kf_tag(uint64_t hash)
     kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n)
     uint32_t kf_match(const kf_bucket* b, uint8_t tag)
     int kf_first(uint32_t mask)
     void kf_prefetch(const void* p)
+    uint64_t kf_index_bytes(const kf_index* x)
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
@@ -62,8 +63,9 @@ cdef struct ct_t:
     uint32_t count          # connections held, unconfirmed and expired ones included
     uint32_t cursor         # where the sweep goes on
     uint32_t linked         # connections in by-source chains
-    uint32_t source_mask    # as many heads, at least, as connections linked
-    uint32_t* source        # heads of the by-source chains: index + 1, 0: empty
+    uint32_t heads          # of the by-source chains, at least as many as connections linked
+    uint32_t source_mask    # the least power of two that is not below `heads`, less one
+    uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections: index << 1 | direction
     uint64_t secret[2]
     bint checksum           # nf_conntrack_checksum
@@ -72,9 +74,10 @@ cdef struct ct_t:
     ct_counters_t counters
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
+cdef bint ct_reserve(ct_t* t) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
-                     const uint8_t* buckets, uint64_t mask, uint32_t source_mask) noexcept nogil
+                     uint32_t heads) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
@@ -120,9 +123,10 @@ cdef inline bint ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
 
 
 cdef inline uint32_t* ct_source(const ct_t* t, const tuple_t* original) noexcept nogil:
-    """Where the chain of this source begins, which others may share: index + 1 of its latest, 0: none."""
+    """Where the chain of this source begins, which others may share (linear hashing: Litwin, VLDB 1980)."""
     cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
-    return &t.source[kf_hash64(word, t.secret) & t.source_mask]
+    cdef uint64_t hash = kf_hash64(word, t.secret), place = hash & t.source_mask
+    return &t.source[place if place < t.heads else hash & (t.source_mask >> 1)]
 
 
 cdef inline void ct_prefetch_new(const ct_t* t, const tuple_t* original) noexcept nogil:
@@ -138,12 +142,12 @@ cdef inline uint32_t ct_find(ct_t* t, const tuple_t* tuple, uint64_t hash, int64
                              int* direction) noexcept nogil:
     """The live connection one of whose tuples this is, and which; an expired one is reclaimed."""
     cdef uint8_t tag = kf_tag(hash)
-    cdef uint64_t i = hash, step = 2 * <uint64_t>tag + 1, n = 0
+    cdef uint64_t n = 0
     cdef uint32_t m, ref
     cdef kf_bucket* b
     cdef conn_t* conn
     while True:
-        b = &t.index.bucket[i & t.index.mask]
+        b = kf_probe(&t.index, hash, n)
         m = kf_match(b, tag)
         while m:
             ref = b.ref[kf_first(m)]
@@ -156,5 +160,4 @@ cdef inline uint32_t ct_find(ct_t* t, const tuple_t* tuple, uint64_t hash, int64
             m &= m - 1
         if b.passed == 0 or n >= t.index.mask:
             return NO_CONN
-        i += step
         n += 1

@@ -17,7 +17,10 @@ from .connection cimport (
 cdef extern from "csrc/bucket.h" nogil:
     int kf_index_init(kf_index* x, uint64_t references)
     void kf_index_free(kf_index* x)
-    int kf_index_full(const kf_index* x)
+    ctypedef uint64_t (*kf_hash_of)(const void* table, uint32_t ref) noexcept nogil
+    ctypedef void (*kf_ask_for)(const void* table, uint32_t ref) noexcept nogil
+    int kf_index_reserve(kf_index* x, uint64_t references)
+    int kf_index_room(kf_index* x, uint64_t hash, const void* table, kf_hash_of hash_of, kf_ask_for ask)
     void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
     int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
 
@@ -27,15 +30,19 @@ cdef extern from "csrc/hash.h" nogil:
 cdef extern from "csrc/slab.h" nogil:
     void* kf_slab_alloc(size_t size)
     void kf_slab_free(void* p, size_t size)
-    void* kf_zeroed_alloc(size_t size)
-    void kf_zeroed_free(void* p, size_t size)
+    void kf_slab_touch(void* p, size_t size)
 
 cdef enum:
     FIRST_REFERENCES = 256
+    FIRST_HEADS = 256
     SWEEP = 2               # rows looked at for every new connection
     SWEEP_FULL = 64         # and when the table is full
     AHEAD = 16              # rows that the sweep fetches ahead
     EVICTION_RANGE = 8      # buckets (NF_CT_EVICTION_RANGE)
+
+
+cdef inline size_t heads_most(const ct_t* t) noexcept nogil:
+    return max(<size_t>t.room, <size_t>FIRST_HEADS) + 1
 
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
@@ -45,17 +52,25 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     t.room, t.free = room, NO_CONN
     t.secret[0] = kf_splitmix(&state)
     t.secret[1] = kf_splitmix(&state)
-    t.source_mask = FIRST_REFERENCES - 1
+    t.heads, t.source_mask = FIRST_HEADS, FIRST_HEADS - 1
     t.row = <conn_t*>kf_slab_alloc(room * sizeof(conn_t))
     t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
-    t.source = <uint32_t*>kf_zeroed_alloc(FIRST_REFERENCES * sizeof(uint32_t))
+    t.source = <uint32_t*>kf_slab_alloc(heads_most(t) * sizeof(uint32_t))
     return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
+
+
+cdef bint ct_reserve(ct_t* t) noexcept nogil:
+    """Take the memory of a full table now; False where there is not enough."""
+    kf_slab_touch(t.row, t.room * sizeof(conn_t))
+    kf_slab_touch(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
+    kf_slab_touch(t.source, heads_most(t) * sizeof(uint32_t))
+    return kf_index_reserve(&t.index, 2 * <uint64_t>t.room) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
     kf_slab_free(t.row, t.room * sizeof(conn_t))
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
-    kf_zeroed_free(t.source, (<size_t>t.source_mask + 1) * sizeof(uint32_t))
+    kf_slab_free(t.source, heads_most(t) * sizeof(uint32_t))
     kf_index_free(&t.index)
     memset(t, 0, sizeof(ct_t))
 
@@ -69,30 +84,27 @@ cdef void push(ct_t* t, uint32_t conn) noexcept nogil:
     head[0] = conn + 1
 
 
-cdef void spread_sources(ct_t* t) noexcept nogil:
-    """Twice the heads; each chain keeps its order. Without memory the chains just get longer."""
-    cdef uint32_t* old = t.source
-    cdef uint32_t i, next, conn, heads = t.source_mask + 1
-    cdef uint32_t* larger = <uint32_t*>kf_zeroed_alloc(2 * <size_t>heads * sizeof(uint32_t))
-    if not larger:
-        return
-    t.source, t.source_mask = larger, 2 * heads - 1
-    for i in range(heads):
-        conn = old[i]
-        while conn and t.row[conn - 1].by_source_next:
-            conn = t.row[conn - 1].by_source_next
-        while conn:         # from the oldest to the latest
-            next = t.row[conn - 1].by_source_prev
-            push(t, conn - 1)
-            conn = next
-    kf_zeroed_free(old, heads * sizeof(uint32_t))
+cdef void divide_chain(ct_t* t) noexcept nogil:
+    """One more head, and what belongs to it from the chain that had it till now; both keep their order."""
+    cdef uint32_t next, conn
+    if t.heads > t.source_mask:
+        t.source_mask = 2 * t.source_mask + 1
+    conn = t.source[t.heads & t.source_mask >> 1]
+    t.source[t.heads & t.source_mask >> 1] = 0
+    t.heads += 1
+    while conn and t.row[conn - 1].by_source_next:
+        conn = t.row[conn - 1].by_source_next
+    while conn:             # from the oldest to the latest
+        next = t.row[conn - 1].by_source_prev
+        push(t, conn - 1)
+        conn = next
 
 
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
     """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
-    if t.linked > t.source_mask:
-        spread_sources(t)
     t.linked += 1
+    if t.linked > t.heads:
+        divide_chain(t)
     push(t, conn)
 
 
@@ -166,7 +178,7 @@ cdef bint early_drop(ct_t* t, uint64_t hash, int64_t now) noexcept nogil:
     cdef uint32_t m, conn, before = t.count
     cdef uint64_t i
     for i in range(min(<uint64_t>EVICTION_RANGE, t.index.mask + 1)):
-        b = &t.index.bucket[(hash + i) & t.index.mask]
+        b = &kf_home(&t.index, hash & ~t.index.mask)[(hash + i) & t.index.mask]
         m = ~kf_match(b, 0) & 0xFFF
         while m:
             conn = b.ref[kf_first(m)] >> 1
@@ -214,51 +226,39 @@ cdef void insert_row(kf_index* index, const ct_t* t, uint32_t conn, uint64_t has
         kf_index_insert(index, hash, conn << 1)
 
 
-cdef bint reindex(ct_t* t, uint64_t references) noexcept nogil:
-    """An index with room for so many. False without memory, and then nothing has changed."""
-    cdef kf_index larger
-    cdef conn_t* c
-    cdef uint32_t base = 0, k
-    cdef uint64_t[AHEAD] hash, reply_hash
-    if kf_index_init(&larger, references) != 0:
-        return False
-    while base < t.used:
-        for k in range(min(<uint32_t>AHEAD, t.used - base)):
-            c = &t.row[base + k]
-            hash[k], reply_hash[k] = ct_hash(t, &c.original), ct_hash(t, &c.reply)
-            kf_prefetch(kf_home(&larger, hash[k]))
-            kf_prefetch(kf_home(&larger, reply_hash[k]))
-        for k in range(min(<uint32_t>AHEAD, t.used - base)):
-            if t.row[base + k].status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
-                insert_row(&larger, t, base + k, hash[k], reply_hash[k])
-        base += AHEAD
-    kf_index_free(&t.index)
-    t.index = larger
-    return True
+cdef uint64_t hash_of(const void* table, uint32_t ref) noexcept nogil:
+    cdef const conn_t* c = &(<const ct_t*>table).row[ref >> 1]
+    return ct_hash(<const ct_t*>table, &c.reply if ref & 1 else &c.original)
+
+
+cdef void ask_for(const void* table, uint32_t ref) noexcept nogil:
+    kf_prefetch(&(<const ct_t*>table).row[ref >> 1])
+
+
+cdef inline bint make_room(ct_t* t, uint64_t hash) noexcept nogil:
+    """Room for one more reference in the index; False without memory."""
+    return kf_index_room(&t.index, hash, t, hash_of, ask_for) == 0
 
 
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
-                     const uint8_t* buckets, uint64_t mask, uint32_t source_mask) noexcept nogil:
+                     uint32_t heads) noexcept nogil:
     """Fill an empty table with the memory of another one of the same seed and size. False without memory."""
     cdef uint32_t conn
+    cdef uint64_t hash, reply_hash
     cdef conn_t* c
-    kf_index_free(&t.index)
-    if kf_index_init(&t.index, (mask + 1) * 10) != 0 or t.index.mask != mask:    # 10 of 12 are below 85 %
-        return False
-    memcpy(t.index.bucket, buckets, (mask + 1) * sizeof(kf_bucket))
     if used:                                    # an empty array may have no address
         memcpy(t.row, rows, used * sizeof(conn_t))
         memcpy(t.side, sides, used * 2 * sizeof(tcp_side_t))
-    t.used = used
-    kf_zeroed_free(t.source, FIRST_REFERENCES * sizeof(uint32_t))
-    t.source_mask = source_mask
-    t.source = <uint32_t*>kf_zeroed_alloc((<size_t>source_mask + 1) * sizeof(uint32_t))
-    if not t.source:
-        return False
+    t.used, t.heads = used, heads
+    while t.source_mask < heads - 1:
+        t.source_mask = 2 * t.source_mask + 1
     for conn in range(used):
         c = &t.row[conn]
         if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
-            t.index.used += 1 if c.status & IPS_NAT_CLASH else 2
+            hash, reply_hash = ct_hash(t, &c.original), ct_hash(t, &c.reply)
+            if not (make_room(t, hash) and make_room(t, reply_hash)):
+                return False
+            insert_row(&t.index, t, conn, hash, reply_hash)
         if c.status & (IPS_SRC_NAT_DONE | IPS_DYING) == IPS_SRC_NAT_DONE:
             t.linked += 1
             if c.by_source_prev == 0:
@@ -311,7 +311,7 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
     cdef confirm_t verdict = CONFIRM_OK
     if c.status & (IPS_CONFIRMED | IPS_DYING):
         return CONFIRM_OK
-    if kf_index_full(&t.index) and not reindex(t, 2 * t.index.used):
+    if not (make_room(t, hash) and make_room(t, reply_hash)):
         verdict = CONFIRM_FULL
     else:
         winner = ct_find(t, &c.original, hash, now, &direction)
@@ -338,12 +338,12 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
     does not count: confirmation settles that."""
     cdef uint64_t hash = ct_hash(t, reply)
     cdef uint8_t tag = kf_tag(hash)
-    cdef uint64_t i = hash, step = 2 * <uint64_t>tag + 1, n = 0
+    cdef uint64_t n = 0
     cdef uint32_t m, ref
     cdef kf_bucket* b
     cdef conn_t* c
     while True:
-        b = &t.index.bucket[i & t.index.mask]
+        b = kf_probe(&t.index, hash, n)
         m = kf_match(b, tag)
         while m:
             ref = b.ref[kf_first(m)]
@@ -358,5 +358,4 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
                 return True
         if b.passed == 0 or n >= t.index.mask:
             return False
-        i += step
         n += 1

@@ -23,22 +23,14 @@ cdef extern from "csrc/bucket.h" nogil:
     uint8_t kf_tag(uint64_t hash)
     uint32_t kf_match(const kf_bucket* b, uint8_t tag)
     int kf_first(uint32_t mask)
-    kf_bucket* kf_home(const kf_index* x, uint64_t hash)
+    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n)
+    ctypedef uint64_t (*kf_hash_of)(const void* table, uint32_t ref) noexcept nogil
+    ctypedef void (*kf_ask_for)(const void* table, uint32_t ref) noexcept nogil
+    int kf_index_room(kf_index* x, uint64_t hash, const void* table, kf_hash_of hash_of, kf_ask_for ask)
     int kf_index_init(kf_index* x, uint64_t references)
     void kf_index_free(kf_index* x)
-    int kf_index_full(const kf_index* x)
     void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
     int kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
-
-cdef extern from *:
-    """
-    /* The n-th bucket of a probe sequence (bucket.h). */
-    static inline kf_bucket *kf_probe(const kf_index *x, uint64_t hash, uint64_t n)
-    {
-        return &x->bucket[(hash + n * (2 * (uint64_t)kf_tag(hash) + 1)) & x->mask];
-    }
-    """
-    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n) noexcept nogil
 
 cdef enum:
     NO_DEV = 0xFFFF
@@ -79,25 +71,26 @@ cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noex
             return NO_NEIGHBOUR
 
 
-cdef bint grow(neigh_table_t* t) noexcept nogil:
-    cdef uint32_t i, capacity
+cdef uint64_t hash_of(const void* table, uint32_t row) noexcept nogil:
+    cdef const neighbour_t* n = &(<const neigh_table_t*>table).row[row]
+    return neigh_hash(<const neigh_table_t*>table, n.dev, n.ip)
+
+
+cdef void ask_for(const void* table, uint32_t row) noexcept nogil:
+    pass                        # the table is small
+
+
+cdef bint grow(neigh_table_t* t, uint64_t hash) noexcept nogil:
+    """Room for one more row of this hash; False without memory."""
+    cdef uint32_t capacity
     cdef neighbour_t* row
-    cdef kf_index bigger
     if t.n_rows == t.capacity:
         capacity = 2 * t.capacity
         row = <neighbour_t*>realloc(t.row, capacity * sizeof(neighbour_t))
         if row == NULL:
             return False
         t.row, t.capacity = row, capacity
-    if kf_index_full(&t.index):
-        if kf_index_init(&bigger, 2 * t.capacity) < 0:
-            return False
-        for i in range(t.n_rows):
-            if t.row[i].dev != NO_DEV:
-                kf_index_insert(&bigger, neigh_hash(t, t.row[i].dev, t.row[i].ip), i)
-        kf_index_free(&t.index)
-        t.index = bigger
-    return True
+    return kf_index_room(&t.index, hash, t, hash_of, ask_for) == 0
 
 
 cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nogil:
@@ -141,7 +134,7 @@ cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip, int64_t 
         return i
     if t.dynamic >= t.limit:
         collect(t, now)
-    if t.dynamic >= t.limit or not grow(t):
+    if t.dynamic >= t.limit or not grow(t, neigh_hash(t, dev, ip)):
         return NO_NEIGHBOUR
     if t.free != NO_NEIGHBOUR:
         i = t.free

@@ -264,6 +264,8 @@ def test_arrow_strings(kind: bytes) -> None:
 def test_another_arrow_type_is_refused() -> None:
     with pytest.raises(TypeError, match="'i'"):
         TextColumn(Strings([b"1.2.3.4"], b"i"))
+    with pytest.raises(TypeError, match="not a table: choose one of its columns"):
+        TextColumn(Strings([b"1.2.3.4"], b"+s", n_buffers=1))
 
 
 @pytest.mark.parametrize(

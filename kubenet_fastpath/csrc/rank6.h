@@ -147,15 +147,17 @@ KF_INLINE void kf_rank_first_scalar(const kf_lpm *t, int octets, const char *key
     }
 }
 
-KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *hop, kf_rank_first first,
+/* References to nodes stay in memory of our own: another thread may write to `out` by mistake. */
+KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, uint32_t *out, kf_rank_first first,
                         kf_rank_entries entries, kf_count count)
 {
     const char *arena = (const char *)kf_at(t, t->arena);
     kf_rank_list behind16[KF_NODES], list[2][KF_NODES];
+    uint32_t hop[KF_RANK_BLOCK];
     size_t done;
     uint32_t size;
     int depth, now;
-    for (done = 0; done < n; done += size, key += 16 * (size_t)size, hop += size) {
+    for (done = 0; done < n; done += size, key += 16 * (size_t)size, out += size) {
         size = n - done < KF_RANK_BLOCK ? (uint32_t)(n - done) : KF_RANK_BLOCK;
         kf_rank_clear(behind16);
         kf_rank_clear(list[0]);
@@ -169,6 +171,7 @@ KF_INLINE void kf_rank6(const kf_lpm *t, int octets, const char *key, size_t n, 
             kf_rank_level(arena, list[0], list[1], octets, 32, key, hop, size, entries, count);
         for (depth = 48, now = 1; kf_rank_more(list[now]); depth += 16, now = !now)
             kf_rank_level(arena, list[now], list[!now], octets, depth, key, hop, size, entries, count);
+        __builtin_memcpy(out, hop, size * sizeof *hop);
     }
 }
 

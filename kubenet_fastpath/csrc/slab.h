@@ -1,5 +1,6 @@
-/* A large zeroed range of memory that never moves. Pages come as they are touched, in pieces of 2 MiB
- * where the system has them: with 4 KiB pages a random access to a large table misses the TLB too. */
+/* A large zeroed range of memory that never moves. Pages come as they are touched, behind the first 2 MiB in pieces of
+ * that size where the system has them: with 4 KiB pages a random access to a large table misses the TLB too, but
+ * of small tables there may be thousands. */
 #ifndef KF_SLAB_H
 #define KF_SLAB_H
 
@@ -23,28 +24,23 @@ static inline void *kf_slab_alloc(size_t bytes)
     if (head)
         munmap(p, head);
     munmap(p + head + size, KF_HUGE - head);
-    madvise(p + head, size, MADV_HUGEPAGE);
+    madvise(p + head, KF_HUGE, MADV_NOHUGEPAGE);
+    if (size > KF_HUGE)
+        madvise(p + head + KF_HUGE, size - KF_HUGE, MADV_HUGEPAGE);
     return p + head;
+}
+
+/* Take the memory of all its pages now. It is zeroed already. */
+static inline void kf_slab_touch(void *p, size_t bytes)
+{
+    for (size_t at = 0; at < kf_slab_bytes(bytes); at += 4096)
+        ((volatile uint8_t *)p)[at] = 0;
 }
 
 static inline void kf_slab_free(void *p, size_t bytes)
 {
     if (p)
         munmap(p, kf_slab_bytes(bytes));
-}
-
-/* The same for a range that may be small. */
-static inline void *kf_zeroed_alloc(size_t bytes)
-{
-    return bytes < KF_HUGE ? calloc(1, bytes) : kf_slab_alloc(bytes);
-}
-
-static inline void kf_zeroed_free(void *p, size_t bytes)
-{
-    if (bytes < KF_HUGE)
-        free(p);
-    else
-        kf_slab_free(p, bytes);
 }
 
 #endif
