@@ -48,6 +48,7 @@ MODULES = [
     "snapshot",
     "conntrack",
     "nat",
+    "multicast",
     "neighbour",
     "service_table",
     "context",

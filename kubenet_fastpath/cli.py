@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from .address_source import open_addresses
+from .compare_command import add_compare
 from .errors import CaptureWarning, FastpathError
 from .lookup import Format, Lookup
 from .prefix_list import read_prefixes
@@ -191,7 +192,7 @@ def _add_lookup(commands: Any) -> None:
     parser.set_defaults(run=run_lookup)
 
 
-COMMANDS = (_add_replay, _add_lookup)
+COMMANDS = (_add_replay, add_compare, _add_lookup)
 
 
 def _version() -> str:

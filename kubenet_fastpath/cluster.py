@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from time import thread_time_ns
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
 from .azure_cni import AzureCniOverlay
 from .batch import PacketBatch
+from .carriage import Carriage
 from .config import Kubenet, Pod
 from .delivery import STEP, Delivery, Outcome, Place, PlaceKind
 from .errors import ConfigError
@@ -36,6 +38,10 @@ LATENCY_NS = 250_000
 MAX_NODES = {Kubenet: 400, AzureCniOverlay: 5000}  #: others: by their address space
 MAX_PODS = 250  #: of a node
 ETH0 = 0
+STEP_NS, ASLEEP_NS = (
+    1_000_000_000,
+    10_000_000_000,
+)  #: of a silent cluster; nothing but time-outs happens behind it
 CARRIED = 255  #: in STEP's verdict: the fabric
 
 
@@ -81,6 +87,18 @@ class Cluster:
     latency_ns : int
         Of the fabric, one way.
 
+    Attributes
+    ----------
+    nodes : dict of str to Node
+    places : dict of str to Place
+        Pods, hosts and nodes by name, `internet` and `platform`.
+    vnet : Vnet
+        With the routes that were added.
+    fabric : Fabric
+        `fabric.snat` has the outbound ports in use.
+    forward_ns : int
+        CPU time of this thread in the nodes' pipelines so far, and nothing else.
+
     Raises
     ------
     AddressError, ConfigError
@@ -117,6 +135,7 @@ class Cluster:
         _check_nodes(nodes, vnet)
         self.vnet = _with_pod_routes(vnet, nodes)
         self.latency_ns = latency_ns
+        self.forward_ns = 0
         self.nodes: dict[str, Node] = {}
         self.places: dict[str, Place] = {}
         self.services: tuple[Service, ...] = ()
@@ -126,6 +145,7 @@ class Cluster:
         self._ranges: dict[tuple[int, int], HostLocal] = {}
         self._pod_places: dict[tuple[int, int], int] = {}  # node, port -> place
         self._held: dict[int, Held] = {}
+        self._awake: set[int] = set()  # nodes that a packet has been through lately
         for name, config in nodes.items():
             self.nodes[name] = Node(config)
         nics = [_nic(name, self.nodes[name]) for name in self._order]
@@ -306,13 +326,40 @@ class Cluster:
         frames.port = port
         rows = np.argsort(frames.time, kind="stable")
         n = len(batch)
+        if not n:
+            return self._run(_Log(0), [])
+        self._sleep(int(frames.time.min()))
         start = _Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
-        return self._run(n, [start] if n else [])
+        return self._run(_Log(n), [start])
 
     def advance(self, now: int) -> Delivery:
         """Let time pass until `now` (ns): ARP retries, failures, ageing; what nodes send then is carried."""
-        made = [self._collect(k, self.nodes[name].advance(now)) for k, name in enumerate(self._order)]
-        return self._run(0, [frames for frames in made if len(frames.batch)])
+        self._sleep(now)
+        return self._advance(now)
+
+    def _advance(self, now: int) -> Delivery:
+        log = _Log(0)
+        made = [
+            self._collect(index, self.nodes[self._order[index]].advance(now)) for index in sorted(self._awake)
+        ]
+        return self._run(log, [self._leave(frames, log) for frames in made if len(frames.batch)])
+
+    def _leave(self, frames: _Frames, log: _Log) -> _Frames:
+        """What left nodes reaches pods at once; the rest is for the fabric."""
+        by_eth0 = frames.batch.port == ETH0
+        self._arrive_at_pods(frames.take(~by_eth0), log)
+        frames = frames.take(by_eth0)
+        frames.node = np.full(len(frames.node), -1, np.int32)
+        return frames
+
+    def _sleep(self, until: int) -> None:
+        """Let what nodes ask when a neighbour has been silent for long find its answer: 5 s of DELAY, 3 of PROBE."""
+        awake = [now for index in self._awake if (now := self.nodes[self._order[index]].now) is not None]
+        begin = max(awake, default=until)
+        for now in range(begin + STEP_NS, min(until, begin + ASLEEP_NS), STEP_NS):
+            self._advance(now)
+        if until > begin + ASLEEP_NS:
+            self._awake.clear()
 
     def _sources(self, at: Place | str | ArrayLike, n: int) -> NDArray[np.int64]:
         if isinstance(at, str):
@@ -334,8 +381,8 @@ class Cluster:
                 raise ValueError(f"{self._places[index].name} is a node, and no process of a node sends")
         return places
 
-    def _run(self, n: int, pending: list[_Frames]) -> Delivery:
-        log = _Log(n)
+    def _run(self, log: _Log, pending: list[_Frames]) -> Delivery:
+        pending = [frames for frames in pending if len(frames.batch)]
         while pending:
             begin = min(int(frames.batch.time.min()) for frames in pending)
             now, later = [], []
@@ -349,10 +396,7 @@ class Cluster:
             at_node = frames.node >= 0
             into_fabric = [frames.take(~at_node)] if not at_node.all() else []
             if at_node.any():
-                left = self._through_nodes(frames.take(at_node), log)
-                by_eth0 = left.batch.port == ETH0
-                self._arrive_at_pods(left.take(~by_eth0), log)
-                into_fabric.append(left.take(by_eth0))
+                into_fabric.append(self._leave(self._through_nodes(frames.take(at_node), log), log))
             pending = later
             if into_fabric:
                 waiting = self._through_fabric(_Frames.join(into_fabric), begin, log)
@@ -373,7 +417,11 @@ class Cluster:
         for first, last in itertools.pairwise(bounds):
             index = int(frames.node[first])
             rows = np.arange(first, last)
-            result = self.nodes[self._order[index]].forward(frames.batch[rows])
+            self._awake.add(index)
+            node, part = self.nodes[self._order[index]], frames.batch[rows]
+            begin = thread_time_ns()
+            result = node.forward(part)
+            self.forward_ns += thread_time_ns() - begin
             verdict[rows], reason[rows] = result.verdict, result.reason
             parts.append(self._collect(index, result, frames.origin[rows], frames.own[rows], before[rows]))
         log.step(frames.origin, frames.node, times, verdict, reason, ttl, frames.own)
@@ -418,7 +466,20 @@ class Cluster:
     def _arrive_at_pods(self, frames: _Frames, log: _Log) -> None:
         keys = zip(frames.node.tolist(), frames.batch.port.tolist(), strict=True)
         places = np.array([self._pod_places.get(key, -1) for key in keys], np.int32)
-        log.arrive(frames, places, log.latest(frames))
+        to = frames.batch.headers()["eth_dst"]
+        lladdr = np.array([place.mac for place in self._places], np.uint64)[places]
+        others = (
+            (to != lladdr) & (to >> np.uint64(40) & np.uint64(1) == 0) & frames.own
+        )  # flooded: its card drops it
+        frames.own = frames.own & ~others
+        latest = log.latest(frames)
+        log.end(
+            frames.origin[others],
+            Outcome.DROPPED,
+            np.full(int(others.sum()), Carriage.NO_PLACE),
+            places[others],
+        )
+        log.arrive(frames, places, latest)
 
     def _through_fabric(self, frames: _Frames, begin: int, log: _Log) -> _Frames:
         np.maximum(frames.batch.time, begin, out=frames.batch.time)  # timers of a node that had been asleep

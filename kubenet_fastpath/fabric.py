@@ -54,7 +54,7 @@ class Nic:
     prefixes : tuple of (int, int)
         What else is its own: pods' addresses of the VNet.
     overlay : (int, int), optional
-        Prefix that the fabric routes to it beside the VNet.
+        Prefix that the fabric routes to it, from NICs that have one, too.
     ip_forwarding : bool
     balanced : bool
         It is in the load balancer's pool.
@@ -103,6 +103,7 @@ class Fabric:
         self.set_rules(balancer.rules if balancer is not None else ())
         self._mac = np.array([nic.mac for nic in nics] or [0], np.uint64)
         self._forwarding = np.array([nic.ip_forwarding for nic in nics] or [False], np.bool_)
+        self._in_overlay = np.array([nic.overlay is not None for nic in nics] or [False], np.bool_)
         self._owners = _owners(nics)
         self._overlay = RouteTable()
         for index, nic in enumerate(nics):
@@ -218,7 +219,11 @@ class Fabric:
             carried[which] = np.array([CARRIED[r.hop] for r in effective], np.uint8)[hop[which]]
             appliance[which] = np.array([r.address for r in effective], np.uint32)[hop[which]]
         overlay = self._overlay.lookup(dst)
-        routed = (overlay != self._overlay.MISS) & (carried != Carriage.USER_ROUTE)
+        routed = (
+            (overlay != self._overlay.MISS)
+            & (carried != Carriage.USER_ROUTE)
+            & self._in_overlay[sender[rows]]
+        )
         local = np.isin(carried, (Carriage.VNET, Carriage.PEERING)) & ~routed
         by_user = carried == Carriage.USER_ROUTE
         towards = np.where(by_user, appliance, dst)

@@ -230,13 +230,14 @@ def test_a_foreign_source_needs_ip_forwarding() -> None:
         assert reason is None or delivery.reason[0] == reason
 
 
-def test_a_host_without_the_route_table_cannot_reach_kubenet_pods() -> None:
+def test_a_host_of_another_subnet_reaches_pods_with_vnet_addresses_alone() -> None:
     reasons = {}
     for addressing in ADDRESSING:
         cluster = make(addressing)
         delivery = send(cluster, "vm", sent(cluster, "vm", "pod00", UDP, udp(1, 2)))
         reasons[addressing] = delivery.reason[0] if delivery.outcome[0] != Outcome.DELIVERED else None
-    assert reasons == {"kubenet": Carriage.NO_ROUTE, "node-subnet": None, "pod-subnet": None, "overlay": None}
+    none = Carriage.NO_ROUTE
+    assert reasons == {"kubenet": none, "node-subnet": None, "pod-subnet": None, "overlay": none}
 
 
 def test_outbound_ports_run_out() -> None:
@@ -279,6 +280,26 @@ def test_the_callers_frames_stay_as_they_are() -> None:
     before = batch.copy()
     cluster.send(batch, "pod00")
     assert batch == before
+
+
+def test_a_flooded_frame_is_taken_by_its_receiver_alone() -> None:
+    cluster = make("kubenet", arp_notify=False)
+    delivery = send(cluster, "pod00", sent(cluster, "pod00", "pod02", UDP, udp(1, 2)))
+    assert (arrival(delivery)[0], len(delivery.arrived)) == ("pod02", 2)
+    gone = framed(
+        cluster, "pod00", address_of(cluster, "pod00"), address_of(cluster, "pod02"), UDP, udp(1, 2)
+    )
+    delivery = send(cluster, "pod00", bytes.fromhex("0a58000000ff") + gone[6:], SECOND)
+    assert (delivery.outcome[0], delivery.reason[0]) == (Outcome.DROPPED, Carriage.NO_PLACE)
+
+
+def test_neighbours_that_were_silent_for_minutes_are_still_found() -> None:
+    cluster = make("node-subnet")
+    for k in range(4):
+        at = k * 200 * SECOND
+        delivery = send(cluster, "pod00", sent(cluster, "pod00", "pod11", UDP, udp(1, 2), ident=k), at)
+        assert [step["reason"] for step in delivery.path(0)][-2:] == [Carriage.VNET, Reason.ROUTE]
+        assert (delivery.path(0)["reason"] == Reason.NEIGHBOUR).sum() == (k == 0)
 
 
 def test_waiting_frames_are_given_up_when_time_passes() -> None:

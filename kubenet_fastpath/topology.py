@@ -1,0 +1,210 @@
+"""A cluster before anybody has chosen an addressing mode; each mode makes its own nodes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .address import ipv4, ipv4_prefix, ipv4_text, mac_text, prefix_text
+from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
+from .cluster import Cluster
+from .config import Kubenet, Pod
+from .errors import ConfigError
+from .load_balancer import LoadBalancer
+from .node_config import NodeConfig
+from .service import HostPort, Service, ServicePort, TrafficPolicy
+from .vnet import UserRoute, Vnet, VnetHost
+
+__all__ = ["Addressing", "PodSite", "ServiceSite", "Topology", "sample_topology"]
+
+NODE_MAC = 0x000D3A000000
+
+
+class Addressing(Enum):
+    """Where pods' addresses come from."""
+
+    KUBENET = "kubenet"
+    NODE_SUBNET = "node-subnet"
+    POD_SUBNET = "pod-subnet"
+    OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSite:
+    """A pod and the node that it is on; its address is the addressing mode's."""
+
+    name: str
+    node: str
+    host_ports: tuple[HostPort, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSite:
+    """A service port and its endpoints, as (pod's name, port)."""
+
+    name: str
+    cluster_ip: str
+    port: int
+    endpoints: tuple[tuple[str, int], ...] = ()
+    protocol: str = "tcp"
+    node_port: int | None = None
+    external_ips: tuple[str, ...] = ()
+    external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Nodes, pods and services, and the networks that each addressing mode would take.
+
+    Parameters
+    ----------
+    nodes : tuple of (str, str)
+        Names and addresses of eth0.
+    node_subnet : str
+        The nodes', in the VNet; node-subnet mode takes pods' addresses from it.
+    pod_cidr : str
+        Private CIDR of kubenet and overlay; each node gets a part of `node_prefix_len`.
+    pod_subnet : str
+        The pods' in the VNet, for the mode of that name.
+    address_space : tuple of str
+        Of the VNet.
+    pods, services, hosts, routes, frontends
+        What is in it; `frontends` are the load balancer's outbound addresses.
+    max_pods : int
+        Of a node: as many addresses node-subnet mode reserves.
+
+    Raises
+    ------
+    AddressError, ConfigError
+        When a pod is on no node, or an endpoint is no pod; the rest is checked when a cluster is made of it.
+    """
+
+    nodes: tuple[tuple[str, str], ...]
+    node_subnet: str = "10.224.0.0/16"
+    pod_cidr: str = "10.244.0.0/16"
+    pod_subnet: str = "10.241.0.0/16"
+    address_space: tuple[str, ...] = ("10.224.0.0/12", "10.241.0.0/16")
+    node_prefix_len: int = 24
+    pods: tuple[PodSite, ...] = ()
+    services: tuple[ServiceSite, ...] = ()
+    hosts: tuple[VnetHost, ...] = ()
+    routes: tuple[UserRoute, ...] = ()
+    frontends: tuple[str, ...] = ("20.1.2.3",)
+    max_pods: int = 30
+
+    def __post_init__(self) -> None:
+        names = {name for name, _ in self.nodes}
+        for pod in self.pods:
+            if pod.node not in names:
+                raise ConfigError(f"pod {pod.name} is on {pod.node}, which is no node")
+        pods = {pod.name for pod in self.pods}
+        for service in self.services:
+            for name, _ in service.endpoints:
+                if name not in pods:
+                    raise ConfigError(f"service {service.name} has endpoint {name}, which is no pod")
+
+    def node_config(self, addressing: Addressing, index: int) -> NodeConfig:
+        """One node's configuration."""
+        address = self.nodes[index][1]
+        subnet, length = ipv4_prefix(self.node_subnet)
+        gateway = ipv4_text(subnet + 1)
+        node_ip = f"{address}/{length}"
+        node_mac = mac_text(NODE_MAC + ipv4(address) % (1 << 24))
+        if addressing is Addressing.POD_SUBNET:
+            return AzureCniPodSubnet(
+                node_ip=node_ip, gateway=gateway, node_mac=node_mac, seed=index, pod_subnet=self.pod_subnet
+            )
+        if addressing is Addressing.NODE_SUBNET:
+            return AzureCniNodeSubnet(
+                node_ip=node_ip,
+                gateway=gateway,
+                node_mac=node_mac,
+                seed=index,
+                non_masquerade=self.address_space,
+            )
+        network, bits = ipv4_prefix(self.pod_cidr)
+        part = network + (index << 32 - self.node_prefix_len)
+        if bits > self.node_prefix_len or (part ^ network) >> 32 - bits:
+            raise ConfigError(f"pod CIDR {self.pod_cidr} has no /{self.node_prefix_len} for node {index + 1}")
+        kind: type[Kubenet] | type[AzureCniOverlay] = (
+            Kubenet if addressing is Addressing.KUBENET else AzureCniOverlay
+        )
+        return kind(
+            node_ip=node_ip,
+            gateway=gateway,
+            node_mac=node_mac,
+            seed=index,
+            pod_cidr=prefix_text(part, self.node_prefix_len),
+            cluster_cidr=self.pod_cidr,
+        )
+
+    def cluster(self, addressing: Addressing) -> Cluster:
+        """The cluster with one of the addressing modes.
+
+        Raises
+        ------
+        AddressError, ConfigError
+            As `Cluster` does.
+        """
+        cluster = Cluster(
+            {name: self.node_config(addressing, index) for index, (name, _) in enumerate(self.nodes)},
+            vnet=Vnet(
+                address_space=self.address_space,
+                routes=self.routes,
+                associated=(self.node_subnet,),
+                hosts=self.hosts,
+            ),
+            balancer=LoadBalancer(addresses=self.frontends) if self.frontends else None,
+        )
+        for pod in self.pods:
+            cluster.attach(pod.node, Pod(pod.name, host_ports=pod.host_ports))
+        cluster.set_services(self._service(site, cluster) for site in self.services)
+        return cluster
+
+    def _service(self, site: ServiceSite, cluster: Cluster) -> Service:
+        endpoints = tuple(f"{ipv4_text(cluster.places[pod].address)}:{port}" for pod, port in site.endpoints)
+        port = ServicePort(
+            port=site.port, endpoints=endpoints, protocol=site.protocol, node_port=site.node_port
+        )
+        return Service(
+            name=site.name,
+            cluster_ip=site.cluster_ip,
+            ports=(port,),
+            external_ips=site.external_ips,
+            external_traffic_policy=site.external_traffic_policy,
+        )
+
+
+def sample_topology() -> Topology:
+    """Three nodes with nine pods, four services, a host in another subnet: what `compare` runs when told nothing."""
+    nodes = tuple((f"node{i}", f"10.224.0.{i + 4}") for i in range(3))
+    names = (("web", "api", "batch"), ("web-2", "db", "queue"), ("cache", "search", "jobs"))
+    pods = tuple(
+        PodSite(name=name, node=node) for (node, _), group in zip(nodes, names, strict=True) for name in group
+    )
+    return Topology(
+        nodes=nodes,
+        pods=pods,
+        services=(
+            ServiceSite(name="default/api", cluster_ip="10.0.0.20", port=80, endpoints=(("api", 8080),)),
+            ServiceSite(name="default/db", cluster_ip="10.0.0.30", port=5432, endpoints=(("db", 5432),)),
+            ServiceSite(
+                name="default/web",
+                cluster_ip="10.0.0.50",
+                port=443,
+                endpoints=(("web-2", 8443),),
+                node_port=30443,
+                external_ips=("20.1.2.4",),
+            ),
+            ServiceSite(
+                name="default/web-local",
+                cluster_ip="10.0.0.51",
+                port=443,
+                endpoints=(("web", 8443), ("web-2", 8443), ("cache", 8443)),
+                node_port=30444,
+                external_ips=("20.1.2.5",),
+                external_traffic_policy=TrafficPolicy.LOCAL,
+            ),
+        ),
+        hosts=(VnetHost(name="vm", ip="10.225.0.10"),),
+    )

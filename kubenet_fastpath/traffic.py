@@ -1,0 +1,230 @@
+"""Flows between places of a cluster, by name, so that every addressing mode can carry the same; and their frames."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from .address import ipv4, ipv4_text
+from .cluster import Cluster
+from .delivery import Place
+from .errors import ConfigError
+from .topology import Topology
+
+__all__ = ["Flow", "Packet", "answer", "built_in_flows", "question", "read_packet"]
+
+TCP, UDP = 6, 17
+SYN, ACK = 2, 16
+INTERNET_HOST = "198.51.100.7"
+ETHER = struct.Struct("!6s6sH")
+IP = struct.Struct("!BBHHHBBHII")
+TCP_HEADER = struct.Struct("!HHIIBBHHH")
+UDP_HEADER = struct.Struct("!HHHH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Traffic of one class.
+
+    Parameters
+    ----------
+    label : str
+        The class, as a reader knows it.
+    src : str
+        The place that begins.
+    dst : str
+        A place, `node:NAME` or `service:NAME` or `external:NAME` of a service, or an address.
+    port : int
+        Of the destination.
+    proto : int
+        6 or 17.
+    """
+
+    label: str
+    src: str
+    dst: str
+    port: int
+    proto: int = TCP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packet:
+    """Addresses and ports of a frame, with its TTL."""
+
+    src: int
+    sport: int
+    dst: int
+    dport: int
+    proto: int
+    ttl: int = 64
+
+    @property
+    def source(self) -> str:
+        """Address and port."""
+        return f"{ipv4_text(self.src)}:{self.sport}"
+
+    @property
+    def destination(self) -> str:
+        """Address and port."""
+        return f"{ipv4_text(self.dst)}:{self.dport}"
+
+
+def _checksum(data: bytes) -> int:
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _frame(
+    macs: tuple[int, int], packet: Packet, *, flags: int, ack: int, ident: int, payload: bytes
+) -> bytes:
+    pseudo = struct.pack("!IIBB", packet.src, packet.dst, 0, packet.proto)
+    if packet.proto == TCP:
+        l4 = TCP_HEADER.pack(packet.sport, packet.dport, 1, ack, 0x50, flags, 64240, 0, 0) + payload
+        check = _checksum(pseudo + struct.pack("!H", len(l4)) + l4)
+        l4 = l4[:16] + struct.pack("!H", check) + l4[18:]
+    else:
+        size = 8 + len(payload)
+        l4 = UDP_HEADER.pack(packet.sport, packet.dport, size, 0) + payload
+        check = _checksum(pseudo + struct.pack("!H", size) + l4) or 0xFFFF
+        l4 = l4[:6] + struct.pack("!H", check) + l4[8:]
+    size = 20 + len(l4)
+    head = IP.pack(0x45, 0, size, ident, 0x4000, packet.ttl, packet.proto, 0, packet.src, packet.dst)
+    head = head[:10] + struct.pack("!H", _checksum(head)) + head[12:]
+    return ETHER.pack(macs[0].to_bytes(6, "big"), macs[1].to_bytes(6, "big"), 0x0800) + head + l4
+
+
+def resolve(flow: Flow, cluster: Cluster) -> int:
+    """The destination address of a flow in this cluster.
+
+    Raises
+    ------
+    ConfigError
+        For a destination that it does not have.
+    """
+    kind, colon, name = flow.dst.partition(":")
+    if colon and kind in ("service", "external"):
+        for service in cluster.services:
+            if service.name == name and (kind == "service" or service.external_ips):
+                return ipv4(service.cluster_ip if kind == "service" else service.external_ips[0])
+        raise ConfigError(f"no {kind} address of a service {name!r}")
+    if colon and kind == "node":
+        if name not in cluster.nodes:
+            raise ConfigError(f"no node {name!r}")
+        return cluster.places[name].address
+    if flow.dst in cluster.places:
+        return cluster.places[flow.dst].address
+    return ipv4(flow.dst)
+
+
+def question(
+    flow: Flow, cluster: Cluster, sport: int, *, established: bool = False, payload: bytes = b""
+) -> bytes:
+    """The frame with which a flow begins, or one in its middle.
+
+    Raises
+    ------
+    ConfigError
+        For a source or destination that the cluster does not have.
+    """
+    if flow.src not in cluster.places:
+        raise ConfigError(f"no place {flow.src!r} in the cluster")
+    place = cluster.places[flow.src]
+    packet = Packet(
+        src=place.address or ipv4(INTERNET_HOST),
+        sport=sport,
+        dst=resolve(flow, cluster),
+        dport=flow.port,
+        proto=flow.proto,
+    )
+    flags = ACK if established else SYN
+    macs = cluster.link_addresses(place, packet.dst)
+    return _frame(macs, packet, flags=flags, ack=1 if established else 0, ident=sport, payload=payload)
+
+
+def read_packet(frame: bytes | memoryview) -> Packet:
+    """Addresses, ports and TTL of an IPv4 frame of TCP or UDP without a VLAN tag."""
+    l3 = bytes(frame[14:])
+    header = (l3[0] & 15) * 4
+    sport, dport = struct.unpack_from("!HH", l3, header)
+    src, dst = struct.unpack_from("!II", l3, 12)
+    return Packet(src=src, sport=sport, dst=dst, dport=dport, proto=l3[9], ttl=l3[8])
+
+
+def answer(frame: bytes | memoryview, place: Place, cluster: Cluster) -> bytes:
+    """What the receiver of a frame sends back: SYN/ACK, or a datagram."""
+    asked = read_packet(frame)
+    packet = Packet(src=asked.dst, sport=asked.dport, dst=asked.src, dport=asked.sport, proto=asked.proto)
+    macs = cluster.link_addresses(place, packet.dst)
+    return _frame(macs, packet, flags=SYN | ACK, ack=2, ident=asked.sport, payload=b"")
+
+
+def built_in_flows(topology: Topology) -> tuple[Flow, ...]:
+    """One flow of each class that a cluster has the places for."""
+    home = topology.nodes[0][0]
+    here = [pod.name for pod in topology.pods if pod.node == home]
+    there = [pod.name for pod in topology.pods if pod.node != home]
+    flows = []
+    if len(here) > 1:
+        flows.append(Flow(label="pod to pod, same node", src=here[0], dst=here[1], port=8080))
+    if here and there:
+        flows.append(Flow(label="pod to pod, other node", src=here[0], dst=there[0], port=8080))
+    hosts = topology.hosts
+    if here and hosts:
+        flows.append(Flow(label="pod to VNet host", src=here[0], dst=hosts[0].name, port=1433))
+    if here:
+        flows.append(Flow(label="pod to internet", src=here[0], dst=INTERNET_HOST, port=443))
+        flows.append(Flow(label="pod to internet, UDP", src=here[0], dst=INTERNET_HOST, port=53, proto=UDP))
+    node_of = {pod.name: pod.node for pod in topology.pods}
+    for service in topology.services:
+        backends = [name for name, _ in service.endpoints]
+        to = f"service:{service.name}"
+        client = next((name for name in here if name not in backends), None)
+        udp = UDP if service.protocol == "udp" else TCP
+        if service.protocol == "sctp" or not backends or client is None:
+            continue
+        nodes = {node_of[name] for name in backends}
+        if len(nodes) == 1:
+            where = "same node" if nodes == {home} else "other node"
+            flows.append(
+                Flow(
+                    label=f"pod to service, endpoint on {where}",
+                    src=client,
+                    dst=to,
+                    port=service.port,
+                    proto=udp,
+                )
+            )
+        if len(backends) == 1 and backends[0] in here:
+            flows.append(
+                Flow(label="pod to itself by service", src=backends[0], dst=to, port=service.port, proto=udp)
+            )
+        policy = service.external_traffic_policy.value
+        if service.node_port is not None and hosts:
+            flows.append(
+                Flow(
+                    label=f"VNet host to node port ({policy})",
+                    src=hosts[0].name,
+                    dst=f"node:{home}",
+                    port=service.node_port,
+                    proto=udp,
+                )
+            )
+        if service.external_ips:
+            flows.append(
+                Flow(
+                    label=f"internet to service ({policy})",
+                    src="internet",
+                    dst=f"external:{service.name}",
+                    port=service.port,
+                    proto=udp,
+                )
+            )
+    if here and hosts:
+        flows.append(Flow(label="VNet host to pod", src=hosts[0].name, dst=here[0], port=8080))
+    unique: dict[str, Flow] = {}
+    for flow in flows:
+        unique.setdefault(flow.label, flow)
+    return tuple(unique.values())
