@@ -16,7 +16,7 @@ from .connection cimport (
 )
 from .flowtable cimport (
     CONFIRM_CLASH, CONFIRM_FULL, CONFIRM_OK, confirm_t, ct_confirm, ct_conn, ct_discard, ct_expire, ct_find,
-    ct_hash, ct_kill, ct_live, ct_prefetch, ct_prefetch_conn, ct_t, ct_taken,
+    ct_hash, ct_kill, ct_live, ct_prefetch, ct_prefetch_conn, ct_source, ct_t, ct_taken,
 )
 from .tracker cimport ct_track, ct_track_hashed
 

@@ -63,7 +63,7 @@ cdef struct ct_t:
     uint32_t count          # connections held, unconfirmed and expired ones included
     uint32_t cursor         # where the sweep goes on
     uint32_t linked         # connections in by-source chains
-    uint32_t heads          # of the by-source chains, at least as many as connections linked
+    uint32_t heads          # of the by-source chains, at least twice as many as connections linked
     uint32_t source_mask    # the least power of two that is not below `heads`, less one
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections: index << 1 | direction
@@ -126,11 +126,6 @@ cdef inline uint32_t* ct_source(const ct_t* t, const tuple_t* original) noexcept
     cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
     cdef uint64_t hash = kf_hash64(word, t.secret), place = hash & t.source_mask
     return &t.source[place if place < t.heads else hash & (t.source_mask >> 1)]
-
-
-cdef inline void ct_prefetch_new(const ct_t* t, const tuple_t* original) noexcept nogil:
-    """Fetch what a connection needs that is about to begin, but for its reply's bucket."""
-    kf_prefetch(ct_source(t, original))
 
 
 cdef inline bint ct_live(const conn_t* conn, int64_t now) noexcept nogil:
