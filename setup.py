@@ -49,6 +49,7 @@ MODULES = [
     "nat",
     "neighbour",
     "service_table",
+    "recorder",
     "context",
     "route",
     "kubeproxy",
