@@ -47,6 +47,7 @@ MODULES = [
     "snapshot",
     "conntrack",
     "nat",
+    "multicast",
     "neighbour",
     "service_table",
     "recorder",

@@ -2,7 +2,7 @@
 
 Source: net/bridge/br_input.c (br_handle_frame, br_handle_frame_finish), br_forward.c (br_forward, br_flood,
 should_deliver), br_netfilter_hooks.c (br_nf_pre_routing, br_nf_forward, br_nf_post_routing, br_nf_local_in). A frame
-that PREROUTING drops is not learned. Multicast is flooded: there is no querier.
+that PREROUTING drops is not learned. Multicast is snooped on IPv4 (see `multicast`); IPv6's is flooded.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -15,19 +15,21 @@ from .context cimport (
 from .egress cimport hold, push, solicit
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
-from .frame cimport ETH_DST, ETH_IP, ETH_SRC, IP_DST, IP_SRC, load32, load_mac, store_mac
+from .frame cimport ETH_DST, ETH_IP, ETH_SRC, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac, store_mac
 from .hooks cimport confirm, forward_hook, let_go, postrouting
 from .icmp cimport reject
+from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, multicast_confined, multicast_receive, multicast_t, snoop_t
 from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, resolve_t
 from .recorder cimport STAGE_BRIDGE, STAGE_FORWARD, STAGE_ROUTE
 from .route cimport route_input
 from .verdict cimport (
-    PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST,
+    PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_TRUNCATED, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST, R_MULTICAST_INVALID,
     R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_ENDPOINTS, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
     V_FLOODED, V_HELD, drop, fate,
 )
 
 cdef uint64_t LINK_LOCAL = 0x0180C2000000
+cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
 
 cdef bint deliverable(const node_t* node, const packet_t* p, uint32_t port, uint32_t bridge) noexcept nogil:
@@ -60,13 +62,19 @@ cdef int deliver(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint
     return fate(V_BRIDGED, R_FDB) if end == PASS else end
 
 
-cdef int flood(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
-    """Every other port gets the frame. The hooks see it once for each; the first time decides."""
+cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined) noexcept nogil:
+    """Every other port gets the frame, or those that the group's frames go to (br_multicast_flood).
+
+    The hooks see it once for each; the first time decides.
+    """
+    cdef multicast_t* groups = &node.multicast
     cdef uint32_t k
     cdef int end = drop(R_NO_PORT), left
     cdef bint filtered = False, out = False
     for k in range(node.n_interfaces):
         if not deliverable(node, p, k, bridge):
+            continue
+        if confined and (k >= groups.n_ports or groups.port[k].wanted != groups.serial):
             continue
         if not filtered:
             end = filter_bridged(node, p, bridge)
@@ -123,6 +131,23 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     return fate(V_HELD, R_NEIGHBOUR)
 
 
+cdef int snoop(node_t* node, const packet_t* p, bint* confined) noexcept nogil:
+    """Learn from a multicast frame and see how far it goes (br_multicast_rcv, br_mdb_entry_skb_get)."""
+    cdef const uint8_t* l3 = p.frame + p.l3
+    cdef snoop_t what
+    confined[0] = False
+    if node.multicast.off or p.ethertype != ETH_IP:
+        return PASS
+    if p.missing and (p.length - p.missing < p.l3 + IP_LEN or l3[IP_PROTO] == PROTO_IGMP):
+        return drop(R_TRUNCATED)
+    what = multicast_receive(&node.multicast, l3, p.length - p.l3, p.port, p.now)
+    if what == SNOOP_BAD:
+        return drop(R_MULTICAST_INVALID)
+    if what != SNOOP_FLOOD:
+        confined[0] = multicast_confined(&node.multicast, load32(l3 + IP_DST), what == SNOOP_ROUTERS, p.now)
+    return PASS
+
+
 cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     """Learn, look up, send on (br_handle_frame_finish). PASS: the host gets it; up.frame is set if it gets a copy."""
     cdef uint32_t bridge = p.dev
@@ -130,7 +155,7 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     cdef uint64_t dst = load_mac(p.frame + ETH_DST)
     cdef int32_t port = FDB_UNKNOWN
     cdef int end
-    cdef bint copied
+    cdef bint copied, confined = False
     fdb_learn(node.fdb, load_mac(p.frame + ETH_SRC), 0, p.port, p.now)
     if not dst >> 40 & 1:
         port = fdb_lookup(node.fdb, dst, 0)
@@ -138,7 +163,11 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     if not dst >> 40 & 1:
         if port == FDB_LOCAL:
             return PASS if p.type == PACKET_HOST else confirm(node, p)
-    copied = p.type != PACKET_OTHERHOST and (br.promiscuous or dst >> 40 & 1)
+    elif dst != BROADCAST:
+        end = snoop(node, p, &confined)
+        if end != PASS:
+            return end
+    copied = p.type != PACKET_OTHERHOST and (br.promiscuous or (dst >> 40 & 1 and not confined))
     if copied:
         up[0] = p[0]
         up.shared = p.shared = True
@@ -146,7 +175,7 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     if port >= 0:
         end = deliver(node, p, port, bridge, br.promiscuous or copied)
     else:
-        end = flood(node, p, bridge)
+        end = flood(node, p, bridge, confined)
     if not copied:
         return end
     if br.promiscuous:                                  # nf_reset_ct

@@ -82,6 +82,8 @@ class Kubenet(NodeConfig):
         Bridged packets go through iptables.
     group_fwd_mask : int
         Link-local groups that the bridge forwards.
+    multicast_snooping : bool
+        The bridge listens to IGMP: once there is a querier, a group's frames go to its members' ports alone.
     arp_notify : bool
         A pod announces itself when it is attached, so the bridge knows its MAC (CNI sets the sysctl).
 
@@ -105,6 +107,7 @@ class Kubenet(NodeConfig):
     dedup: bool | None = None
     bridge_nf_call_iptables: bool = True
     group_fwd_mask: int = 0
+    multicast_snooping: bool = True
     arp_notify: bool = True
 
     def __post_init__(self) -> None:

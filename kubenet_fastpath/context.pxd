@@ -12,6 +12,7 @@ from .fdb cimport fdb_t
 from .fib cimport fib_t
 from .flowtable cimport ct_t
 from .fragment cimport geometry_t
+from .multicast cimport multicast_t
 from .neighbour cimport neigh_table_t
 from .recorder cimport recorder_t
 from .service_table cimport service_table_t
@@ -136,6 +137,7 @@ cdef struct node_t:
     defrag_t* defrag
     neigh_table_t* neighbours
     service_table_t* services
+    multicast_t multicast       # of the bridge
     interface_t* interface
     uint32_t n_interfaces
     nexthop_t* hops

@@ -8,63 +8,75 @@ plugins/meta/portmap. An endpoint is drawn at once, and not by one `statistic` r
 either way, but for the 1e-10 to which kube-proxy rounds.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .frame cimport IP_DST, IP_PROTO, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16, load32
 from .route cimport owns
 from .service_table cimport (
-    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, chain_t, clients_check, clients_set,
-    door_find, door_t, host_port_t, service_table_t,
+    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
+    clients_t, door_find, door_t, host_port_t, service_table_t,
 )
 from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, drop
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
 
+cdef int64_t SECOND = 1_000_000_000
+
+
 cdef inline bint in_cluster(const node_t* node, uint32_t ip) noexcept nogil:
     return (ip ^ node.cluster.ip) & node.cluster.mask == 0
 
 
-cdef const endpoint_t* draw(node_t* node, packet_t* p, const chain_t* chain, bint local,
+cdef inline uint32_t some(node_t* node, uint32_t n) noexcept nogil:
+    """One of n, each as likely."""
+    return <uint32_t>((kf_splitmix(&node.rng) >> 32) * n >> 32) if n > 1 else 0
+
+
+cdef const endpoint_t* draw(node_t* node, packet_t* p, const door_t* door, bint local,
                             const tuple_t* to) noexcept nogil:
     """KUBE-SVC, or KUBE-SVL for this node's endpoints alone; NULL when there are none."""
-    cdef const endpoint_t* endpoint = &node.services.endpoint[chain.first + (chain.n if local else <uint32_t>0)]
-    cdef uint32_t n = chain.n_local if local else chain.n, chosen, i
+    cdef uint32_t first = door.first + (door.n if local else <uint32_t>0)
+    cdef uint32_t n = door.n_local if local else door.n, chosen = 0, i
+    cdef clients_t** clients = node.services.clients + first
+    cdef const endpoint_t* endpoint = &node.services.endpoint[first]
     if n == 0:
         return NULL
-    if to.dst == chain.ip and to.dport == chain.port and not in_cluster(node, to.src):
+    if door.kind == DOOR_CLUSTER_IP and not in_cluster(node, to.src):
         p.mark |= MARK_MASQ
-    chosen = n
-    if chain.affinity:
+    if door.affinity:
         for i in range(n):
-            if clients_check(endpoint[i].clients, to.src, chain.affinity, p.now):
+            if clients_check(clients[i], to.src, door.affinity * SECOND, p.now):
                 chosen = i
                 break
-    if chosen == n:
-        chosen = <uint32_t>((kf_splitmix(&node.rng) >> 32) * n >> 32) if n > 1 else 0
+        else:
+            chosen = some(node, n)
+        clients_set(clients[chosen], to.src, p.now)
+    else:
+        chosen = some(node, n)
+        if n <= NEAR and not local:
+            endpoint = door.near
     endpoint += chosen
     if endpoint.ip == to.src:
         p.mark |= MARK_MASQ
-    if endpoint.clients != NULL:
-        clients_set(endpoint.clients, to.src, p.now)
     return endpoint
 
 
-cdef const endpoint_t* external(node_t* node, packet_t* p, const chain_t* chain, const tuple_t* to) noexcept nogil:
+cdef const endpoint_t* external(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
     """KUBE-EXT: what comes by a node port or an external address."""
-    if not chain.external_local:
+    if not door.external_local:
         p.mark |= MARK_MASQ
-        return draw(node, p, chain, False, to)
+        return draw(node, p, door, False, to)
     if in_cluster(node, to.src):
-        return draw(node, p, chain, False, to)
+        return draw(node, p, door, False, to)
     if owns(node, to.src):
         p.mark |= MARK_MASQ
-        return draw(node, p, chain, False, to)
-    return draw(node, p, chain, True, to)
+        return draw(node, p, door, False, to)
+    return draw(node, p, door, True, to)
 
 
 cdef const endpoint_t* host_port(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
-    cdef const host_port_t* row = &node.services.host_port[door.row]
+    cdef const host_port_t* row = &node.services.host_port[door.first]
     if (to.src ^ row.network) & row.mask == 0:
         p.mark |= row.mark
     return &row.pod
@@ -74,21 +86,19 @@ cdef const endpoint_t* service_endpoint(node_t* node, packet_t* p, const tuple_t
     """Where the nat table sends a new connection, NULL: where it wants to go. Sets the packet's mark."""
     cdef const service_table_t* t = node.services
     cdef const endpoint_t* endpoint = NULL
-    cdef const chain_t* chain
     cdef const door_t* door
     if to.proto != PROTO_TCP and to.proto != PROTO_UDP and to.proto != PROTO_SCTP:
         return NULL
     door = door_find(t, &t.doors, SPACE_ADDRESS, to.dst, to.proto, to.dport)
     if door != NULL:
-        chain = &t.chain[door.row]
         if door.kind == DOOR_CLUSTER_IP:
-            endpoint = draw(node, p, chain, chain.internal_local, to)
+            endpoint = draw(node, p, door, door.internal_local, to)
         else:
-            endpoint = external(node, p, chain, to)
+            endpoint = external(node, p, door, to)
     if endpoint == NULL:
         door = door_find(t, &t.doors, SPACE_NODE_PORT, 0, to.proto, to.dport)
         if door != NULL and owns(node, to.dst):
-            endpoint = external(node, p, &t.chain[door.row], to)
+            endpoint = external(node, p, door, to)
     if endpoint == NULL and t.host_doors.used:
         door = door_find(t, &t.host_doors, SPACE_HOST_PORT, to.dst, to.proto, to.dport)
         if door == NULL:
@@ -122,4 +132,4 @@ cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) no
             door = NULL
     if door == NULL:
         return PASS
-    return drop(R_NO_ENDPOINTS) if door.row else drop(R_NO_LOCAL_ENDPOINTS)
+    return drop(R_NO_ENDPOINTS) if door.reject else drop(R_NO_LOCAL_ENDPOINTS)

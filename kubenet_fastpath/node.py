@@ -119,6 +119,7 @@ class Node:
             icmp_per_second=config.icmp_msgs_per_s,
             icmp_burst=config.icmp_msgs_burst,
             seed=config.seed,
+            multicast_snooping=plan.multicast_snooping,
         )
         for interface in plan.interfaces:
             self._install(self._devices[interface.name], interface, interface.mac)

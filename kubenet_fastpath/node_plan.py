@@ -96,6 +96,7 @@ class NodePlan:
     service_random: bool
     dedup: tuple[int, int, int] | None
     bridge_nf: bool
+    multicast_snooping: bool = True
     drop_invalid: bool
     ageing_s: float
     pod_port: Interface

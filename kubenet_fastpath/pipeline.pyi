@@ -53,6 +53,7 @@ class Pipeline:
         icmp_per_second: int,
         icmp_burst: int,
         seed: int,
+        multicast_snooping: bool = True,
     ) -> None: ...
     def set_interface(
         self,

@@ -38,6 +38,7 @@ from .frame cimport (
 )
 from .hooks cimport let_go
 from .icmp cimport icmp_send
+from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
@@ -269,9 +270,11 @@ cdef class Pipeline:
         free(self.node.hops)
         free(self.node.icmp.peer)
         free(self.recorder.note)
+        multicast_free(&self.node.multicast)
 
     def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
-                  masquerade_ports, direct, cluster, service_flags, icmp_interval_ns, icmp_per_second, icmp_burst, seed):
+                  masquerade_ports, direct, cluster, service_flags, icmp_interval_ns, icmp_per_second, icmp_burst, seed,
+                  multicast_snooping=True):
         """Set what the plan says of the node as a whole.
 
         `dedup` is None or (gateway, network, mask); `direct` lists (network, mask) of destinations that are not
@@ -296,6 +299,9 @@ cdef class Pipeline:
         node.icmp.burst = node.icmp.credit = icmp_burst
         node.rng = <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF)
         node.ip_id = <uint16_t>(seed * 40503 & 0xFFFF)
+        multicast_free(&node.multicast)
+        multicast_init(&node.multicast, <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF))
+        node.multicast.off = not multicast_snooping
 
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
@@ -321,6 +327,7 @@ cdef class Pipeline:
 
     def remove_interface(self, uint16_t index):
         """Detach an interface: frames that come in by it are refused, and its counters are gone."""
+        multicast_forget(&self.node.multicast, index)
         if index < self.node.n_interfaces:
             memset(&self.node.interface[index], 0, sizeof(interface_t))
 

@@ -158,6 +158,7 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
         service_random=config.service_random_fully,
         dedup=(bridge, pods, mask_of(pods_len)) if dedup else None,
         bridge_nf=config.bridge_nf_call_iptables,
+        multicast_snooping=config.multicast_snooping,
         drop_invalid=config.kube_proxy,
         ageing_s=config.ageing_s,
         pod_port=Interface(

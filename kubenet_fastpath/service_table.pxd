@@ -29,20 +29,12 @@ cdef struct clients_t:          # one list of xt_recent, the latest client last
     uint32_t ip[CLIENTS]
     int64_t stamp[CLIENTS]      # ns
 
+cdef enum:
+    NEAR = 4                    # endpoints that a door holds itself
+
 cdef struct endpoint_t:
     uint32_t ip
     uint16_t port
-    clients_t* clients          # NULL without affinity; shared by all rows of one endpoint of one service port
-
-cdef struct chain_t:            # a service port: KUBE-SVC, KUBE-SVL and KUBE-EXT of one name; two in a cache line
-    int64_t affinity            # ns, 0: none
-    uint32_t first              # of its n endpoints, and behind them the n_local of this node once more
-    uint32_t n
-    uint32_t n_local
-    uint32_t ip                 # the cluster IP
-    uint16_t port
-    uint8_t external_local      # externalTrafficPolicy: Local
-    uint8_t internal_local
 
 cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     endpoint_t pod
@@ -50,16 +42,24 @@ cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     uint32_t mask
     uint32_t mark               # theirs
 
-cdef struct door_t:             # 16 bytes; a free one has kind 0
+cdef struct door_t:             # a cache line; a free one has kind 0. Of a service: KUBE-SVC, KUBE-SVL and KUBE-EXT
     uint32_t ip                 # 0: every address of the node
-    uint32_t row                # chain or host port; of a refusal: 1 reject, 0 drop
     uint16_t port
     uint8_t proto
     uint8_t kind
     uint8_t space
+    uint8_t external_local      # externalTrafficPolicy: Local
+    uint8_t internal_local
+    uint8_t reject              # of a refusal: 1 reject, 0 drop
+    uint32_t affinity           # s, 0: none
+    uint32_t first              # of its n endpoints, and behind them the n_local of this node; or the host port's row
+    uint32_t n
+    uint32_t n_local
+    uint32_t spare
+    endpoint_t near[NEAR]       # the first of the n once more: most services need no other line
 
 cdef struct doors_t:            # open addressing, half full at most
-    door_t* row
+    door_t* row                 # at a multiple of a line
     uint64_t mask
     uint32_t used
 
@@ -67,8 +67,8 @@ cdef struct service_table_t:
     doors_t doors
     doors_t refusals            # service ports without an endpoint to go to
     doors_t host_doors
-    chain_t* chain
     endpoint_t* endpoint
+    clients_t** clients         # of each endpoint, NULL without affinity; shared by all rows of one endpoint of one port
     host_port_t* host_port
     uint64_t secret[2]
 

@@ -7,10 +7,15 @@ services is built beside the old one and put in its place at once; lists of clie
 
 cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memmove
+from libc.string cimport memmove, memset
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
+
+cdef extern from "csrc/slab.h" nogil:
+    void* kf_lines_alloc(size_t size)
+
+cdef int64_t SECOND = 1_000_000_000
 
 
 cdef void clients_remove(clients_t* clients, uint32_t i) noexcept nogil:
@@ -53,7 +58,7 @@ cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
     cdef uint64_t size = 8
     while size < 2 * n:
         size *= 2
-    doors.row = <door_t*>calloc(size, sizeof(door_t))
+    doors.row = <door_t*>kf_lines_alloc(size * sizeof(door_t))
     doors.mask, doors.used = size - 1, 0
     return doors.row != NULL
 
@@ -67,14 +72,27 @@ cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexc
     doors.used += 1
 
 
-cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, uint32_t row):
+cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port):
     cdef door_t door
-    door.kind, door.ip, door.proto, door.port, door.row = kind, ip, proto, port, row
+    memset(&door, 0, sizeof(door_t))
+    door.kind, door.ip, door.proto, door.port = kind, ip, proto, port
     door.space = SPACE_ADDRESS
     if kind == DOOR_NODE_PORT:
         door.space = SPACE_NODE_PORT
     elif kind == DOOR_HOST_PORT:
         door.space = SPACE_HOST_PORT
+    return door
+
+
+cdef door_t service_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, chain, uint32_t first,
+                         const endpoint_t* endpoint):
+    cdef door_t door = make_door(kind, ip, proto, port)
+    cdef uint32_t i
+    door.external_local, door.internal_local = chain.external_local, chain.internal_local
+    door.affinity = chain.affinity // SECOND
+    door.first, door.n, door.n_local = first, len(chain.targets), len(chain.local)
+    for i in range(min(door.n, <uint32_t>NEAR)):
+        door.near[i] = endpoint[first + i]
     return door
 
 
@@ -104,8 +122,8 @@ cdef class ServiceTable:
         free(self.table.doors.row)
         free(self.table.refusals.row)
         free(self.table.host_doors.row)
-        free(self.table.chain)
         free(self.table.endpoint)
+        free(self.table.clients)
         free(self.table.host_port)
 
     def replace(self, plan):
@@ -119,39 +137,38 @@ cdef class ServiceTable:
         cdef service_table_t* t = &self.table
         cdef doors_t doors, refusals
         cdef size_t n = sum(len(chain.targets) + len(chain.local) for chain in plan.chains), at = 0
-        cdef chain_t* chains = <chain_t*>calloc(len(plan.chains) + 1, sizeof(chain_t))
         cdef endpoint_t* endpoints = <endpoint_t*>calloc(n + 1, sizeof(endpoint_t))
-        cdef bint fits = doors_init(&doors, len(plan.doors)) and chains != NULL and endpoints != NULL
-        cdef chain_t* row
+        cdef clients_t** lists = <clients_t**>calloc(n + 1, sizeof(clients_t*))
+        cdef bint fits = doors_init(&doors, len(plan.doors)) and endpoints != NULL and lists != NULL
+        cdef door_t door
         if not doors_init(&refusals, len(plan.refusals)) or not fits:
-            free(chains)
             free(endpoints)
+            free(lists)
             free(doors.row)
             free(refusals.row)
             raise MemoryError(f"no memory for {len(plan.chains)} services")
         clients = {}
-        for i, chain in enumerate(plan.chains):
-            row = &chains[i]
-            row.ip, row.port, row.affinity = chain.ip, chain.port, chain.affinity
-            row.external_local, row.internal_local = chain.external_local, chain.internal_local
-            row.n, row.n_local = len(chain.targets), len(chain.local)
-            row.first = <uint32_t>at
+        first = []
+        for chain in plan.chains:
+            first.append(at)
             for ip, port, key in (*chain.targets, *chain.local):
                 endpoints[at].ip, endpoints[at].port = ip, port
                 if key is not None:
                     if key not in clients:
                         clients[key] = self._clients.get(key) or Clients()
-                    endpoints[at].clients = &(<Clients>clients[key]).list
+                    lists[at] = &(<Clients>clients[key]).list
                 at += 1
         for kind, ip, proto, port, number in plan.doors:
-            doors_add(t, &doors, make_door(kind, ip, proto, port, number))
+            doors_add(t, &doors, service_door(kind, ip, proto, port, plan.chains[number], first[number], endpoints))
         for kind, ip, proto, port, reject in plan.refusals:
-            doors_add(t, &refusals, make_door(kind, ip, proto, port, reject))
+            door = make_door(kind, ip, proto, port)
+            door.reject = reject
+            doors_add(t, &refusals, door)
         free(t.doors.row)
         free(t.refusals.row)
-        free(t.chain)
         free(t.endpoint)
-        t.doors, t.refusals, t.chain, t.endpoint = doors, refusals, chains, endpoints
+        free(t.clients)
+        t.doors, t.refusals, t.endpoint, t.clients = doors, refusals, endpoints, lists
         self._clients, self.services = clients, len(plan.chains)
 
     def replace_host_ports(self, rows):
@@ -164,6 +181,7 @@ cdef class ServiceTable:
             clients that are masqueraded, and `mark` is the one that they get.
         """
         cdef doors_t doors
+        cdef door_t door
         cdef host_port_t* table = <host_port_t*>calloc(len(rows) + 1, sizeof(host_port_t))
         if not doors_init(&doors, len(rows)) or table == NULL:
             free(table)
@@ -172,7 +190,9 @@ cdef class ServiceTable:
         for i, (ip, proto, port, pod_ip, pod_port, network, mask, mark) in enumerate(rows):
             table[i].pod.ip, table[i].pod.port = pod_ip, pod_port
             table[i].network, table[i].mask, table[i].mark = network, mask, mark
-            doors_add(&self.table, &doors, make_door(DOOR_HOST_PORT, ip, proto, port, i))
+            door = make_door(DOOR_HOST_PORT, ip, proto, port)
+            door.first = i
+            doors_add(&self.table, &doors, door)
         free(self.table.host_doors.row)
         free(self.table.host_port)
         self.table.host_doors, self.table.host_port = doors, table

@@ -61,6 +61,7 @@ cdef enum:                  # Reason
     R_NO_ENDPOINTS = 101
     R_NO_LOCAL_ENDPOINTS = 102
     R_LOCALNET = 103
+    R_MULTICAST_INVALID = 104
 
 cdef enum:
     N_VERDICTS = 6

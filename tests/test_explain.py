@@ -19,7 +19,9 @@ from strategies import BRIDGE_MAC, PODS, make_node
 import kubenet_fastpath as kf
 from kubenet_fastpath import Reason, cli
 from kubenet_fastpath.drop_reason import drop_reason
+from kubenet_fastpath.explain_command import SAMPLE
 from kubenet_fastpath.explanation import EMIT, STAGES, VERDICT, Explanation, explain
+from kubenet_fastpath.replay import replayed
 
 CASES = sorted((Path(__file__).parent / "golden" / "cases").glob("*.json"))
 A, A_MAC = PODS["pod1"]
@@ -189,6 +191,16 @@ def test_explain_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
     assert (said["verdict"], said["reason"]) == ("ROUTED", "MASQUERADE")
     assert cli.main(["explain", "--frame", "275"]) == 0
     assert "frame 275 of sample.pcap" in capsys.readouterr().out
+
+
+def test_a_frame_of_a_capture_is_explained_as_replay_forwards_it() -> None:
+    for number in range(1, 276, 9):
+        node, batch = replayed(SAMPLE, number, batch_packets=50)
+        assert sum(node.counters[v.name.lower()] for v in kf.Verdict) == number - 1
+        assert len(node.forward(batch)) == 1
+    node, batch = replayed(SAMPLE)
+    assert len(batch) == 0
+    assert sum(node.counters[v.name.lower()] for v in kf.Verdict) == 275
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ FLOORS = (
         "fdb",
         "defrag",
         "flowtable",
+        "multicast",
         "neighbour",
         "node_config",
         "service_plan",

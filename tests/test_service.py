@@ -425,7 +425,7 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
             port=port,
             protocol=proto,
             node_port=node_port,
-            endpoints=tuple(draw(st.lists(endpoint_texts, max_size=4, unique=True))),
+            endpoints=tuple(draw(st.lists(endpoint_texts, max_size=6, unique=True))),
         )
         made.append(
             Service(

@@ -7,9 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
-enum { KF_HUGE = 2 << 20 };
+enum { KF_HUGE = 2 << 20, KF_LINE = 64 };
 
 static inline size_t kf_slab_bytes(size_t bytes) { return (bytes + KF_HUGE - 1) & ~(size_t)(KF_HUGE - 1); }
 
@@ -41,6 +42,17 @@ static inline void kf_slab_free(void *p, size_t bytes)
 {
     if (p)
         munmap(p, kf_slab_bytes(bytes));
+}
+
+/* Zeroed cache lines, for free() to take back; from 2 MiB on in pieces of that size where the system has them. */
+static inline void *kf_lines_alloc(size_t bytes)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, bytes < KF_HUGE ? KF_LINE : KF_HUGE, bytes) != 0)
+        return NULL;
+    if (bytes >= KF_HUGE)
+        madvise(p, bytes & ~(size_t)(KF_HUGE - 1), MADV_HUGEPAGE);
+    return memset(p, 0, bytes);
 }
 
 #endif
