@@ -51,6 +51,7 @@ MODULES = [
     "multicast",
     "neighbour",
     "service_table",
+    "recorder",
     "context",
     "route",
     "kubeproxy",

@@ -9,7 +9,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport CT_ESTABLISHED_REPLY, IPS_DST_NAT, IPS_NAT_MASK, IPS_SRC_NAT, NO_CONN, conn_t, ct_conn
 from .context cimport (
-    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, scratch, writable,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, record, scratch,
+    writable,
 )
 from .defrag cimport defrag_add
 from .egress cimport ip_output
@@ -20,6 +21,7 @@ from .frame cimport (
 from .hooks cimport forward_hook, prerouting
 from .icmp cimport icmp_send, reject, send_redirect, spend_unreachable
 from .local cimport local_deliver
+from .recorder cimport STAGE_FORWARD, STAGE_REASSEMBLY, STAGE_ROUTE
 from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
@@ -80,6 +82,7 @@ cdef int enter_netfilter(node_t* node, packet_t* p) noexcept nogil:
     cdef int end
     if load16(p.frame + p.l3 + IP_FRAG) & (IP_MF | IP_OFFSET):
         end = gather(node, p)
+        record(node, p, STAGE_REASSEMBLY, 0, end)
         if end != PASS:
             return end
     return prerouting(node, p)
@@ -135,6 +138,7 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     if p.redirect:
         send_redirect(node, p, next_hop)
     end = forward_hook(node, p)
+    record(node, p, STAGE_FORWARD, hop.dev, end)
     if end != PASS:
         if end == drop(R_NO_ENDPOINTS):
             reject(node, p)
@@ -158,6 +162,7 @@ cdef int ip_receive(node_t* node, packet_t* p) noexcept nogil:
     if p.hop == NO_HOP:                                 # else the bridge has asked for its new destination
         l3 = p.frame + p.l3
         end = route_input(node, p, load32(l3 + IP_SRC), load32(l3 + IP_DST), False)
+        record(node, p, STAGE_ROUTE, p.hop, end)
         if end != PASS:
             return unreachable(node, p, end)
     if p.hop == NO_HOP or node.hops[p.hop].type != ROUTE_UNICAST:

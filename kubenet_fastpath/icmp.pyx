@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, NO_CONN
 from .context cimport (
     NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
-    node_t, packet_t, scratch,
+    node_t, packet_t, record, scratch,
 )
 from .egress cimport ip_output
 from .frame cimport (
@@ -21,6 +21,7 @@ from .frame cimport (
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
 from .hooks cimport output_hook
+from .recorder cimport STAGE_OUTPUT
 from .route cimport route_find, select_address
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
 
@@ -144,6 +145,7 @@ cdef int local_out(node_t* node, packet_t* p) noexcept nogil:
     store16(l3 + IP_CHECK, 0)
     store16(l3 + IP_CHECK, csum(l3, IP_LEN))
     p.hop = route_find(node, dst)
+    record(node, p, STAGE_OUTPUT, p.hop, PASS)
     if p.hop == NO_HOP or node.hops[p.hop].type >= ROUTE_BROADCAST:
         return drop(R_IP_INNOROUTES)
     end = output_hook(node, p)
