@@ -1,4 +1,5 @@
-"""DPDK's longest-prefix libraries and its hash as peers: `dpdk_lookup.c`, compiled when it is needed against what is installed.
+"""DPDK's longest-prefix libraries and its hash as peers: `dpdk_lookup.c`, compiled against what is installed when it is
+needed.
 
 Debian has DPDK as libdpdk-dev. Neither a network card nor privileges are needed; memory comes in ordinary pages, made
 huge by madvise, as RouteTable's.
