@@ -18,6 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)"
     )
+    parser.addoption(
+        "--histories", metavar="N", type=int, help="histories per mode for the running kernel (default: 40)"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
