@@ -87,7 +87,7 @@ FLOORS = (
     ("linklayer", "readdress", "census", "lineage", "delivery", "explanation"),
     ("topology", "journey"),
     ("cluster_dump", "fabric"),
-    ("topology_file", "redaction"),
+    ("topology_file", "redaction", "transport"),
     ("cluster",),
     ("traffic",),
     ("comparison",),
