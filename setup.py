@@ -52,6 +52,7 @@ MODULES = [
     "service_table",
     "context",
     "route",
+    "options",
     "kubeproxy",
     "hooks",
     "egress",
