@@ -50,6 +50,7 @@ MODULES = [
     "multicast",
     "neighbour",
     "service_table",
+    "recorder",
     "context",
     "route",
     "options",

@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .conntrack cimport CT_INVALID, NO_CONN
 from .context cimport (
     IF_BRIDGE_PORT, NO_HOP, PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, interface_t, node_t, packet_t,
+    record,
 )
 from .egress cimport hold, push, solicit
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
@@ -19,6 +20,7 @@ from .hooks cimport confirm, forward_hook, let_go, postrouting
 from .icmp cimport reject
 from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, multicast_confined, multicast_receive, multicast_t, snoop_t
 from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, resolve_t
+from .recorder cimport STAGE_BRIDGE, STAGE_FORWARD, STAGE_ROUTE
 from .route cimport route_input
 from .verdict cimport (
     PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_TRUNCATED, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST, R_MULTICAST_INVALID,
@@ -42,6 +44,7 @@ cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nog
     if not p.hooked:
         return PASS
     end = forward_hook(node, p)
+    record(node, p, STAGE_FORWARD, bridge, end)
     if end != PASS:
         if end == drop(R_NO_ENDPOINTS):
             reject(node, p)
@@ -101,6 +104,7 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     cdef resolve_t state
     cdef int end = route_input(node, p, load32(l3 + IP_SRC), dst, False)
     cdef packet_t waiting
+    record(node, p, STAGE_ROUTE, p.hop, end)
     if end == drop(R_MARTIAN_SOURCE) or end == drop(R_MARTIAN_DESTINATION) or end == drop(R_IP_RPFILTER):
         return end
     p.redirect = False                                  # the bridge's notes overwrite the flag: one skb->cb for both
@@ -155,6 +159,8 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     fdb_learn(node.fdb, load_mac(p.frame + ETH_SRC), 0, p.port, p.now)
     if not dst >> 40 & 1:
         port = fdb_lookup(node.fdb, dst, 0)
+    record(node, p, STAGE_BRIDGE, <uint32_t>port, PASS)
+    if not dst >> 40 & 1:
         if port == FDB_LOCAL:
             return PASS if p.type == PACKET_HOST else confirm(node, p)
     elif dst != BROADCAST:

@@ -18,10 +18,12 @@ from typing import Any, TextIO
 from .address_source import open_addresses
 from .compare_command import add_compare
 from .errors import CaptureWarning, FastpathError
+from .explain_command import add_explain
 from .lookup import Format, Lookup
 from .prefix_list import read_prefixes
 from .replay import replay
 from .report import labelled, replay_tables, show
+from .show_command import add_show
 from .summary import Summary
 
 __all__ = ["main"]
@@ -192,7 +194,7 @@ def _add_lookup(commands: Any) -> None:
     parser.set_defaults(run=run_lookup)
 
 
-COMMANDS = (_add_replay, add_compare, _add_lookup)
+COMMANDS = (_add_replay, add_compare, add_explain, add_show, _add_lookup)
 
 
 def _version() -> str:

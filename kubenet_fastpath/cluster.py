@@ -7,7 +7,7 @@ the next, so each node forwards its frames of a window as one batch, and the ord
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import thread_time_ns
 
@@ -144,6 +144,7 @@ class Cluster:
         self._places: list[Place] = []
         self._ranges: dict[tuple[int, int], HostLocal] = {}
         self._pod_places: dict[tuple[int, int], int] = {}  # node, port -> place
+        self._forward: Callable[[Node, PacketBatch], Result] = Node.forward
         self._held: dict[int, Held] = {}
         self._awake: set[int] = set()  # nodes that a packet has been through lately
         for name, config in nodes.items():
@@ -281,7 +282,13 @@ class Cluster:
                     return mac(port.pod.mac or 0), place.mac
         return next(i.mac for i in node.plan.interfaces if i.name == node.plan.pod_port.bridge), place.mac
 
-    def send(self, batch: PacketBatch, at: Place | str | ArrayLike) -> Delivery:
+    def send(
+        self,
+        batch: PacketBatch,
+        at: Place | str | ArrayLike,
+        *,
+        forward: Callable[[Node, PacketBatch], Result] = Node.forward,
+    ) -> Delivery:
         """Carry frames to wherever they go.
 
         Parameters
@@ -291,6 +298,8 @@ class Cluster:
             its time. Its bytes stay as they are, its ports are not looked at.
         at : Place, str or (N,) array of int
             Where each frame is sent: a pod, a host, the internet or the platform.
+        forward : callable
+            Called for each batch that a node gets; it returns what `Node.forward` does, and may look closer.
 
         Returns
         -------
@@ -329,8 +338,12 @@ class Cluster:
         if not n:
             return self._run(_Log(0), [])
         self._sleep(int(frames.time.min()))
+        self._forward = forward
         start = _Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
-        return self._run(_Log(n), [start])
+        try:
+            return self._run(_Log(n), [start])
+        finally:
+            self._forward = Node.forward
 
     def advance(self, now: int) -> Delivery:
         """Let time pass until `now` (ns): ARP retries, failures, ageing; what nodes send then is carried."""
@@ -420,7 +433,7 @@ class Cluster:
             self._awake.add(index)
             node, part = self.nodes[self._order[index]], frames.batch[rows]
             begin = thread_time_ns()
-            result = node.forward(part)
+            result = self._forward(node, part)
             self.forward_ns += thread_time_ns() - begin
             verdict[rows], reason[rows] = result.verdict, result.reason
             parts.append(self._collect(index, result, frames.origin[rows], frames.own[rows], before[rows]))

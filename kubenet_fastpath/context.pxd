@@ -14,7 +14,11 @@ from .flowtable cimport ct_t
 from .fragment cimport geometry_t
 from .multicast cimport multicast_t
 from .neighbour cimport neigh_table_t
+from .recorder cimport recorder_t
 from .service_table cimport service_table_t
+
+cdef extern from *:             # Cython's own __builtin_expect
+    bint unlikely(bint) noexcept nogil
 
 cdef enum:                      # packet type: skb->pkt_type
     PACKET_HOST = 0
@@ -130,6 +134,7 @@ cdef struct icmp_limit_t:
     int64_t stamp
 
 cdef struct node_t:
+    recorder_t* recorder        # NULL: nothing is noted
     const fib_t* fib
     fdb_t* fdb
     ct_t* conntrack
@@ -175,6 +180,13 @@ cdef uint8_t* scratch(node_t* node, size_t n) noexcept nogil
 cdef void release_scratch(node_t* node) noexcept nogil
 cdef bint unshare(node_t* node, packet_t* p) noexcept nogil
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil
+cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t value, int end) noexcept nogil
+
+
+cdef inline void record(node_t* node, const packet_t* p, uint8_t stage, uint32_t value, int end) noexcept nogil:
+    """Note what the packet met, for whoever asked."""
+    if unlikely(node.recorder != NULL):
+        write_note(node, p, stage, value, end)
 
 
 cdef inline bint writable(node_t* node, packet_t* p) noexcept nogil:

@@ -1,8 +1,10 @@
 """Memory of one batch, and the list of frames that leave."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
+
+from .recorder cimport HEAD, STAGE_EMIT, note_t, recorder_next
 
 cdef enum:
     CHUNK = 1 << 16
@@ -46,6 +48,20 @@ cdef bint unshare(node_t* node, packet_t* p) noexcept nogil:
     return True
 
 
+cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t value, int end) noexcept nogil:
+    cdef note_t* note = recorder_next(node.recorder)
+    cdef uint32_t there = p.length - p.missing
+    if note == NULL:
+        return
+    note.time, note.source, note.fate, note.conn, note.value = p.now, p.source, end, p.conn, value
+    note.mark, note.eth_type, note.dev, note.stage, note.info, note.ours = p.mark, p.ethertype, p.dev, stage, p.info, p.ours
+    if there >= 12:
+        memcpy(note.macs, p.frame, 12)
+    if there > p.l3:
+        note.length = <uint8_t>min(there - p.l3, <uint32_t>HEAD)
+        memcpy(note.head, p.frame + p.l3, note.length)
+
+
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil:
     """Let the frame leave by a port. False without memory."""
     cdef out_t* out
@@ -57,6 +73,7 @@ cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil:
         if out == NULL:
             return False
         node.out, node.out_capacity = out, capacity
+    record(node, p, STAGE_EMIT, port, -1)
     out = &node.out[node.n_out]
     node.n_out += 1
     out.frame, out.port, out.time, out.source = <int64_t>p.frame, port, p.now, p.source

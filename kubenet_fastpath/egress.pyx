@@ -10,7 +10,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .context cimport (
-    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, emit, interface_t, node_t, packet_t, scratch, writable,
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, emit, interface_t, node_t, packet_t, record, scratch, writable,
 )
 from .conntrack cimport CT_INVALID
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
@@ -24,6 +24,7 @@ from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
     neighbour_t, resolve_t,
 )
+from .recorder cimport STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING
 from .route cimport owns, select_address
 from .verdict cimport (
     PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
@@ -56,6 +57,7 @@ cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
     device.tx_packets += 1
     device.tx_bytes += p.length
     if duplicate(node, p, dev):
+        record(node, p, STAGE_DUPLICATE, dev, drop(R_DEDUP))
         return drop(R_DEDUP)
     dst = load_mac(p.frame + ETH_DST)
     port = FDB_UNKNOWN if dst >> 40 & 1 else fdb_lookup(node.fdb, dst, 0)
@@ -221,7 +223,9 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
         state = neigh_resolve(node.neighbours, index, p.now)
     if state == NEIGH_SEND:
         store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
+        record(node, p, STAGE_NEIGHBOUR, next_hop, PASS)
         return transmit(node, p, dev)
+    record(node, p, STAGE_NEIGHBOUR, next_hop, fate(V_HELD, R_NEIGHBOUR))
     hold(node, index, p)
     if state == NEIGH_ASK:
         solicit(node, index, p.source)
@@ -234,6 +238,7 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
     cdef uint32_t mtu = node.interface[dev].mtu
     cdef fragmenter_t f
     cdef packet_t piece
+    record(node, p, STAGE_POSTROUTING, dev, end)
     if end != PASS:
         return end
     if p.origin != NULL and p.origin.max_size < mtu:

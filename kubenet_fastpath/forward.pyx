@@ -9,7 +9,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport CT_ESTABLISHED_REPLY, IPS_DST_NAT, IPS_NAT_MASK, IPS_SRC_NAT, NO_CONN, conn_t, ct_conn
 from .context cimport (
-    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, scratch, writable,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, record, scratch,
+    writable,
 )
 from .defrag cimport defrag_add
 from .egress cimport ip_output
@@ -21,6 +22,7 @@ from .hooks cimport forward_hook, prerouting
 from .icmp cimport icmp_send, reject, send_redirect, spend_unreachable
 from .local cimport local_deliver
 from .options cimport OPTIONS_OK, OPTIONS_SOURCE_ROUTE, options_compile, options_forward
+from .recorder cimport STAGE_FORWARD, STAGE_REASSEMBLY, STAGE_ROUTE
 from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
@@ -81,6 +83,7 @@ cdef int enter_netfilter(node_t* node, packet_t* p) noexcept nogil:
     cdef int end
     if load16(p.frame + p.l3 + IP_FRAG) & (IP_MF | IP_OFFSET):
         end = gather(node, p)
+        record(node, p, STAGE_REASSEMBLY, 0, end)
         if end != PASS:
             return end
     return prerouting(node, p)
@@ -136,6 +139,7 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     if p.redirect:
         send_redirect(node, p, next_hop)
     end = forward_hook(node, p)
+    record(node, p, STAGE_FORWARD, hop.dev, end)
     if end != PASS:
         if end == drop(R_NO_ENDPOINTS):
             reject(node, p)
@@ -176,6 +180,7 @@ cdef int ip_receive(node_t* node, packet_t* p) noexcept nogil:
     l3 = p.frame + p.l3
     if p.hop == NO_HOP:                                 # else the bridge has asked for its new destination
         end = route_input(node, p, load32(l3 + IP_SRC), load32(l3 + IP_DST), False)
+        record(node, p, STAGE_ROUTE, p.hop, end)
     if l3[0] != 0x45 and (end == PASS or end == drop(R_IP_INNOROUTES) or end == drop(R_PROHIBIT)
                           or end == drop(R_BLACKHOLE)):
         options = read_options(node, p)

@@ -12,12 +12,13 @@ from .conntrack cimport (
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
-from .context cimport address_t, node_t, packet_t, writable
+from .context cimport address_t, node_t, packet_t, record, writable
 from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
 from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
 from .nat cimport (
     MANIP_DST, MANIP_SRC, RANGE_PORTS, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
 )
+from .recorder cimport STAGE_CONFIRM, STAGE_CONNTRACK, STAGE_DESTINATION_NAT, STAGE_SERVICE, STAGE_SOURCE_NAT
 from .route cimport owns, select_address
 from .service_table cimport endpoint_t
 from .verdict cimport (
@@ -38,7 +39,9 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
     if p.info == CT_DROP:
         p.conn = NO_CONN
+        record(node, p, STAGE_CONNTRACK, 0, drop(R_CT_FULL))
         return drop(R_CT_FULL)
+    record(node, p, STAGE_CONNTRACK, 0, PASS)
     return PASS
 
 
@@ -91,6 +94,7 @@ cdef void setup_destination(node_t* node, packet_t* p) noexcept nogil:
     if endpoint == NULL:
         nat_setup_null(node.conntrack, p.conn, MANIP_DST, p.now, &node.rng)
         return
+    record(node, p, STAGE_SERVICE, endpoint.ip, PASS)
     chosen.min_ip = chosen.max_ip = endpoint.ip
     chosen.min_port = chosen.max_port = endpoint.port
     chosen.flags = RANGE_PORTS
@@ -113,6 +117,7 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
             l3 = p.frame + p.l3
             if not nat_icmp_error(conn, <ctinfo_t>p.info, manip, p.missing == 0, l3, load16(l3 + IP_TOTAL)):
                 return drop(R_NAT_FAILED)
+            record(node, p, STAGE_SOURCE_NAT if manip == MANIP_SRC else STAGE_DESTINATION_NAT, 0, PASS)
             return PASS
     if (p.info == CT_NEW or p.info == CT_RELATED or p.info == CT_RELATED_REPLY) and not conn.status & done:
         if manip == MANIP_DST:
@@ -133,6 +138,7 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
             return drop(R_NOMEM)
         l3 = p.frame + p.l3
         nat_packet(conn, <ctinfo_t>p.info, manip, l3, load16(l3 + IP_TOTAL))
+        record(node, p, STAGE_SOURCE_NAT if manip == MANIP_SRC else STAGE_DESTINATION_NAT, 0, PASS)
     return PASS
 
 
@@ -144,6 +150,7 @@ cdef int confirm(node_t* node, packet_t* p) noexcept nogil:
         return PASS
     outcome = ct_confirm(node.conntrack, &p.conn, p.now)
     if outcome == CONFIRM_OK:
+        record(node, p, STAGE_CONFIRM, 0, PASS)
         return PASS
     p.conn = NO_CONN
     return drop(R_CT_CLASH) if outcome == CONFIRM_CLASH else drop(R_CT_FULL)

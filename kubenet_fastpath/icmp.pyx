@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, NO_CONN
 from .context cimport (
     NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
-    node_t, packet_t, scratch,
+    node_t, packet_t, record, scratch,
 )
 from .egress cimport ip_output
 from .frame cimport (
@@ -22,6 +22,7 @@ from .frame cimport (
 )
 from .hooks cimport output_hook
 from .options cimport OPTIONS_MAX, OPTIONS_NO_ECHO, options_echo
+from .recorder cimport STAGE_OUTPUT
 from .route cimport route_find, select_address
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
 
@@ -98,13 +99,14 @@ cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcep
         l.stamp = node.now
         if l.credit <= 0:
             return False
-    q = find_peer(node, ip)
-    if q != NULL:                                       # without a limit the bucket is emptied: ip_error shares it
-        q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * l.interval)
-        q.last = node.now
-        if q.tokens < l.interval:
-            return False
-        q.tokens -= l.interval
+    if l.interval:
+        q = find_peer(node, ip)
+        if q != NULL:
+            q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * l.interval)
+            q.last = node.now
+            if q.tokens < l.interval:
+                return False
+            q.tokens -= l.interval
     l.credit -= 1
     return True
 
@@ -150,6 +152,7 @@ cdef int local_out(node_t* node, packet_t* p) noexcept nogil:
     store16(l3 + IP_CHECK, 0)
     store16(l3 + IP_CHECK, csum(l3, (l3[0] & 15) * 4))
     p.hop = route_find(node, dst)
+    record(node, p, STAGE_OUTPUT, p.hop, PASS)
     if p.hop == NO_HOP or node.hops[p.hop].type >= ROUTE_BROADCAST:
         return drop(R_IP_INNOROUTES)
     end = output_hook(node, p)

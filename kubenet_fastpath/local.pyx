@@ -7,7 +7,7 @@ icmp_echo, icmp_timestamp), udp.c (__udp4_lib_rcv), tcp_ipv4.c (tcp_v4_send_rese
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
-from .context cimport NO_HOP, ROUTE_LOCAL, node_t, packet_t
+from .context cimport NO_HOP, ROUTE_LOCAL, node_t, packet_t, record
 from .frame cimport (
     ICMP_CHECK, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, ICMP_TYPE, ICMP_UNREACH,
     IP_DF, IP_DST, IP_FRAG, IP_ID, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_IGMP,
@@ -17,6 +17,7 @@ from .frame cimport (
 )
 from .hooks cimport input_hook
 from .icmp cimport icmp_send, local_out, local_packet, reject
+from .recorder cimport STAGE_INPUT
 from .verdict cimport PASS, R_LOCAL_DELIVERY, R_NO_ENDPOINTS, V_LOCAL, drop, fate
 
 cdef enum:
@@ -123,6 +124,7 @@ cdef int local_deliver(node_t* node, packet_t* p) noexcept nogil:
     cdef uint32_t n
     cdef bint unicast = p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL
     cdef int end = input_hook(node, p)
+    record(node, p, STAGE_INPUT, 0, end)
     if end != PASS:
         if end == drop(R_NO_ENDPOINTS):
             reject(node, p)

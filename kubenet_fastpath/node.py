@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .address import ipv4, ipv4_text, mac_text
 from .batch import PacketBatch
@@ -89,6 +91,7 @@ class Node:
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
         self._lock = threading.Lock()
+        self._notes = threading.Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
         for address in plan.pods.reserved:
             self._addresses.reserve(address)
@@ -389,6 +392,34 @@ class Node:
                 reason,
             )
             return Result(verdict, reason, outputs, batch.data, generated, self.ports)
+
+    def record(self, batch: PacketBatch) -> tuple[Result, NDArray[Any]]:
+        """Forward a batch and note what each packet meets in each stage; `explanation.explain` reads the notes out.
+
+        Parameters
+        ----------
+        batch : PacketBatch
+            As for `forward`.
+
+        Returns
+        -------
+        result : Result
+            What `forward` returns: the pipeline is the same.
+        notes : (M,) structured ndarray
+            `recorder.NOTE`, in order.
+        """
+        with self._notes:
+            self._pipeline.start_notes()
+            try:
+                result = self.forward(batch)
+            finally:
+                notes = self._pipeline.take_notes()
+        return result, notes
+
+    def devices(self) -> dict[int, str]:
+        """Names of the interfaces by their index: the bridge, eth0, pods' ports."""
+        names = {index: name for name, index in self._devices.items()}
+        return names | {port.index: port.name for port in self.ports.values()}
 
     def _announce(self, now: int) -> None:
         if self._pipeline.now is not None:

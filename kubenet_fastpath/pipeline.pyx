@@ -24,7 +24,7 @@ from .conntrack cimport (
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
-    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, release_scratch, scratch,
+    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, record, release_scratch, scratch, unlikely,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport lose, solicit, waited
@@ -42,6 +42,7 @@ from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
+from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
 from .service_table cimport ServiceTable, door_prefetch
 from .verdict cimport (
@@ -245,6 +246,7 @@ cdef class Pipeline:
     """The compiled part of a node. `node.Node` owns one and is its only user."""
 
     cdef node_t node
+    cdef recorder_t recorder
     cdef readonly RouteTable routes
     cdef readonly ForwardingDatabase fdb
     cdef readonly ConnectionTable connections
@@ -268,6 +270,7 @@ cdef class Pipeline:
         free(self.node.interface)
         free(self.node.hops)
         free(self.node.icmp.peer)
+        free(self.recorder.note)
         multicast_free(&self.node.multicast)
 
     def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
@@ -359,7 +362,11 @@ cdef class Pipeline:
                     memcpy(p.frame, frame, p.length - p.missing)
                 memset(p.frame + p.length - p.missing, 0, p.missing)
         if end == PASS:
+            record(node, &p, STAGE_RECEIVE, port, PASS)
             end = receive(node, &p)
+        if unlikely(node.recorder != NULL):
+            begin(&p, NULL, 0, port, node.now, source)
+            record(node, &p, STAGE_VERDICT, 0, end)
         verdict[0], reason[0] = <uint8_t>(end >> 8), <uint8_t>(end & 0xFF)
         node.verdicts[end >> 8] += 1
         node.reasons[end & 0xFF] += 1
@@ -403,6 +410,16 @@ cdef class Pipeline:
                          &reason[i])
         fib_leave(self.routes.fib, epoch)
         return self.take_outputs(base, data.shape[0])
+
+    def start_notes(self):
+        """Note from now on what every packet meets, in each of its stages."""
+        self.recorder.n = 0
+        self.node.recorder = &self.recorder
+
+    def take_notes(self):
+        """Note nothing more; returns the notes, (N,) of recorder.NOTE."""
+        self.node.recorder = NULL
+        return recorder_rows(&self.recorder)
 
     def advance(self, int64_t now):
         """Let time pass without a packet; returns what `forward` returns."""

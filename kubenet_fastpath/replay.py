@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .address import ipv4, ipv4_prefix, mac
 from .answers import Answers
@@ -29,7 +30,7 @@ from .result import Port, Result
 from .summary import Summary, Traffic
 from .verdict import Reason
 
-__all__ = ["Summary", "Traffic", "replay"]
+__all__ = ["Summary", "Traffic", "replay", "replayed"]
 
 BATCH = 1 << 16  # packets
 PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp"}
@@ -112,6 +113,58 @@ def replay(
     return summary
 
 
+def replayed(
+    capture: str | os.PathLike[str],
+    frame: int | None = None,
+    *,
+    pod_cidr: str | None = None,
+    cluster_cidr: str | None = None,
+    node_ip: str | None = None,
+    batch_packets: int = BATCH,
+) -> tuple[Node, PacketBatch]:
+    """A node after a replay, or right before one frame of it.
+
+    Parameters
+    ----------
+    capture, pod_cidr, cluster_cidr, node_ip
+        As for `replay`.
+    frame : int, optional
+        Number of a frame, counted from 1 as Wireshark does; the node has seen all before it.
+
+    Returns
+    -------
+    node : Node
+    batch : PacketBatch
+        That frame as it will enter the node; empty if none was named.
+
+    Raises
+    ------
+    FastpathError, OSError
+        As `replay`.
+    ConfigError
+        For a frame that the capture does not have.
+    """
+    census = Census()
+    for batch in iter_pcap(capture, batch_packets=batch_packets):
+        census.add(batch.headers())
+    if frame is not None and not 1 <= frame <= census.packets:
+        raise ConfigError(f"there is no frame {frame}: {os.fspath(capture)} has {census.packets:,}")
+    cast = cast_node(census, pod_cidr, cluster_cidr, node_ip)
+    stage, seen = _Stage(cast, None), 0
+    for batch in iter_pcap(capture, batch_packets=batch_packets):
+        wanted = len(batch) if frame is None else min(len(batch), frame - 1 - seen)
+        if wanted:
+            first = batch[:wanted]
+            stage.dress(first)
+            stage.node.forward(first)
+        if wanted < len(batch):
+            last = batch[wanted : wanted + 1]
+            stage.dress(last)
+            return stage.node, last
+        seen += len(batch)
+    return stage.node, PacketBatch.from_frames([])
+
+
 class _Stage:
     """The node with its pods, the scout, and the files."""
 
@@ -130,9 +183,7 @@ class _Stage:
         )
 
     def run(self, batch: PacketBatch, summary: Summary) -> None:
-        headers = batch.headers()
-        asks, answers = self.link.dress(batch.data, batch.offset, batch.length, batch.port, headers)
-        scouted = self.answers.redirect(batch, headers, asks, answers)
+        scouted = self.dress(batch)
         begin = perf_counter_ns()
         result = self.node.forward(batch)
         summary.forward_ns += perf_counter_ns() - begin
@@ -144,6 +195,12 @@ class _Stage:
         if self.files is not None:
             for name, file in self.files.items():
                 file.write(result.packets(name))
+
+    def dress(self, batch: PacketBatch) -> NDArray[np.uint8]:
+        """Give a batch the link layer and the addresses that it has at this node; returns the scout's verdicts."""
+        headers = batch.headers()
+        asks, answers = self.link.dress(batch.data, batch.offset, batch.length, batch.port, headers)
+        return self.answers.redirect(batch, headers, asks, answers)
 
     def _note_ports(self, result: Result) -> None:
         """See which ports masquerading used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from .delivery import Place
 from .errors import ConfigError
 from .topology import Topology
 
-__all__ = ["Flow", "Packet", "answer", "built_in_flows", "question", "read_packet"]
+__all__ = ["Flow", "Packet", "answer", "built_in_flows", "parse_flow", "question", "read_packet"]
 
 TCP, UDP = 6, 17
 SYN, ACK = 2, 16
@@ -159,6 +160,35 @@ def answer(frame: bytes | memoryview, place: Place, cluster: Cluster) -> bytes:
     packet = Packet(src=asked.dst, sport=asked.dport, dst=asked.src, dport=asked.sport, proto=asked.proto)
     macs = cluster.link_addresses(place, packet.dst)
     return _frame(macs, packet, flags=SYN | ACK, ack=2, ident=asked.sport, payload=b"")
+
+
+FLOW = re.compile(r"(?:(?:pod|host)\s+)?(\S+?)\s*->\s*(\S+?):(\d{1,5})(?:/(tcp|udp))?")
+
+
+def parse_flow(text: str) -> Flow:
+    """Read `pod web -> 10.0.0.10:53/udp`; the destination is whatever a `Flow` takes, tcp if no protocol is named.
+
+    Raises
+    ------
+    ConfigError
+        For a text that is no such thing.
+
+    Examples
+    --------
+    >>> flow = parse_flow("pod web -> 10.0.0.10:53/udp")
+    >>> flow.src, flow.dst, flow.port, flow.proto
+    ('web', '10.0.0.10', 53, 17)
+    """
+    found = FLOW.fullmatch(text.strip())
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        raise ConfigError(f"{text!r} is no packet such as 'pod web -> 10.0.0.10:53/udp'")
+    return Flow(
+        label=text.strip(),
+        src=found[1],
+        dst=found[2],
+        port=int(found[3]),
+        proto=UDP if found[4] == "udp" else TCP,
+    )
 
 
 def built_in_flows(topology: Topology) -> tuple[Flow, ...]:

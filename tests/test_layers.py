@@ -21,6 +21,7 @@ FLOORS = (
         "lines",
         "source",
         "rib",
+        "drop_reason",
         "fragment",
         "address_text",
     ),
@@ -42,6 +43,7 @@ FLOORS = (
         "address_source",
         "vnet",
         "load_balancer",
+        "recorder",
     ),
     (
         "batch",
@@ -82,7 +84,7 @@ FLOORS = (
     ("arp",),
     ("pipeline",),
     ("node",),
-    ("linklayer", "readdress", "census", "lineage", "delivery"),
+    ("linklayer", "readdress", "census", "lineage", "delivery", "explanation"),
     ("fabric",),
     ("cluster",),
     ("topology",),
@@ -92,7 +94,7 @@ FLOORS = (
     ("replay", "report"),
     ("comparison_report",),
     ("comparison_page",),
-    ("compare_command",),
+    ("compare_command", "explain_command", "show_command"),
     ("cli",),
     ("__init__", "__main__"),
 )

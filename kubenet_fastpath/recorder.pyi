@@ -1,0 +1,5 @@
+from typing import Final
+
+import numpy as np
+
+NOTE: Final[np.dtype[np.void]]
