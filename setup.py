@@ -32,6 +32,7 @@ MODULES = [
     "ranges",
     "table_file",
     "fib",
+    "vector",
     "fdb_table",
     "fdb",
     "fragment",

@@ -1,4 +1,5 @@
-"""DPDK's longest-prefix libraries as peers: `dpdk_lookup.c`, compiled when it is needed against what is installed.
+"""DPDK's longest-prefix libraries and its hash as peers: `dpdk_lookup.c`, compiled against what is installed when it is
+needed.
 
 Debian has DPDK as libdpdk-dev. Neither a network card nor privileges are needed; memory comes in ordinary pages, made
 huge by madvise, as RouteTable's.
@@ -59,6 +60,15 @@ def library() -> ctypes.CDLL:
     loaded.peer_select.argtypes = [pointer, ctypes.c_int]
     loaded.peer_lookup.restype = None
     loaded.peer_lookup.argtypes = [pointer, pointer, pointer, size, size, size]
+
+    loaded.hash_new.restype = pointer
+    loaded.hash_new.argtypes = [ctypes.c_uint32, ctypes.c_uint32]
+    loaded.hash_free.restype = None
+    loaded.hash_free.argtypes = [pointer]
+    loaded.hash_add.restype = size
+    loaded.hash_add.argtypes = [pointer, pointer, size, size]
+    loaded.hash_lookup.restype = None
+    loaded.hash_lookup.argtypes = [pointer, pointer, size, pointer, size]
 
     processors = os.sched_getaffinity(0)
     options = "bench --no-huge --no-pci --no-shconf --no-telemetry --log-level=*:error -m 64"
@@ -179,3 +189,23 @@ class Dpdk:
         if self._table.kind == LPM6:
             return np.where(out < 0, MISS, out).astype(np.uint32)
         return np.where(out == MISS_OF[self._table.kind, self._table.hop_bytes], MISS, out).astype(np.uint32)
+
+
+class Hash:
+    """rte_hash: key `i` of those given has the number `i`."""
+
+    name = "DPDK rte_hash bulk"
+
+    def __init__(self, keys: NDArray[np.uint8]) -> None:
+        self._pointer = library().hash_new(keys.shape[1], max(len(keys) * 9 // 8, 64))
+        if not self._pointer:
+            raise Absent(f"{self.name}: no memory for {len(keys):,} keys")
+        added = library().hash_add(self._pointer, keys.ctypes.data, keys.shape[1], len(keys))
+        if added != len(keys):
+            raise Absent(f"{self.name}: {added:,} of {len(keys):,} keys went in")
+
+    def lookup(self, keys: NDArray[np.uint8], out: NDArray[np.uint32]) -> None:
+        library().hash_lookup(self._pointer, keys.ctypes.data, keys.shape[1], out.ctypes.data, len(keys))
+
+    def close(self) -> None:
+        library().hash_free(self._pointer)

@@ -1,4 +1,5 @@
-/* DPDK's longest-prefix libraries behind one interface, for route.py, which compiles and loads this.
+/* DPDK's longest-prefix libraries and its hash behind one interface each, for route.py and state.py, which compile and
+ * load this.
  *
  * Kinds: 0 rte_fib DIR24-8, 1 rte_lpm, 2 rte_fib6 TRIE, 3 rte_lpm6. Next hops come as each library gives them:
  * uint64 of rte_fib and rte_fib6, uint32 of rte_lpm (with flag bits above bit 23), int32 of rte_lpm6.
@@ -11,6 +12,8 @@
 #include <rte_eal.h>
 #include <rte_fib.h>
 #include <rte_fib6.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
 #include <rte_lpm.h>
 #include <rte_lpm6.h>
 #include <rte_malloc.h>
@@ -138,4 +141,43 @@ void peer_lookup(struct peer *peer, uint8_t *keys, uint8_t *out, size_t n, size_
 	size_t width = peer->kind == FIB || peer->kind == LPM ? 4 : 16;
 	for (size_t i = 0; i < n; i += batch, out += stride)
 		lookup(peer, keys + i * width, out, (unsigned)(n - i < batch ? n - i : batch));
+}
+
+/* rte_hash, with keys that each have a number. */
+struct rte_hash *hash_new(uint32_t key_bytes, uint32_t entries)
+{
+	static unsigned number;
+	char name[24];
+	struct rte_hash_parameters wanted = { .name = name, .entries = entries, .key_len = key_bytes,
+					      .hash_func = rte_hash_crc, .socket_id = socket_of_heap };
+	snprintf(name, sizeof name, "hash%u", number++);
+	return rte_hash_create(&wanted);
+}
+
+void hash_free(struct rte_hash *hash) { rte_hash_free(hash); }
+
+/* Key i is given the number i; how many went in. */
+size_t hash_add(struct rte_hash *hash, const uint8_t *keys, size_t key_bytes, size_t n)
+{
+	size_t i;
+	for (i = 0; i < n; i++)
+		if (rte_hash_add_key_data(hash, keys + i * key_bytes, (void *)i))
+			break;
+	return i;
+}
+
+/* The numbers of n keys, UINT32_MAX for unknown ones, by bulk lookups of 64: its most. */
+void hash_lookup(struct rte_hash *hash, const uint8_t *keys, size_t key_bytes, uint32_t *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += RTE_HASH_LOOKUP_BULK_MAX) {
+		const void *key[RTE_HASH_LOOKUP_BULK_MAX];
+		void *data[RTE_HASH_LOOKUP_BULK_MAX];
+		uint64_t hits = 0;
+		uint32_t m = n - i < RTE_HASH_LOOKUP_BULK_MAX ? (uint32_t)(n - i) : RTE_HASH_LOOKUP_BULK_MAX;
+		for (uint32_t k = 0; k < m; k++)
+			key[k] = keys + (i + k) * key_bytes;
+		rte_hash_lookup_bulk_data(hash, key, m, &hits, data);
+		for (uint32_t k = 0; k < m; k++)
+			out[i + k] = hits >> k & 1 ? (uint32_t)(uintptr_t)data[k] : UINT32_MAX;
+	}
 }

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,15 @@ class Path(Enum):
     INTERNET = kf.Reason.MASQUERADE
 
 
-def make_node() -> tuple[kf.Node, list[kf.Port]]:
+def make_node(**settings: Any) -> tuple[kf.Node, list[kf.Port]]:
     """A kubenet node with 32 pods."""
     node = kf.Node(
         kf.Kubenet(
-            node_ip="10.240.0.4", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16", gateway="10.240.0.1"
+            node_ip="10.240.0.4",
+            pod_cidr="10.244.1.0/24",
+            cluster_cidr="10.244.0.0/16",
+            gateway="10.240.0.1",
+            **settings,
         )
     )
     return node, [node.attach(kf.Pod(f"pod{i}", ip=f"10.244.1.{i + 2}")) for i in range(PODS)]

@@ -1,12 +1,14 @@
 """Tracking and finding columns of tuples: hashed and their lines fetched a vector ahead, then one by one."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from .connection cimport CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_equal, tuple_t
+from .connection cimport (
+    CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_head, tuple_is, tuple_t, tuple_tail,
+)
 from .flowtable cimport (
-    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_bucket, kf_first, kf_home,
-    kf_match, kf_prefetch, kf_tag,
+    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_bucket, kf_first, kf_hash128,
+    kf_home, kf_match, kf_prefetch, kf_probe, kf_tag,
 )
 from .frame cimport (
     ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
@@ -16,6 +18,7 @@ from .tracker cimport ct_track_hashed, is_icmp_error
 
 cdef enum:
     VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is looked up
+    FIND_VECTOR = 256      # the same of a lookup, which has but little to do with each
     LAST_SLOT = 1 << 11    # of a bucket
 
 cdef uint32_t NO_CANDIDATE = <uint32_t>0xFFFFFFFF   # the bucket names none, but has been passed
@@ -36,27 +39,33 @@ cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple
 
 
 cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil:
-    """Three passes over a vector: hash and fetch the buckets; fetch the rows that their tags name; compare.
+    """Passes over a vector: hash, and ask for the buckets; ask for the rows that their tags name; compare.
 
-    What the first row named is not goes through the table's own search: a tag is alike in one of 20 misses.
+    One in 20 keys shares its tag with another, or has gone on to a further bucket. These are put off, and their memory is
+    asked for in passes of their own: one row waited for costs as much as ten that were asked for.
     """
-    cdef Py_ssize_t base = 0
+    cdef Py_ssize_t base = 0, i
     cdef int k, m, direction = 0
-    cdef tuple_t[VECTOR] tuple
-    cdef uint64_t[VECTOR] hash
-    cdef const kf_bucket* bucket[VECTOR]
-    cdef uint32_t[VECTOR] candidate
+    cdef uint32_t j, n
+    cdef tuple_t tuple
+    cdef uint64_t[FIND_VECTOR] head
+    cdef uint64_t[FIND_VECTOR] tail
+    cdef uint64_t[FIND_VECTOR] hash
+    cdef const kf_bucket* bucket[FIND_VECTOR]
+    cdef uint32_t[FIND_VECTOR] candidate
+    cdef uint8_t[FIND_VECTOR] late
     cdef uint32_t ref, match
     cdef const kf_bucket* b
     cdef const conn_t* row
     cdef int64_t now
     while base < c.n:
-        m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
+        m = <int>min(<Py_ssize_t>FIND_VECTOR, c.n - base)
+        n = 0
         for k in range(m):
-            tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
-            tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
-            tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
-            hash[k] = ct_hash(t, &tuple[k])
+            i = base + k
+            head[k] = tuple_head(c.src[i], c.dst[i])
+            tail[k] = tuple_tail(c.sport[i], c.dport[i], c.proto[i], 4, c.zone)
+            hash[k] = kf_hash128(head[k], tail[k], t.secret)
             bucket[k] = kf_home(&t.index, hash[k])
             kf_prefetch(bucket[k])
         for k in range(m):
@@ -64,22 +73,39 @@ cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* rep
             match = kf_match(b, kf_tag(hash[k]))
             ref = b.ref[kf_first(match | LAST_SLOT)]
             candidate[k] = ref if match else (NO_CANDIDATE if b.passed else NOWHERE)
-            kf_prefetch(&t.row[ref >> 1])
+            kf_prefetch(<const void*>&t.row[ref >> 1] if match else <const void*>b)
         for k in range(m):
-            ref = candidate[k]
-            if ref == NOWHERE:
-                conn[base + k], reply[base + k] = NO_CONN, 0
-                continue
-            now = c.now[0 if c.one_time else base + k]
-            if ref != NO_CANDIDATE:
+            ref, i = candidate[k], base + k
+            if ref < NOWHERE:
+                now = c.now[0 if c.one_time else i]
                 row = &t.row[ref >> 1]
-                if row.expires > now and tuple_equal(&row.reply if ref & 1 else &row.original, &tuple[k]):
-                    conn[base + k], reply[base + k] = ref >> 1, ref & 1
+                if row.expires > now and tuple_is(&row.original + (ref & 1), head[k], tail[k]):
+                    conn[i], reply[i] = ref >> 1, ref & 1
                     continue
+            conn[i], reply[i] = NO_CONN, 0
+            late[n] = <uint8_t>k
+            n += ref != NOWHERE
+            if ref == NO_CANDIDATE:
+                kf_prefetch(kf_probe(&t.index, hash[k], 1))
+        for j in range(n):
+            k = late[j]
+            b = bucket[k]
+            match = kf_match(b, kf_tag(hash[k]))
+            match &= match - 1
+            if not match and b.passed:
+                b = kf_probe(&t.index, hash[k], 1)
+                match = kf_match(b, kf_tag(hash[k]))
+            if match:
+                kf_prefetch(&t.row[b.ref[kf_first(match)] >> 1])
+        for j in range(n):
+            k, i = late[j], base + late[j]
+            now = c.now[0 if c.one_time else i]
             direction = 0
-            conn[base + k] = ct_find(t, &tuple[k], hash[k], now, &direction)
-            reply[base + k] = direction
-        base += VECTOR
+            tuple.src, tuple.dst, tuple.sport, tuple.dport = c.src[i], c.dst[i], c.sport[i], c.dport[i]
+            tuple.proto, tuple.family, tuple.zone = c.proto[i], 4, c.zone
+            conn[i] = ct_find(t, &tuple, hash[k], now, &direction)
+            reply[i] = direction
+        base += FIND_VECTOR
 
 
 cdef void build_l4(uint8_t* l4, const columns_t* c, Py_ssize_t i, uint32_t l4_len) noexcept nogil:

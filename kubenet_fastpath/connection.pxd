@@ -1,7 +1,7 @@
 """One connection: its tuples, status bits and row. Types alone, shared by the tracker, the table and NAT."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from .frame cimport (
     PROTO_GRE, PROTO_ICMP, PROTO_UDP, PROTO_UDPLITE, PROTO_TCP, PROTO_SCTP, load16,
@@ -92,6 +92,23 @@ cdef struct segment_t:      # what tracking reads of one unfragmented IPv4 packe
 
 cdef inline bint tuple_equal(const tuple_t* a, const tuple_t* b) noexcept nogil:
     return memcmp(a, b, sizeof(tuple_t)) == 0
+
+
+cdef inline uint64_t tuple_head(uint32_t src, uint32_t dst) noexcept nogil:
+    """The first eight bytes of a tuple in memory, as a word."""
+    return <uint64_t>dst << 32 | src
+
+
+cdef inline uint64_t tuple_tail(uint16_t sport, uint16_t dport, uint8_t proto, uint8_t family,
+                                uint16_t zone) noexcept nogil:
+    """The last eight."""
+    return (<uint64_t>zone << 48 | <uint64_t>family << 40 | <uint64_t>proto << 32 | <uint32_t>dport << 16 | sport)
+
+
+cdef inline bint tuple_is(const tuple_t* tuple, uint64_t head, uint64_t tail) noexcept nogil:
+    cdef uint64_t[2] word
+    memcpy(word, tuple, sizeof(tuple_t))
+    return ((word[0] ^ head) | (word[1] ^ tail)) == 0
 
 
 cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:

@@ -7,6 +7,7 @@ The floors below: `connection` (types), `tcp`, `flowtable` (rows and index), `tr
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .columns cimport columns_t
 from .connection cimport (
     CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED, CT_RELATED_REPLY,
     IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_DYING, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH,
@@ -15,7 +16,7 @@ from .connection cimport (
 )
 from .flowtable cimport (
     CONFIRM_CLASH, CONFIRM_FULL, CONFIRM_OK, confirm_t, ct_confirm, ct_conn, ct_discard, ct_expire, ct_find,
-    ct_hash, ct_kill, ct_live, ct_prefetch, ct_prefetch_conn, ct_t, ct_taken,
+    ct_hash, ct_kill, ct_live, ct_prefetch, ct_prefetch_conn, ct_source, ct_t, ct_taken,
 )
 from .tracker cimport ct_track, ct_track_hashed
 
@@ -25,3 +26,5 @@ cdef class ConnectionTable:
     cdef ct_t* table
     cdef readonly object timeouts
     cdef readonly object seed
+
+    cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone)

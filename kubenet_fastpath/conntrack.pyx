@@ -9,6 +9,8 @@ from libc.string cimport memset
 
 import numpy as np
 
+cimport numpy as cnp
+
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t
 from .errors import ConfigError
@@ -19,6 +21,9 @@ from .records import RECORD
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
+from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
+
+cnp.import_array()
 
 cdef enum:
     MOST = 1 << 28          # connections: a reference has 32 bits, one of them for the direction
@@ -29,39 +34,11 @@ FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_spor
            "zone", "mark")
 
 
-cdef const int64_t[::1] times_of(now, Py_ssize_t n):
-    """One time for all rows, or one for each."""
-    if isinstance(now, int):
-        return np.array([now], np.int64)
-    times = np.asarray(now)
-    if times.dtype != np.int64 or times.shape not in ((), (n,)):
-        raise ValueError(f"now must be one time or ({n},) int64 in ns, not {times.shape} {times.dtype}")
-    return np.ascontiguousarray(times).reshape(-1)
-
-
-cdef int check_rows(str name, Py_ssize_t rows, Py_ssize_t n) except -1:
-    if rows != n:
-        raise ValueError(f"{name} has {rows} rows, src has {n}")
-    return 0
-
-
-cdef columns_t tuple_columns(const uint32_t[::1] src, const uint32_t[::1] dst, const uint16_t[::1] sport,
-                             const uint16_t[::1] dport, const uint8_t[::1] proto, const int64_t[::1] now,
-                             int zone):
-    cdef columns_t c
-    cdef Py_ssize_t n = src.shape[0]
-    check_rows("dst", dst.shape[0], n)
-    check_rows("sport", sport.shape[0], n)
-    check_rows("dport", dport.shape[0], n)
-    check_rows("proto", proto.shape[0], n)
-    if not 0 <= zone < 1 << 16:
-        raise ValueError(f"zone must be 0..65535: {zone}")
-    memset(&c, 0, sizeof(c))
-    c.n, c.zone, c.one_time = n, <uint16_t>zone, now.shape[0] == 1
-    if c.n:
-        c.src, c.dst, c.sport, c.dport = &src[0], &dst[0], &sport[0], &dport[0]
-        c.proto, c.now = &proto[0], &now[0]
-    return c
+cdef inline object rows_of(object value, int kind, Py_ssize_t n, str name):
+    array = vector(value, kind, False, name)
+    if vector_size(array) != n:
+        raise ValueError(f"{name} has {vector_size(array)} rows, src has {n}")
+    return array
 
 
 cdef class ConnectionTable:
@@ -185,11 +162,8 @@ cdef class ConnectionTable:
         return (t.used * (sizeof(conn_t) + 2 * sizeof(tcp_side_t)) + t.heads * sizeof(uint32_t)
                 + kf_index_bytes(&t.index))
 
-    def track(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
-              const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,
-              const uint8_t[::1] proto not None, now, *, const uint16_t[::1] length=None,
-              const uint8_t[::1] flags=None, const uint32_t[::1] seq=None, const uint32_t[::1] ack=None,
-              const uint16_t[::1] window=None, int zone=0):
+    def track(self, src, dst, sport, dport, proto, now, *, length=None, flags=None, seq=None, ack=None, window=None,
+              int zone=0):
         """Track packets, in order; a new connection is confirmed at once, without translation.
 
         Parameters
@@ -230,36 +204,59 @@ cdef class ConnectionTable:
         -----
         SCTP needs the chunks of its packets, so its packets are INVALID here.
         """
-        cdef Py_ssize_t n = src.shape[0]
-        cdef const int64_t[::1] times = times_of(now, n)
-        cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
-        conn, info = np.empty(n, np.uint32), np.empty(n, np.uint8)
-        if n == 0:
-            return conn, info
+        cdef columns_t c
+        cdef int64_t time
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
         if length is not None:
-            check_rows("length", length.shape[0], n)
-            c.length = &length[0]
+            length = rows_of(length, cnp.NPY_UINT16, c.n, "length")
+            c.length = <const uint16_t*>vector_data(length)
         if flags is not None:
-            check_rows("flags", flags.shape[0], n)
-            c.flags = &flags[0]
+            flags = rows_of(flags, cnp.NPY_UINT8, c.n, "flags")
+            c.flags = <const uint8_t*>vector_data(flags)
         if seq is not None:
-            check_rows("seq", seq.shape[0], n)
-            c.seq = &seq[0]
+            seq = rows_of(seq, cnp.NPY_UINT32, c.n, "seq")
+            c.seq = <const uint32_t*>vector_data(seq)
         if ack is not None:
-            check_rows("ack", ack.shape[0], n)
-            c.ack = &ack[0]
+            ack = rows_of(ack, cnp.NPY_UINT32, c.n, "ack")
+            c.ack = <const uint32_t*>vector_data(ack)
         if window is not None:
-            check_rows("window", window.shape[0], n)
-            c.window = &window[0]
-        cdef uint32_t[::1] conn_out = conn
-        cdef uint8_t[::1] info_out = info
+            window = rows_of(window, cnp.NPY_UINT16, c.n, "window")
+            c.window = <const uint16_t*>vector_data(window)
+        conn, info = vector_new(c.n, cnp.NPY_UINT32), vector_new(c.n, cnp.NPY_UINT8)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
+        cdef uint8_t* info_out = <uint8_t*>vector_data(info)
         with nogil:
-            columns_track(self.table, &c, &conn_out[0], &info_out[0])
+            columns_track(self.table, &c, conn_out, info_out)
         return conn, info
 
-    def lookup(self, const uint32_t[::1] src not None, const uint32_t[::1] dst not None,
-               const uint16_t[::1] sport not None, const uint16_t[::1] dport not None,
-               const uint8_t[::1] proto not None, now, *, int zone=0, out=None):
+    cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone):
+        """Point c to the columns of tuples and their times; they live as long as what is given back."""
+        src = vector(src, cnp.NPY_UINT32, False, "src")
+        memset(c, 0, sizeof(columns_t))
+        c.n = vector_size(src)
+        dst = rows_of(dst, cnp.NPY_UINT32, c.n, "dst")
+        sport = rows_of(sport, cnp.NPY_UINT16, c.n, "sport")
+        dport = rows_of(dport, cnp.NPY_UINT16, c.n, "dport")
+        proto = rows_of(proto, cnp.NPY_UINT8, c.n, "proto")
+        if isinstance(now, int):
+            time[0] = now
+            c.now, c.one_time = time, True
+        else:
+            now = np.asarray(now)
+            if now.dtype != np.int64 or now.shape not in ((), (c.n,)):
+                raise ValueError(f"now must be one time or ({c.n},) int64 in ns, not {now.shape} {now.dtype}")
+            c.one_time = now.ndim == 0
+            now = np.ascontiguousarray(now)
+            c.now = <const int64_t*>vector_data(now)
+        if not 0 <= zone < 1 << 16:
+            raise ValueError(f"zone must be 0..65535: {zone}")
+        c.zone = <uint16_t>zone
+        c.src, c.dst = <const uint32_t*>vector_data(src), <const uint32_t*>vector_data(dst)
+        c.sport, c.dport = <const uint16_t*>vector_data(sport), <const uint16_t*>vector_data(dport)
+        c.proto = <const uint8_t*>vector_data(proto)
+        return src, dst, sport, dport, proto, now
+
+    def lookup(self, src, dst, sport, dport, proto, now, *, int zone=0, out=None):
         """Find the connections that packets with these tuples would belong to; nothing is refreshed.
 
         Parameters
@@ -285,16 +282,16 @@ cdef class ConnectionTable:
         ValueError, TypeError
             For columns of different lengths or types.
         """
-        cdef Py_ssize_t n = src.shape[0]
-        cdef const int64_t[::1] times = times_of(now, n)
-        cdef columns_t c = tuple_columns(src, dst, sport, dport, proto, times, zone)
-        conn, reply = np.empty(n, np.uint32) if out is None else out, np.empty(n, np.bool_)
-        cdef uint32_t[::1] conn_out = conn
-        check_rows("out", conn_out.shape[0], n)
-        cdef uint8_t[::1] reply_out = reply.view(np.uint8)
-        if n:
-            with nogil:
-                columns_find(self.table, &c, &conn_out[0], &reply_out[0])
+        cdef columns_t c
+        cdef int64_t time
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
+        conn = vector_new(c.n, cnp.NPY_UINT32) if out is None else vector(out, cnp.NPY_UINT32, True, "out")
+        vector_length(conn, c.n, "out")
+        reply = vector_new(c.n, cnp.NPY_BOOL)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
+        cdef uint8_t* reply_out = <uint8_t*>vector_data(reply)
+        with nogil:
+            columns_find(self.table, &c, conn_out, reply_out)
         return conn, reply
 
     def to_records(self, now=None):

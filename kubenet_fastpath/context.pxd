@@ -156,6 +156,7 @@ cdef struct node_t:
     uint8_t masquerade_flags    # RANGE_*
     uint16_t masquerade_min_port
     uint16_t masquerade_max_port
+    uint32_t mask               # the address that masked a source latest: a guess for the next
     uint16_t n_direct
     address_t direct[MAX_CIDRS] # destinations that are not masqueraded
     address_t cluster           # the pods of the cluster: kube-proxy's local detector

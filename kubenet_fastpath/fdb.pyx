@@ -7,6 +7,8 @@ from os import urandom
 
 import numpy as np
 
+cimport numpy as cnp
+
 from .address import mac as parse_mac, mac_text
 from .errors import AddressError
 
@@ -15,6 +17,10 @@ from .fdb_table cimport (
     fdb_free, fdb_import, fdb_init, fdb_learn_batch, fdb_lookup_batch, fdb_mac, fdb_nbytes, fdb_new,
     fdb_record_t, fdb_remove,
 )
+
+from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
+
+cnp.import_array()
 
 cdef int64_t NANO = 1_000_000_000
 AGEING_MAX_S = (2**32 - 1) // 100       # IFLA_BR_AGEING_TIME: 32 bits of USER_HZ
@@ -46,13 +52,15 @@ cdef object column(value, Py_ssize_t n, str typecode, low, high, str name):
     return value
 
 
-cdef int check_macs(const uint64_t[::1] mac, Py_ssize_t n, str name) except -1:
-    cdef uint64_t seen = 0
-    check_length(mac.shape[0], n, name)
+cdef int check_macs(const uint64_t* mac, Py_ssize_t n) except -1:
+    cdef uint64_t seen = 0, worst = 0
+    cdef Py_ssize_t i
     for i in range(n):
         seen |= mac[i]
     if seen >> 48:
-        parse_mac(max(mac))     # raises, and names it
+        for i in range(n):
+            worst = max(worst, mac[i])
+        parse_mac(worst)        # raises, and names it
     return 0
 
 
@@ -233,7 +241,7 @@ cdef class ForwardingDatabase:
         if self.get((mac, vlan)) != FDB_LOCAL:
             self.put((mac, vlan), port, FDB_STATIC | FDB_IS_LOCAL)
 
-    def lookup(self, const uint64_t[::1] mac not None, vlan=0, *, out=None):
+    def lookup(self, mac, vlan=0, *, out=None):
         """Return the port of each address. Expiry is not tested, and nothing changes.
 
         Parameters
@@ -254,15 +262,24 @@ cdef class ForwardingDatabase:
         AddressError, ValueError
             For a number that is no MAC address, a wrong shape or type.
         """
-        cdef Py_ssize_t n = mac.shape[0]
-        cdef const uint16_t[::1] vlans = column(vlan, n, "H", 0, 0xFFFF, "vlan")
-        out = np.empty(n, np.int32) if out is None else out
-        cdef int32_t[::1] ports = out
-        check_macs(mac, n, "mac")
-        check_length(ports.shape[0], n, "out")
-        if n:
-            with nogil:
-                fdb_lookup_batch(self.table, &mac[0], &vlans[0], vlans.shape[0] == n, n, &ports[0])
+        mac = vector(mac, cnp.NPY_UINT64, False, "mac")
+        cdef Py_ssize_t n = vector_size(mac)
+        cdef const uint64_t* macs = <const uint64_t*>vector_data(mac)
+        cdef uint16_t one = 0
+        cdef const uint16_t* vlans = &one
+        cdef bint each = not isinstance(vlan, int)
+        if each:
+            vlan = vector(vlan, cnp.NPY_UINT16, False, "vlan")
+            vector_length(vlan, n, "vlan")
+            vlans = <const uint16_t*>vector_data(vlan)
+        else:
+            one = bounded(vlan, 0, 0xFFFF, "vlan")
+        out = vector_new(n, cnp.NPY_INT32) if out is None else vector(out, cnp.NPY_INT32, True, "out")
+        vector_length(out, n, "out")
+        cdef int32_t* ports = <int32_t*>vector_data(out)
+        check_macs(macs, n)
+        with nogil:
+            fdb_lookup_batch(self.table, macs, vlans, each, n, ports)
         return out
 
     def learn(self, const uint64_t[::1] mac not None, port, now, vlan=0):
@@ -322,10 +339,13 @@ cdef class ForwardingDatabase:
         cdef int32_t[::1] found = out
         cdef const uint64_t* wanted = NULL
         cdef int32_t* result = NULL
-        check_macs(src, n, "source MACs")
+        if n:
+            check_macs(&src[0], n)
         if dst is not None:
-            check_macs(dst, n, "dst")
+            check_length(dst.shape[0], n, "dst")
             check_length(found.shape[0], n, "out")
+            if n:
+                check_macs(&dst[0], n)
         for i in range(ports.shape[0]):
             if ports[i] == FDB_NO_PORT:
                 bounded(ports[i], 0, FDB_NO_PORT - 1, "port")

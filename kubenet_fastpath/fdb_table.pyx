@@ -24,8 +24,13 @@ cdef extern from "csrc/bucket.h" nogil:
 cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
+cdef fdb_entry_t NOWHERE            # stands for the entry of a key that has none
+cdef fdb_entry_t MAYBE              # and of one that may have gone on to a further bucket
+NOWHERE.key = MAYBE.key = FDB_FREE
+
 cdef enum:
     BLOCK = 64                          # packets hashed ahead of the pass in order
+    VECTOR = 256                        # the same of a lookup, which has but little to do with each
     FIRST_ROWS = 64
 cdef int64_t GC_FIRST = 100_000_000     # ns; br_stp_enable_bridge: HZ / 10
 cdef int64_t GC_APART = 10_000_000      # ns; br_fdb_cleanup: at least 10 ms between two runs
@@ -247,16 +252,43 @@ cdef void hash_block(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, 
             kf_prefetch(&f.entry[b.ref[kf_first(m)]])
 
 
+cdef inline int32_t port_of(const fdb_entry_t* e) noexcept nogil:
+    return FDB_LOCAL if e.flags & FDB_IS_LOCAL else <int32_t>e.port
+
+
 cdef void fdb_lookup_batch(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
                            Py_ssize_t n, int32_t* out) noexcept nogil:
-    cdef uint64_t key[BLOCK]
-    cdef uint64_t hash[BLOCK]
+    """Passes over a vector: hash, and ask for the buckets; ask for the entries that their tags name; compare. What the
+    first entry named is not goes through the table's own search, in a pass of its own."""
+    cdef uint64_t key[VECTOR]
+    cdef uint64_t hash[VECTOR]
+    cdef const kf_bucket* bucket[VECTOR]
+    cdef const fdb_entry_t* entry[VECTOR]
+    cdef uint8_t late[VECTOR]
     cdef Py_ssize_t at = 0, i, size
+    cdef uint32_t m, k, n_late
+    cdef const kf_bucket* b
+    cdef const fdb_entry_t* e
     while at < n:
-        size = min(<Py_ssize_t>BLOCK, n - at)
-        hash_block(f, mac + at, vlan + at * vlan_step, vlan_step, size, key, hash)
+        size = min(<Py_ssize_t>VECTOR, n - at)
+        n_late = 0
         for i in range(size):
-            out[at + i] = fdb_lookup_hashed(f, key[i], hash[i])
+            key[i] = fdb_key(mac[at + i], vlan[(at + i) * vlan_step])
+            hash[i] = fdb_hash(f, key[i])
+            bucket[i] = kf_home(&f.index, hash[i])
+            kf_prefetch(bucket[i])
+        for i in range(size):
+            b = bucket[i]
+            m = kf_match(b, kf_tag(hash[i]))
+            entry[i] = &f.entry[b.ref[kf_first(m)]] if m else (&MAYBE if b.passed else &NOWHERE)
+            kf_prefetch(entry[i])
+        for i in range(size):
+            e = entry[i]
+            out[at + i] = port_of(e) if e.key == key[i] else <int32_t>FDB_UNKNOWN
+            late[n_late] = <uint8_t>i
+            n_late += e.key != key[i] and e != &NOWHERE
+        for k in range(n_late):
+            out[at + late[k]] = fdb_lookup_hashed(f, key[late[k]], hash[late[k]])
         at += size
 
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .connection cimport (
-    IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_t,
+    IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_head, tuple_t, tuple_tail,
 )
 from .tcp cimport tcp_policy_t
 
@@ -63,7 +63,7 @@ cdef struct ct_t:
     uint32_t count          # connections held, unconfirmed and expired ones included
     uint32_t cursor         # where the sweep goes on
     uint32_t linked         # connections in by-source chains
-    uint32_t heads          # of the by-source chains, at least as many as connections linked
+    uint32_t heads          # of the by-source chains, at least twice as many as connections linked
     uint32_t source_mask    # the least power of two that is not below `heads`, less one
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections: index << 1 | direction
@@ -95,9 +95,8 @@ cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:
 
 cdef inline uint64_t ct_hash(const ct_t* t, const tuple_t* tuple) noexcept nogil:
     # Field by field: what was just written in small pieces cannot be read in large ones without a stall.
-    return kf_hash128(<uint64_t>tuple.src << 32 | tuple.dst,
-                      <uint64_t>tuple.sport << 48 | <uint64_t>tuple.dport << 32 | <uint32_t>tuple.proto << 24
-                      | <uint32_t>tuple.family << 16 | tuple.zone, t.secret)
+    return kf_hash128(tuple_head(tuple.src, tuple.dst),
+                      tuple_tail(tuple.sport, tuple.dport, tuple.proto, tuple.family, tuple.zone), t.secret)
 
 
 cdef inline void ct_prefetch(const ct_t* t, uint64_t hash) noexcept nogil:
@@ -127,11 +126,6 @@ cdef inline uint32_t* ct_source(const ct_t* t, const tuple_t* original) noexcept
     cdef uint64_t word = <uint64_t>original.src << 32 | <uint64_t>original.sport << 16 | original.proto
     cdef uint64_t hash = kf_hash64(word, t.secret), place = hash & t.source_mask
     return &t.source[place if place < t.heads else hash & (t.source_mask >> 1)]
-
-
-cdef inline void ct_prefetch_new(const ct_t* t, const tuple_t* original) noexcept nogil:
-    """Fetch what a connection needs that is about to begin, but for its reply's bucket."""
-    kf_prefetch(ct_source(t, original))
 
 
 cdef inline bint ct_live(const conn_t* conn, int64_t now) noexcept nogil:

@@ -42,7 +42,7 @@ cdef enum:
 
 
 cdef inline size_t heads_most(const ct_t* t) noexcept nogil:
-    return max(<size_t>t.room, <size_t>FIRST_HEADS) + 1
+    return 2 * max(<size_t>t.room, <size_t>FIRST_HEADS)
 
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
@@ -103,7 +103,7 @@ cdef void divide_chain(ct_t* t) noexcept nogil:
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
     """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
     t.linked += 1
-    if t.linked > t.heads:
+    while t.heads < 2 * t.linked:
         divide_chain(t)
     push(t, conn)
 
@@ -208,6 +208,9 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
     if t.free != NO_CONN:
         conn = t.free
         t.free = t.row[conn].by_source_next
+        if t.free != NO_CONN:
+            kf_prefetch(&t.row[t.free])         # for the next one
+            kf_prefetch(&t.row[t.free].packets)
     else:
         conn = t.used
         t.used += 1

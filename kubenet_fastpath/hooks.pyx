@@ -81,6 +81,7 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
         chosen.flags = node.service_flags if marked == MARK_MASQ else <uint8_t>0
     conn = ct_conn(node.conntrack, p.conn)
     conn.masquerade = out + 1
+    node.mask = chosen.min_ip
     nat_setup(node.conntrack, p.conn, &chosen, MANIP_SRC, p.now, &node.rng)
     return True
 

@@ -20,7 +20,7 @@ from .arp cimport arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
     CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_hash, ct_prefetch,
-    ct_prefetch_conn, tuple_t,
+    ct_prefetch_conn, ct_source, tuple_invert, tuple_t,
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
@@ -59,7 +59,8 @@ cdef enum:
     MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
     AHEAD_FRAME = 20            # packets from now: its headers are on the way
     AHEAD_BUCKET = 12           # its connection's bucket is on the way; below 16
-    AHEAD_CONN = 6              # its connection is on the way
+    AHEAD_CONN = 6              # its connection is on the way; or, of a new one, what tells its endpoint and its source
+    AHEAD_SOURCE = 3            # the latest connection from that source is on the way
 
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
@@ -241,6 +242,25 @@ cdef inline uint64_t look_ahead(node_t* node, const uint8_t* frame, uint32_t len
     return hash
 
 
+cdef inline uint32_t* look_ahead_new(node_t* node, const uint8_t* frame) noexcept nogil:
+    """The same for a connection that is about to begin, and for its answers; the chain of its source."""
+    cdef tuple_t tuple, reply
+    cdef const uint8_t* l3 = frame + ETH_LEN
+    cdef uint32_t* chain
+    tuple.src, tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
+    tuple.sport, tuple.dport = load16(l3 + 20), load16(l3 + 22)
+    tuple.proto, tuple.family, tuple.zone = l3[IP_PROTO], 4, 0
+    chain = ct_source(node.conntrack, &tuple)
+    kf_prefetch(chain)
+    tuple_invert(&reply, &tuple)
+    if node.mask and (tuple.dst ^ node.cluster.ip) & node.cluster.mask:
+        reply.dst = node.mask
+    ct_prefetch(node.conntrack, ct_hash(node.conntrack, &reply))
+    if node.services.doors.used != 0:
+        door_prefetch(node.services, load32(l3 + IP_DST), l3[IP_PROTO], load16(l3 + 22))
+    return chain
+
+
 @cython.final
 cdef class Pipeline:
     """The compiled part of a node. `node.Node` owns one and is its only user."""
@@ -387,9 +407,12 @@ cdef class Pipeline:
         cdef uint8_t* base = &data[0] if data.shape[0] else NULL
         cdef node_t* node = &self.node
         cdef uint64_t ahead[16]
-        cdef const uint8_t* l3
+        cdef uint32_t* source[16]
+        cdef uint32_t* chain
+        cdef Py_ssize_t k
         cdef int epoch = fib_enter(self.routes.fib)
         memset(ahead, 0, sizeof(ahead))
+        memset(source, 0, sizeof(source))
         with nogil:
             for i in range(min(n, <Py_ssize_t>AHEAD_FRAME)):
                 kf_prefetch(base + offset[i])
@@ -401,11 +424,14 @@ cdef class Pipeline:
                 if i + AHEAD_BUCKET < n:
                     ahead[(i + AHEAD_BUCKET) & 15] = look_ahead(node, base + offset[i + AHEAD_BUCKET],
                                                                 length[i + AHEAD_BUCKET])
-                if i + AHEAD_CONN < n and ahead[(i + AHEAD_CONN) & 15] != 0:
-                    if not ct_prefetch_conn(node.conntrack, ahead[(i + AHEAD_CONN) & 15]) and (
-                            node.services.doors.used != 0):
-                        l3 = base + offset[i + AHEAD_CONN] + ETH_LEN
-                        door_prefetch(node.services, load32(l3 + IP_DST), l3[IP_PROTO], load16(l3 + 22))
+                k = i + AHEAD_CONN
+                source[k & 15] = NULL
+                if k < n and ahead[k & 15] != 0 and not ct_prefetch_conn(node.conntrack, ahead[k & 15]):
+                    source[k & 15] = look_ahead_new(node, base + offset[k])
+                chain = source[(i + AHEAD_SOURCE) & 15]
+                if chain != NULL and chain[0]:
+                    kf_prefetch(ct_conn(node.conntrack, chain[0] - 1))
+                    kf_prefetch(&ct_conn(node.conntrack, chain[0] - 1).packets)
                 self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
                          &reason[i])
         fib_leave(self.routes.fib, epoch)

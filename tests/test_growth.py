@@ -54,7 +54,7 @@ def hashes(columns: list[Any], seed: int) -> list[int]:
     first, second = secret(seed)
     found = []
     for src, dst, sport, dport, proto in zip(*(c.tolist() for c in columns), strict=True):
-        a, b = src << 32 | dst, sport << 48 | dport << 32 | proto << 24 | 4 << 16
+        a, b = dst << 32 | src, 4 << 40 | proto << 32 | dport << 16 | sport
         found.append(mum(mum(a ^ first, b ^ second) ^ second, a ^ b ^ 0x9E3779B97F4A7C15))
     return found
 

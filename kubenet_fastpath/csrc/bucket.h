@@ -18,13 +18,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include "slab.h"
 #if defined(__SSE2__) && !defined(KF_SCALAR)
 #include <emmintrin.h>
 #endif
 
 enum { KF_SLOTS = 12, KF_SLOT_MASK = 0xFFF, KF_BUCKETS = 256, KF_FILL = 75, KF_DIRECTORY_BITS = 24 };
-enum { KF_BLOCK_BYTES = 2 << 20, KF_SINGLE = 32 };     /* so many segments are allocated one by one */
+enum { KF_SINGLE = 32 };                                /* so many segments are allocated one by one */
 
 typedef struct {
     uint8_t tag[KF_SLOTS];
@@ -46,7 +46,7 @@ typedef struct {
     uint32_t bits;
     uint32_t segments;
     kf_segment *single[KF_SINGLE];
-    void **block;               /* memory of the others, KF_BLOCK_BYTES each */
+    void **block;               /* memory of the others, KF_HUGE bytes each */
     uint32_t blocks;            /* in use */
     uint32_t taken;             /* and those that wait for their turn */
     uint32_t left;              /* segments that fit into the latest in use */
@@ -109,10 +109,10 @@ static inline int kf_block_take(kf_index *x)
     if (!block)
         return -1;
     x->block = block;
-    block[x->taken] = aligned_alloc(KF_BLOCK_BYTES, KF_BLOCK_BYTES);
+    block[x->taken] = kf_pages(KF_HUGE);
     if (!block[x->taken])
         return -1;
-    madvise(block[x->taken++], KF_BLOCK_BYTES, MADV_HUGEPAGE);
+    madvise(block[x->taken++], KF_HUGE, MADV_HUGEPAGE);
     return 0;
 }
 
@@ -130,7 +130,7 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
             if (x->blocks == x->taken && kf_block_take(x))
                 return NULL;
             x->blocks++;
-            x->left = (uint32_t)(KF_BLOCK_BYTES / bytes);
+            x->left = (uint32_t)(KF_HUGE / bytes);
         }
         s = (kf_segment *)((char *)x->block[x->blocks - 1] + --x->left * bytes);
     }
@@ -143,12 +143,12 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 static inline int kf_index_reserve(kf_index *x, uint64_t references)
 {
     const uint64_t each = KF_BUCKETS * KF_SLOTS * KF_FILL / 100 / 2;     /* at least, in segments just divided */
-    const uint64_t in_block = KF_BLOCK_BYTES / kf_segment_bytes(KF_BUCKETS);
+    const uint64_t in_block = KF_HUGE / kf_segment_bytes(KF_BUCKETS);
     uint64_t blocks = (references / each + in_block - 1) / in_block;
     while (x->taken < blocks) {
         if (kf_block_take(x))
             return -1;
-        memset(x->block[x->taken - 1], 0, KF_BLOCK_BYTES);
+        memset(x->block[x->taken - 1], 0, KF_HUGE);
     }
     return 0;
 }
@@ -159,7 +159,7 @@ static inline void kf_index_free(kf_index *x)
     for (i = 0; i < x->segments && i < KF_SINGLE; i++)
         free(x->single[i]);
     for (i = 0; i < x->taken; i++)
-        free(x->block[i]);
+        munmap(x->block[i], KF_HUGE);
     free(x->block);
     free(x->segment);
     memset(x, 0, sizeof *x);

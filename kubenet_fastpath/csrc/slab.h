@@ -14,9 +14,9 @@ enum { KF_HUGE = 2 << 20, KF_LINE = 64 };
 
 static inline size_t kf_slab_bytes(size_t bytes) { return (bytes + KF_HUGE - 1) & ~(size_t)(KF_HUGE - 1); }
 
-static inline void *kf_slab_alloc(size_t bytes)
+/* At an address that is a multiple of 2 MiB. */
+static inline void *kf_pages(size_t size)
 {
-    size_t size = kf_slab_bytes(bytes);
     uint8_t *p = (uint8_t *)mmap(NULL, size + KF_HUGE, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
@@ -25,10 +25,16 @@ static inline void *kf_slab_alloc(size_t bytes)
     if (head)
         munmap(p, head);
     munmap(p + head + size, KF_HUGE - head);
-    madvise(p + head, KF_HUGE, MADV_NOHUGEPAGE);
-    if (size > KF_HUGE)
-        madvise(p + head + KF_HUGE, size - KF_HUGE, MADV_HUGEPAGE);
     return p + head;
+}
+
+static inline void *kf_slab_alloc(size_t bytes)
+{
+    size_t size = kf_slab_bytes(bytes);
+    uint8_t *p = (uint8_t *)kf_pages(size);
+    if (p && size > KF_HUGE)
+        madvise(p + KF_HUGE, size - KF_HUGE, MADV_HUGEPAGE);
+    return p;
 }
 
 /* Take the memory of all its pages now. It is zeroed already. */

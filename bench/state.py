@@ -1,0 +1,345 @@
+"""What the two state tables cost, beside DPDK's rte_hash over the same keys.
+
+    python bench/state.py [--full] [--json]
+
+Lookups: tuples of IPv4 flows, both directions stored, against rte_hash with 16-byte keys that are ready in memory, and
+MAC addresses against 8-byte ones; 262,144 keys a measurement, in calls of 256 and of 65,536, chosen uniformly or by
+Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows through a node,
+expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians; results checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if __package__ is None:
+    sys.path.insert(0, str(Path(__file__).parent))
+from dpdk import Hash
+from route_peers import Absent
+from traces import frame, make_node
+
+import kubenet_fastpath as kf
+from kubenet_fastpath.connection import CtInfo
+
+KEYS = 1 << 18
+CALLS = (256, 1 << 16)
+SIZES = {"1K": 1 << 10, "64K": 1 << 16, "1M": 1 << 20}
+LARGE = {"10M": 10 << 20}
+ZIPF = 1.05
+FOREVER = 10**18  # ns
+MISS = kf.ConnectionTable.MISS
+TUPLE = np.dtype(
+    [
+        ("src", "u4"),
+        ("dst", "u4"),
+        ("sport", "u2"),
+        ("dport", "u2"),
+        ("proto", "u1"),
+        ("family", "u1"),
+        ("zone", "u2"),
+    ]
+)
+
+
+@dataclass
+class Figure:
+    """One line of the table: ns a key."""
+
+    table: str
+    entries: str
+    keys: str
+    calls: int
+    ours: float
+    peer: float | None
+
+
+def cpu(act: Callable[[], Any], rounds: int) -> float:
+    """Seconds of the thread, median of some rounds behind one that warms up."""
+    act()
+    spent = []
+    for _ in range(rounds):
+        began = time.thread_time()
+        act()
+        spent.append(time.thread_time() - began)
+    return median(spent)
+
+
+def by_turns(acts: list[Callable[[], Any]], rounds: int) -> list[float]:
+    """The same of several, which take turns."""
+    spent: list[list[float]] = [[] for _ in acts]
+    for act in acts:
+        act()
+    for _ in range(rounds):
+        for act, mine in zip(acts, spent, strict=True):
+            began = time.thread_time()
+            act()
+            mine.append(time.thread_time() - began)
+    return [median(mine) for mine in spent]
+
+
+def choose(entries: int, pattern: str, random: np.random.Generator) -> NDArray[np.int64]:
+    if pattern == "uniform":
+        return random.integers(0, entries, KEYS)
+    share = 1 / np.arange(1, entries + 1) ** ZIPF
+    rank = np.searchsorted(np.cumsum(share) / share.sum(), random.random(KEYS))
+    return random.permutation(entries)[np.minimum(rank, entries - 1)]
+
+
+def flows(count: int) -> NDArray[Any]:
+    """UDP flows from pods to many servers, as tuples."""
+    i = np.arange(count, dtype=np.uint32)
+    made = np.zeros(count, TUPLE)
+    made["src"], made["dst"] = 0x0AF40000 + i % 60_000, 0x08000000 + i // 3
+    made["sport"], made["dport"] = 1024 + i % 60_000, 53
+    made["proto"], made["family"] = 17, 4
+    return made
+
+
+def inverse(tuples: NDArray[Any]) -> NDArray[Any]:
+    made = tuples.copy()
+    made["src"], made["dst"] = tuples["dst"], tuples["src"]
+    made["sport"], made["dport"] = tuples["dport"], tuples["sport"]
+    return made
+
+
+def columns(tuples: NDArray[Any]) -> list[NDArray[Any]]:
+    return [np.ascontiguousarray(tuples[name]) for name in ("src", "dst", "sport", "dport", "proto")]
+
+
+def octets(keys: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(keys).view(np.uint8).reshape(len(keys), -1)
+
+
+def peer_of(keys: NDArray[np.uint8], absent: list[str]) -> Hash | None:
+    try:
+        return Hash(keys)
+    except Absent as reason:
+        if str(reason) not in absent:
+            absent.append(str(reason))
+        return None
+
+
+def in_calls(lookup: Callable[[slice], Any], size: int) -> Callable[[], None]:
+    cuts = [slice(at, at + size) for at in range(0, KEYS, size)]
+
+    def act() -> None:
+        for cut in cuts:
+            lookup(cut)
+
+    return act
+
+
+def compare(ours: Callable[[slice], Any], peer: Hash | None, keys: NDArray[np.uint8], rounds: int,
+            size: int) -> tuple[float, float | None, NDArray[np.uint32]]:  # fmt: skip
+    found = np.full(KEYS, MISS, np.uint32)
+    acts = [in_calls(ours, size)]
+    if peer is not None:
+        acts.append(in_calls(lambda cut: peer.lookup(keys[cut], found[cut]), size))
+    spent = by_turns(acts, rounds)
+    return 1e9 * spent[0] / KEYS, 1e9 * spent[1] / KEYS if peer else None, found
+
+
+def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list[Figure]:
+    random = np.random.default_rng(entries)
+    forward = flows(entries // 2)
+    both = np.concatenate([forward, inverse(forward)])
+    table = kf.ConnectionTable(capacity=entries, seed=1, reserve=True)
+    rows = [table.track(*columns(forward[at : at + 4096]), 0)[0] for at in range(0, len(forward), 4096)]
+    row_of = np.tile(np.concatenate(rows), 2)
+    peer = peer_of(octets(both), absent)
+    found, conn = [], np.empty(KEYS, np.uint32)
+    for pattern in ("uniform", "Zipf", "misses"):
+        chosen = choose(entries, "uniform" if pattern == "misses" else pattern, random)
+        wanted = both[chosen]
+        if pattern == "misses":
+            wanted["dport"] ^= 0x8000
+        arrays, keys = columns(wanted), octets(wanted)
+        for size in CALLS:
+
+            def lookup(cut: slice, arrays: Any = arrays) -> None:
+                table.lookup(*(a[cut] for a in arrays), 0, out=conn[cut])
+
+            ours, theirs, numbers = compare(lookup, peer, keys, rounds, size)
+            want = np.full(KEYS, MISS, np.uint32) if pattern == "misses" else row_of[chosen]
+            np.testing.assert_array_equal(conn, want)
+            if peer:
+                np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
+            found.append(Figure("connections", name, pattern, size, ours, theirs))
+    if peer:
+        peer.close()
+    return found
+
+
+def stations(name: str, entries: int, rounds: int, absent: list[str]) -> list[Figure]:
+    random = np.random.default_rng(entries)
+    macs = np.uint64(0x0A5800000000) + random.permutation(entries).astype(np.uint64)
+    ports = (np.arange(entries) % 1000).astype(np.uint16)
+    fdb = kf.ForwardingDatabase(seed=1)
+    fdb.learn(macs, ports, now=0)
+    peer = peer_of(octets(macs), absent)
+    found, out = [], np.empty(KEYS, np.int32)
+    for pattern in ("uniform", "Zipf", "misses"):
+        chosen = choose(entries, "uniform" if pattern == "misses" else pattern, random)
+        wanted = macs[chosen] | np.uint64((pattern == "misses") << 40)
+        for size in CALLS:
+
+            def lookup(cut: slice, wanted: Any = wanted) -> None:
+                fdb.lookup(wanted[cut], out=out[cut])
+
+            ours, theirs, numbers = compare(lookup, peer, octets(wanted), rounds, size)
+            np.testing.assert_array_equal(out, -1 if pattern == "misses" else ports[chosen])
+            if peer:
+                np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
+            found.append(Figure("MAC addresses", name, pattern, size, ours, theirs))
+    if peer:
+        peer.close()
+    return found
+
+
+def frames_of(count: int, first: int, pods: list[kf.Port]) -> kf.PacketBatch:
+    """First packets of UDP flows from pods to the internet, each of another flow and, while ports last, another source."""
+    i = np.arange(first, first + count, dtype=np.uint32)
+    turn = i % len(pods)
+    models = [
+        np.frombuffer(
+            frame("0a:58:0a:f4:01:01", str(p.pod.mac), str(p.pod.ip), "198.18.0.0", 1024, 53), np.uint8
+        )
+        for p in pods
+        if p.pod
+    ]
+    data = np.stack(models)[turn]
+    data[:, 30:34] = (0xC6120000 + i * 7919 % 65536).astype(">u4").view(np.uint8).reshape(-1, 4)
+    data[:, 34:36] = (1024 + i // len(pods) % 60_000).astype(">u2").view(np.uint8).reshape(-1, 2)
+    data[:, 24:26] = 0
+    data[:, 40:42] = 0  # no UDP checksum
+    words = np.ascontiguousarray(data[:, 14:34]).view(">u2").astype(np.uint32).sum(axis=1)
+    words = (words & 0xFFFF) + (words >> 16)
+    data[:, 24:26] = (~words & 0xFFFF).astype(">u2").view(np.uint8).reshape(-1, 2)
+    ports = np.array([p.index for p in pods], np.uint16)
+    return kf.PacketBatch.from_array(data, port=ports[turn])
+
+
+def new_flows(count: int, rounds: int) -> dict[str, float]:
+    """A node with `count` masqueraded flows: one more, and a packet of one that is there, in batches of 256."""
+    per_round = 1 << 14
+    node, pods = make_node(conntrack_max=count + rounds * per_round)
+    for at in range(0, count + rounds * per_round, per_round):
+        node.forward(frames_of(per_round, at, pods))
+    first_beyond = int(node.connections.to_records()["created"].size) - rounds * per_round
+    node.connections.delete(
+        np.arange(first_beyond, first_beyond + rounds * per_round)
+    )  # so their memory is there
+    assert len(node.connections) == count
+    spent: dict[str, list[float]] = {"new": [], "established": []}
+    at = count
+    for _ in range(rounds):
+        for kind in spent:
+            whole = frames_of(per_round, at if kind == "new" else at - per_round, pods)
+            parts = [whole[i : i + 256] for i in range(0, per_round, 256)]
+            began = time.thread_time()
+            for part in parts:
+                result = node.forward(part)
+            spent[kind].append(time.thread_time() - began)
+            assert (result.reason == kf.Reason.MASQUERADE).all()
+            at += per_round if kind == "new" else 0
+    assert len(node.connections) == at
+    return {kind: 1e9 * median(times) / per_round for kind, times in spent.items()}
+
+
+def growth(count: int) -> dict[str, float]:
+    """From empty, 256 flows a call; then all of them expire."""
+    table = kf.ConnectionTable(capacity=count, seed=1, reserve=True)
+    tuples = flows(count)
+    parts = [columns(tuples[at : at + 256]) for at in range(0, count, 256)]
+    spent = []
+    for part in parts:
+        began = time.thread_time_ns()
+        table.track(*part, 0)
+        spent.append(time.thread_time_ns() - began)
+    assert len(table) == count
+    size = table.nbytes / count
+    began = time.thread_time_ns()
+    assert table.expire(FOREVER) == count
+    return {
+        "flows": count,
+        "ns a flow": sum(spent) / count,
+        "slowest call of 256, us": max(spent) / 1e3,
+        "bytes a flow": size,
+        "expiry, ns a flow": (time.thread_time_ns() - began) / count,
+    }
+
+
+def flood(capacity: int) -> dict[str, float]:
+    """SYNs of ever new flows: while there is room, and at a full table; established flows go on."""
+    table = kf.ConnectionTable(capacity=capacity, seed=1, reserve=True)
+    tuples = flows(3 * capacity)
+    tuples["proto"] = 6
+    known, rest = tuples[:1000], tuples[1000:]
+    ack, syn = np.full(256, 16, np.uint8), np.full(256, 2, np.uint8)
+    for at in range(0, 1000, 250):
+        part = known[at : at + 250]
+        for who, flags in ((part, 2), (inverse(part), 18), (part, 16)):
+            table.track(*columns(who), 0, flags=np.full(250, flags, np.uint8))
+    spent: dict[str, list[float]] = {"room": [], "full": []}
+    for at in range(0, len(rest) - 256, 256):
+        part = columns(rest[at : at + 256])
+        state = "full" if len(table) == capacity else "room"
+        began = time.thread_time()
+        table.track(*part, 1, flags=syn)
+        spent[state].append(time.thread_time() - began)
+    _, info = table.track(*columns(known[:256]), 2, flags=ack)
+    assert (info == CtInfo.ESTABLISHED).all()
+    assert table.counters["early_drop"] > capacity / 2
+    room, full = (1e9 * median(spent[state]) / 256 for state in ("room", "full"))
+    return {"SYN with room, ns": room, "SYN at a full table, ns": full, "ratio": full / room}
+
+
+def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: list[str]) -> None:
+    row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6}"
+    print(row.format("table", "entries", "keys", "a call", "ours", "rte_hash", "ratio"))
+    for f in figures:
+        peer, ratio = (f"{f.peer:.1f}", f"{f.peer / f.ours:.1f}") if f.peer else ("-", "-")
+        print(row.format(f.table, f.entries, f.keys, f"{f.calls:,}", f"{f.ours:.1f}", peer, ratio))
+    for name, values in others.items():
+        print(f"{name}: " + "; ".join(f"{what} {value:,.4g}" for what, value in values.items()))
+    for reason in absent:
+        print(f"absent: {reason}", file=sys.stderr)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB and minutes")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    absent: list[str] = []
+    figures: list[Figure] = []
+    for name, entries in (SIZES | LARGE if args.full else SIZES).items():
+        figures += connections(name, entries, args.rounds, absent)
+    for name, entries in SIZES.items():
+        figures += stations(name, entries, args.rounds, absent)
+    others = {
+        "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
+        "growth from empty": growth(10 << 20 if args.full else 1 << 20),
+        "flood of SYNs at 65,536 connections": flood(1 << 16),
+    }
+    if args.json:
+        print(json.dumps({"lookups": [asdict(f) for f in figures], "changes": others, "absent": absent}))
+    else:
+        show(figures, others, absent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Columns that callers give to batch verbs: C interface only."""
