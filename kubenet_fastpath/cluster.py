@@ -2,13 +2,16 @@
 
 Time is cut into windows as long as a frame takes through the fabric. What nodes do within one window cannot meet before
 the next, so each node forwards its frames of a window as one batch, and the order is still that of time.
+
+Longer than its neighbours, for it is the one door to all nodes and the fabric between them.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import thread_time_ns
 
 import numpy as np
@@ -19,16 +22,19 @@ from .azure_cni import AzureCniOverlay
 from .batch import PacketBatch
 from .carriage import Carriage
 from .config import Kubenet, Pod
-from .delivery import STEP, Delivery, Outcome, Place, PlaceKind
+from .delivery import Delivery, Outcome, Place, PlaceKind
 from .errors import ConfigError
 from .fabric import FABRIC_MAC, INTERNET, NOWHERE, PLATFORM, Fabric, Nic
 from .ipam import HostLocal
+from .journey import Frames, Journey
 from .lineage import Held, continues, fingerprint
 from .load_balancer import LoadBalancer, LoadBalancerRule
 from .node import Node
 from .node_config import NodeConfig
 from .result import Result
 from .service import Service
+from .topology import Addressing, Topology
+from .topology_file import read_topology
 from .verdict import Verdict
 from .vnet import HopKind, UserRoute, Vnet
 
@@ -43,29 +49,6 @@ STEP_NS, ASLEEP_NS = (
     10_000_000_000,
 )  #: of a silent cluster; nothing but time-outs happens behind it
 CARRIED = 255  #: in STEP's verdict: the fabric
-
-
-@dataclass
-class _Frames:
-    """Frames that are about to enter a node's port, or the fabric (node -1)."""
-
-    batch: PacketBatch
-    node: NDArray[np.int32]
-    sender: NDArray[np.int32]  # of frames for the fabric: a NIC, INTERNET or PLATFORM
-    origin: NDArray[np.int32]
-    own: NDArray[np.bool_]
-
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> _Frames:
-        return _Frames(
-            self.batch[rows], self.node[rows], self.sender[rows], self.origin[rows], self.own[rows]
-        )
-
-    @staticmethod
-    def join(parts: list[_Frames]) -> _Frames:
-        if len(parts) == 1:
-            return parts[0]
-        columns = ([getattr(part, name) for part in parts] for name in ("node", "sender", "origin", "own"))
-        return _Frames(PacketBatch.concatenate(part.batch for part in parts), *map(np.concatenate, columns))
 
 
 class Cluster:
@@ -172,6 +155,46 @@ class Cluster:
                 self.attach(node, pod)
         if services:
             self.set_services(services)
+
+    @classmethod
+    def from_topology(cls, topology: Topology, addressing: Addressing) -> Cluster:
+        """Make the cluster that a topology is with one of the addressing modes.
+
+        Raises
+        ------
+        AddressError, ConfigError, TableFull
+            For what the mode cannot have.
+        """
+        names = [name for name, _ in topology.nodes]
+        configs = {name: topology.node_config(addressing, index) for index, name in enumerate(names)}
+        cluster = cls(configs, vnet=topology.vnet(), balancer=topology.balancer())
+        for site in topology.pods:
+            cluster.attach(site.node, topology.pod(site, addressing))
+        address = {site.name: ipv4_text(cluster.places[site.name].address) for site in topology.pods}
+        cluster.set_services(topology.services_at(address))
+        return cluster
+
+    @classmethod
+    def from_files(
+        cls, *paths: str | os.PathLike[str], addressing: Addressing | str | None = None
+    ) -> Cluster:
+        """Make a cluster of what `kubectl get -o json` and `az ... show` say, or a short file of our own.
+
+        Parameters
+        ----------
+        *paths : path
+            As `topology_file.read_topology` takes them; that tells also what was skipped or missing.
+        addressing : Addressing or str, optional
+            What the cluster has today if omitted, or kubenet if the files do not tell.
+
+        Raises
+        ------
+        OSError, AddressError, ConfigError, TableFull
+            For files that cannot be read, or a cluster that cannot be.
+        """
+        topology = read_topology(paths).topology
+        mode = topology.addressing or Addressing.KUBENET if addressing is None else Addressing(addressing)
+        return cls.from_topology(topology, mode)
 
     def __repr__(self) -> str:
         pods = len(self._pod_places)
@@ -336,12 +359,12 @@ class Cluster:
         rows = np.argsort(frames.time, kind="stable")
         n = len(batch)
         if not n:
-            return self._run(_Log(0), [])
+            return self._run(Journey(0), [])
         self._sleep(int(frames.time.min()))
         self._forward = forward
-        start = _Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
+        start = Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
         try:
-            return self._run(_Log(n), [start])
+            return self._run(Journey(n), [start])
         finally:
             self._forward = Node.forward
 
@@ -351,13 +374,13 @@ class Cluster:
         return self._advance(now)
 
     def _advance(self, now: int) -> Delivery:
-        log = _Log(0)
+        log = Journey(0)
         made = [
             self._collect(index, self.nodes[self._order[index]].advance(now)) for index in sorted(self._awake)
         ]
         return self._run(log, [self._leave(frames, log) for frames in made if len(frames.batch)])
 
-    def _leave(self, frames: _Frames, log: _Log) -> _Frames:
+    def _leave(self, frames: Frames, log: Journey) -> Frames:
         """What left nodes reaches pods at once; the rest is for the fabric."""
         by_eth0 = frames.batch.port == ETH0
         self._arrive_at_pods(frames.take(~by_eth0), log)
@@ -394,7 +417,7 @@ class Cluster:
                 raise ValueError(f"{self._places[index].name} is a node, and no process of a node sends")
         return places
 
-    def _run(self, log: _Log, pending: list[_Frames]) -> Delivery:
+    def _run(self, log: Journey, pending: list[Frames]) -> Delivery:
         pending = [frames for frames in pending if len(frames.batch)]
         while pending:
             begin = min(int(frames.batch.time.min()) for frames in pending)
@@ -405,19 +428,19 @@ class Cluster:
                     now.append(frames.take(due))
                 if not due.all():
                     later.append(frames.take(~due))
-            frames = _Frames.join(now)
+            frames = Frames.join(now)
             at_node = frames.node >= 0
             into_fabric = [frames.take(~at_node)] if not at_node.all() else []
             if at_node.any():
                 into_fabric.append(self._leave(self._through_nodes(frames.take(at_node), log), log))
             pending = later
             if into_fabric:
-                waiting = self._through_fabric(_Frames.join(into_fabric), begin, log)
+                waiting = self._through_fabric(Frames.join(into_fabric), begin, log)
                 if len(waiting.batch):
                     pending.append(waiting)
         return log.delivery(tuple(self._places))
 
-    def _through_nodes(self, frames: _Frames, log: _Log) -> _Frames:
+    def _through_nodes(self, frames: Frames, log: Journey) -> Frames:
         order = np.lexsort((np.arange(len(frames.node)), frames.batch.time, frames.node))
         frames = frames.take(order)
         before = fingerprint(frames.batch.headers())
@@ -446,7 +469,7 @@ class Cluster:
         ):
             mine = ended & frames.own
             log.end(frames.origin[mine], outcome, reason[mine], node_place[mine])
-        return _Frames.join(parts)
+        return Frames.join(parts)
 
     def _collect(
         self,
@@ -455,7 +478,7 @@ class Cluster:
         origin: NDArray[np.int32] | None = None,
         own: NDArray[np.bool_] | None = None,
         before: NDArray[np.void] | None = None,
-    ) -> _Frames:
+    ) -> Frames:
         """What left a node, with the sent frame that each goes back to."""
         out = result.packets(None)
         source = result.outputs["source"]
@@ -474,9 +497,9 @@ class Cluster:
         elif n:
             held.release(fingerprint(out.headers()), mine, origins)
         sender = np.full(n, index, np.int32)
-        return _Frames(out, np.full(n, index, np.int32), sender, origins, mine)
+        return Frames(out, np.full(n, index, np.int32), sender, origins, mine)
 
-    def _arrive_at_pods(self, frames: _Frames, log: _Log) -> None:
+    def _arrive_at_pods(self, frames: Frames, log: Journey) -> None:
         keys = zip(frames.node.tolist(), frames.batch.port.tolist(), strict=True)
         places = np.array([self._pod_places.get(key, -1) for key in keys], np.int32)
         to = frames.batch.headers()["eth_dst"]
@@ -494,7 +517,7 @@ class Cluster:
         )
         log.arrive(frames, places, latest)
 
-    def _through_fabric(self, frames: _Frames, begin: int, log: _Log) -> _Frames:
+    def _through_fabric(self, frames: Frames, begin: int, log: Journey) -> Frames:
         np.maximum(frames.batch.time, begin, out=frames.batch.time)  # timers of a node that had been asleep
         frames = frames.take(np.argsort(frames.batch.time, kind="stable"))
         frames.batch = frames.batch.copy()
@@ -519,67 +542,6 @@ class Cluster:
         rest.node = receiver[(receiver >= 0) & ~host]
         rest.batch.port = np.full(len(rest.node), ETH0, np.uint16)
         return rest
-
-
-class _Log:
-    """What a run has to tell, part by part."""
-
-    def __init__(self, n: int) -> None:
-        self.outcome = np.zeros(n, np.uint8)
-        self.reason = np.zeros(n, np.uint8)
-        self.place = np.full(n, -1, np.int32)
-        self._latest = np.zeros(n, np.uint8)
-        self.steps: list[NDArray[np.void]] = []
-        self.arrived: list[tuple[_Frames, NDArray[np.int32]]] = []
-
-    def step(self, origin: NDArray[np.int32], *columns: NDArray[np.generic]) -> None:
-        steps = np.empty(len(origin), STEP)
-        for name, column in zip(
-            ("frame", "node", "time", "verdict", "reason", "ttl", "own"), (origin, *columns), strict=True
-        ):
-            steps[name] = column
-        self.steps.append(steps)
-        mine = steps["own"]
-        self._latest[origin[mine]] = steps["reason"][mine]
-
-    def latest(self, frames: _Frames) -> NDArray[np.uint8]:
-        """What the latest step said of frames' origins."""
-        return (
-            np.where(frames.own, self._latest[frames.origin], 0)
-            if len(self._latest)
-            else np.zeros(len(frames.own), np.uint8)
-        )
-
-    def end(
-        self, frame: NDArray[np.int32], outcome: Outcome, reason: NDArray[np.uint8], place: NDArray[np.int32]
-    ) -> None:
-        higher = (frame >= 0) & (self.outcome[frame] <= outcome)
-        rows = frame[higher]
-        self.outcome[rows], self.reason[rows], self.place[rows] = outcome, reason[higher], place[higher]
-
-    def arrive(self, frames: _Frames, places: NDArray[np.int32], reason: NDArray[np.uint8]) -> None:
-        if not len(places):
-            return
-        self.arrived.append((frames, places))
-        mine = frames.own
-        self.end(frames.origin[mine], Outcome.DELIVERED, reason[mine], places[mine])
-
-    def delivery(self, places: tuple[Place, ...]) -> Delivery:
-        parts = [frames for frames, _ in self.arrived]
-        at = np.concatenate([np.empty(0, np.int32), *(place for _, place in self.arrived)])
-        batch = PacketBatch.concatenate(frames.batch for frames in parts)
-        order = np.argsort(batch.time, kind="stable")
-        return Delivery(
-            outcome=self.outcome,
-            reason=self.reason,
-            place=self.place,
-            arrived=batch[order],
-            arrived_at=at[order],
-            arrived_from=np.concatenate([np.empty(0, np.int32), *(f.origin for f in parts)])[order],
-            arrived_own=np.concatenate([np.empty(0, np.bool_), *(f.own for f in parts)])[order],
-            steps=np.concatenate([np.empty(0, STEP), *self.steps]),
-            places=places,
-        )
 
 
 def _nic(name: str, node: Node) -> Nic:
