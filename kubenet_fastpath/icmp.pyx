@@ -99,14 +99,15 @@ cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcep
         l.stamp = node.now
         if l.credit <= 0:
             return False
-    if l.interval:
-        q = find_peer(node, ip)
-        if q != NULL:
+    q = find_peer(node, ip)
+    if q != NULL:
+        # Without a limit this empties the bucket, which ip_error shares; not within its own tick.
+        if node.now != q.last:
             q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * l.interval)
             q.last = node.now
-            if q.tokens < l.interval:
-                return False
-            q.tokens -= l.interval
+        if q.tokens < l.interval:
+            return False
+        q.tokens -= l.interval
     l.credit -= 1
     return True
 
