@@ -74,7 +74,7 @@ FLOORS = (
     ("capture", "columns", "snapshot", "result", "plan", "fib"),
     ("conntrack", "context", "prefix_list"),
     ("route", "lookup"),
-    ("kubeproxy",),
+    ("kubeproxy", "options"),
     ("hooks",),
     ("egress",),
     ("icmp",),
