@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .captured_flows import captured_flows
 from .comparison import compare, to_json
 from .comparison_page import comparison_page
 from .comparison_report import comparison_tables
@@ -26,17 +27,29 @@ def run_compare(args: argparse.Namespace) -> int:
     for option, path in (("--html", args.html), ("--redact", args.redact)):
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file with {option}")
-    topology, said = open_topology(args.files)
+    flows = None
+    if args.traffic is not None:
+        if args.files or args.redact is not None:
+            raise ConfigError(
+                "--traffic makes its cluster of the capture's hosts: leave files and --redact out"
+            )
+        captured = captured_flows(args.traffic, pod_cidr=args.pod_cidr)
+        topology, flows = captured.topology, captured.flows
+        said = [("capture", str(args.traffic)), *(("note", note) for note in captured.notes)]
+    else:
+        topology, said = open_topology(args.files)
     if args.redact is not None:
         topology = redacted(topology)
         args.redact.write_text(json.dumps(topology_json(topology), indent=2) + "\n", encoding="utf-8")
-    comparison = compare(topology, rounds=args.rounds)
+    comparison = compare(topology, flows, rounds=args.rounds)
     if args.html is not None:
         args.html.write_text(comparison_page(comparison), encoding="utf-8")
     if args.json:
         print(json.dumps(to_json(comparison), indent=2))
         return 0
-    head = labelled([*said, ("traffic", f"{len(comparison.flows)} flows, one of each class")])
+    head = labelled(
+        [*said, ("traffic", f"{len(comparison.flows)} flows{'' if flows else ', one of each class'}")]
+    )
     parts = [head, *comparison_tables(comparison)]
     written = ", ".join(str(path) for path in (args.html, args.redact) if path is not None)
     if written:
@@ -67,6 +80,13 @@ def add_compare(commands: Any) -> None:
         metavar="FILE",
         help="write the cluster there with other names and addresses, and use that",
     )
+    parser.add_argument(
+        "--traffic",
+        type=Path,
+        metavar="IN.pcap",
+        help="flows of a capture, between its hosts: pods and outside",
+    )
+    parser.add_argument("--pod-cidr", metavar="CIDR", help="of a capture: whose hosts are the pods")
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="measurements of each class (0: none)"
     )

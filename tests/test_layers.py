@@ -92,6 +92,7 @@ FLOORS = (
     ("traffic",),
     ("comparison",),
     ("casting", "answers", "summary"),
+    ("captured_flows",),
     ("replay", "report"),
     ("comparison_report",),
     ("comparison_page",),
