@@ -8,7 +8,7 @@ from pathlib import Path
 import frames
 import pytest
 from frames import ACK, SYN, TCP, UDP, packet, tcp, udp
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import kubenet_fastpath as kf
@@ -58,7 +58,13 @@ def model(rows: list[tuple[str, str, int, int, str]]) -> dict[str, int]:
     return found
 
 
+MID_STREAM = [(PODS[1], PODS[0], 80, 1000, "ack"), (PODS[0], PODS[1], 1000, 80, "syn")]
+ANSWERED = [(PODS[0], "203.0.113.10", 1000, 80, "syn"), ("203.0.113.10", PODS[0], 80, 1000, "ack")]
+
+
 @settings(deadline=None)
+@example(rows=MID_STREAM, size=1)
+@example(rows=ANSWERED, size=5)
 @given(rows=st.lists(PACKETS, min_size=1, max_size=16), size=st.integers(1, 5))
 def test_flows_beside_a_model(
     rows: list[tuple[str, str, int, int, str]], size: int, tmp_path_factory
