@@ -54,6 +54,7 @@ MODULES = [
     "recorder",
     "context",
     "route",
+    "options",
     "kubeproxy",
     "hooks",
     "egress",

@@ -208,7 +208,7 @@ def stations(name: str, entries: int, rounds: int, absent: list[str]) -> list[Fi
 
 
 def frames_of(count: int, first: int, pods: list[kf.Port]) -> kf.PacketBatch:
-    """First packets of UDP flows from pods to the internet, each of another flow and, mostly, another source."""
+    """First packets of UDP flows from pods to the internet: each another flow, and while ports last another source."""
     i = np.arange(first, first + count, dtype=np.uint32)
     turn = i % len(pods)
     models = [

@@ -1,15 +1,13 @@
 """Nodes in a VNet: frames go from pod to pod, node to node, out and back, in virtual time, through real pipelines.
 
-Time is cut into windows as long as a frame takes through the fabric. What nodes do within one window cannot meet before
-the next, so each node forwards its frames of a window as one batch, and the order is still that of time.
+Longer than its neighbours, for it is the one door to all nodes and the fabric between them; `transport` carries.
 """
 
 from __future__ import annotations
 
-import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from time import thread_time_ns
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,19 +15,20 @@ from numpy.typing import ArrayLike, NDArray
 from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
 from .azure_cni import AzureCniOverlay
 from .batch import PacketBatch
-from .carriage import Carriage
 from .config import Kubenet, Pod
-from .delivery import STEP, Delivery, Outcome, Place, PlaceKind
+from .delivery import Delivery, Place, PlaceKind
 from .errors import ConfigError
 from .fabric import FABRIC_MAC, INTERNET, NOWHERE, PLATFORM, Fabric, Nic
 from .ipam import HostLocal
-from .lineage import Held, continues, fingerprint
+from .journey import Frames
 from .load_balancer import LoadBalancer, LoadBalancerRule
 from .node import Node
 from .node_config import NodeConfig
 from .result import Result
 from .service import Service
-from .verdict import Verdict
+from .topology import Addressing, Topology
+from .topology_file import read_topology
+from .transport import Transport
 from .vnet import HopKind, UserRoute, Vnet
 
 __all__ = ["Cluster"]
@@ -37,35 +36,6 @@ __all__ = ["Cluster"]
 LATENCY_NS = 250_000
 MAX_NODES = {Kubenet: 400, AzureCniOverlay: 5000}  #: others: by their address space
 MAX_PODS = 250  #: of a node
-ETH0 = 0
-STEP_NS, ASLEEP_NS = (
-    1_000_000_000,
-    10_000_000_000,
-)  #: of a silent cluster; nothing but time-outs happens behind it
-CARRIED = 255  #: in STEP's verdict: the fabric
-
-
-@dataclass
-class _Frames:
-    """Frames that are about to enter a node's port, or the fabric (node -1)."""
-
-    batch: PacketBatch
-    node: NDArray[np.int32]
-    sender: NDArray[np.int32]  # of frames for the fabric: a NIC, INTERNET or PLATFORM
-    origin: NDArray[np.int32]
-    own: NDArray[np.bool_]
-
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> _Frames:
-        return _Frames(
-            self.batch[rows], self.node[rows], self.sender[rows], self.origin[rows], self.own[rows]
-        )
-
-    @staticmethod
-    def join(parts: list[_Frames]) -> _Frames:
-        if len(parts) == 1:
-            return parts[0]
-        columns = ([getattr(part, name) for part in parts] for name in ("node", "sender", "origin", "own"))
-        return _Frames(PacketBatch.concatenate(part.batch for part in parts), *map(np.concatenate, columns))
 
 
 class Cluster:
@@ -96,8 +66,6 @@ class Cluster:
         With the routes that were added.
     fabric : Fabric
         `fabric.snat` has the outbound ports in use.
-    forward_ns : int
-        CPU time of this thread in the nodes' pipelines so far, and nothing else.
 
     Raises
     ------
@@ -135,18 +103,12 @@ class Cluster:
         _check_nodes(nodes, vnet)
         self.vnet = _with_pod_routes(vnet, nodes)
         self.latency_ns = latency_ns
-        self.forward_ns = 0
         self.nodes: dict[str, Node] = {}
         self.places: dict[str, Place] = {}
         self.services: tuple[Service, ...] = ()
         self._order = list(nodes)
         self._numbers = {name: index for index, name in enumerate(self._order)}
-        self._places: list[Place] = []
         self._ranges: dict[tuple[int, int], HostLocal] = {}
-        self._pod_places: dict[tuple[int, int], int] = {}  # node, port -> place
-        self._forward: Callable[[Node, PacketBatch], Result] = Node.forward
-        self._held: dict[int, Held] = {}
-        self._awake: set[int] = set()  # nodes that a packet has been through lately
         for name, config in nodes.items():
             self.nodes[name] = Node(config)
         nics = [_nic(name, self.nodes[name]) for name in self._order]
@@ -161,20 +123,60 @@ class Cluster:
             for host in hosts
         ]
         self.fabric = Fabric(self.vnet, nics, balancer)
+        self._transport = Transport([self.nodes[name] for name in self._order], self.fabric, latency_ns)
         self._add_place("internet", PlaceKind.INTERNET)
         self._add_place("platform", PlaceKind.PLATFORM)
-        self._nic_places = []
         for index, nic in enumerate(nics):
             kind = PlaceKind.NODE if index < len(self._order) else PlaceKind.HOST
-            self._nic_places.append(self._add_place(nic.name, kind, nic.address, nic.mac).index)
+            self._transport.nic_places.append(self._add_place(nic.name, kind, nic.address, nic.mac).index)
         for node, group in pods.items():
             for pod in group:
                 self.attach(node, pod)
         if services:
             self.set_services(services)
 
+    @classmethod
+    def from_topology(cls, topology: Topology, addressing: Addressing) -> Cluster:
+        """Make the cluster that a topology is with one of the addressing modes.
+
+        Raises
+        ------
+        AddressError, ConfigError, TableFull
+            For what the mode cannot have.
+        """
+        names = [name for name, _ in topology.nodes]
+        configs = {name: topology.node_config(addressing, index) for index, name in enumerate(names)}
+        cluster = cls(configs, vnet=topology.vnet(), balancer=topology.balancer())
+        for site in topology.pods:
+            cluster.attach(site.node, topology.pod(site, addressing))
+        address = {site.name: ipv4_text(cluster.places[site.name].address) for site in topology.pods}
+        cluster.set_services(topology.services_at(address))
+        return cluster
+
+    @classmethod
+    def from_files(
+        cls, *paths: str | os.PathLike[str], addressing: Addressing | str | None = None
+    ) -> Cluster:
+        """Make a cluster of what `kubectl get -o json` and `az ... show` say, or a short file of our own.
+
+        Parameters
+        ----------
+        *paths : path
+            As `topology_file.read_topology` takes them; that tells also what was skipped or missing.
+        addressing : Addressing or str, optional
+            What the cluster has today if omitted, or kubenet if the files do not tell.
+
+        Raises
+        ------
+        OSError, AddressError, ConfigError, TableFull
+            For files that cannot be read, or a cluster that cannot be.
+        """
+        topology = read_topology(paths).topology
+        mode = topology.addressing or Addressing.KUBENET if addressing is None else Addressing(addressing)
+        return cls.from_topology(topology, mode)
+
     def __repr__(self) -> str:
-        pods = len(self._pod_places)
+        pods = len(self._transport.pod_places)
         return f"<Cluster of {len(self.nodes)} nodes with {pods} pods>"
 
     def _add_place(
@@ -182,9 +184,11 @@ class Cluster:
     ) -> Place:
         if name in self.places:
             raise ConfigError(f"the cluster has a {self.places[name].kind.value} {name!r} already")
-        place = Place(index=len(self._places), name=name, kind=kind, address=address, mac=lladdr, node=node)
+        place = Place(
+            index=len(self._transport.places), name=name, kind=kind, address=address, mac=lladdr, node=node
+        )
         self.places[name] = place
-        self._places.append(place)
+        self._transport.places.append(place)
         return place
 
     def attach(self, node: str, pod: Pod) -> Place:
@@ -218,7 +222,7 @@ class Cluster:
         assert port.pod.ip is not None
         assert port.pod.mac is not None
         place = self._add_place(pod.name, PlaceKind.POD, ipv4(port.pod.ip), mac(port.pod.mac), node)
-        self._pod_places[index, port.index] = place.index
+        self._transport.pod_places[index, port.index] = place.index
         return place
 
     def _with_address(self, index: int, node: Node, pod: Pod) -> Pod:
@@ -323,56 +327,29 @@ class Cluster:
         sender = np.full(len(batch), NOWHERE, np.int32)
         port = np.zeros(len(batch), np.uint16)
         for index in np.unique(places).tolist():
-            place, rows = self._places[index], places == index
+            place, rows = self._transport.places[index], places == index
             if place.kind is PlaceKind.POD and place.node is not None:
                 node[rows] = self._numbers[place.node]
                 port[rows] = self.nodes[place.node].ports[place.name].index
             elif place.kind is PlaceKind.HOST:
-                sender[rows] = self._nic_places.index(index)
+                sender[rows] = self._transport.nic_places.index(index)
             else:
                 sender[rows] = INTERNET if place.kind is PlaceKind.INTERNET else PLATFORM
         frames = batch.copy()
         frames.port = port
         rows = np.argsort(frames.time, kind="stable")
         n = len(batch)
-        if not n:
-            return self._run(_Log(0), [])
-        self._sleep(int(frames.time.min()))
-        self._forward = forward
-        start = _Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
-        try:
-            return self._run(_Log(n), [start])
-        finally:
-            self._forward = Node.forward
+        start = Frames(frames, node, sender, np.arange(n, dtype=np.int32), np.ones(n, np.bool_)).take(rows)
+        return self._transport.send(start, forward)
 
     def advance(self, now: int) -> Delivery:
         """Let time pass until `now` (ns): ARP retries, failures, ageing; what nodes send then is carried."""
-        self._sleep(now)
-        return self._advance(now)
+        return self._transport.advance(now)
 
-    def _advance(self, now: int) -> Delivery:
-        log = _Log(0)
-        made = [
-            self._collect(index, self.nodes[self._order[index]].advance(now)) for index in sorted(self._awake)
-        ]
-        return self._run(log, [self._leave(frames, log) for frames in made if len(frames.batch)])
-
-    def _leave(self, frames: _Frames, log: _Log) -> _Frames:
-        """What left nodes reaches pods at once; the rest is for the fabric."""
-        by_eth0 = frames.batch.port == ETH0
-        self._arrive_at_pods(frames.take(~by_eth0), log)
-        frames = frames.take(by_eth0)
-        frames.node = np.full(len(frames.node), -1, np.int32)
-        return frames
-
-    def _sleep(self, until: int) -> None:
-        """Let what nodes ask when a neighbour has been silent for long find its answer: 5 s of DELAY, 3 of PROBE."""
-        awake = [now for index in self._awake if (now := self.nodes[self._order[index]].now) is not None]
-        begin = max(awake, default=until)
-        for now in range(begin + STEP_NS, min(until, begin + ASLEEP_NS), STEP_NS):
-            self._advance(now)
-        if until > begin + ASLEEP_NS:
-            self._awake.clear()
+    @property
+    def forward_ns(self) -> int:
+        """CPU time of this thread in the nodes' pipelines so far, and nothing else."""
+        return self._transport.forward_ns
 
     def _sources(self, at: Place | str | ArrayLike, n: int) -> NDArray[np.int64]:
         if isinstance(at, str):
@@ -387,199 +364,14 @@ class Cluster:
         if places.ndim > 1 or (places.ndim == 1 and len(places) != n):
             raise ValueError(f"at has shape {places.shape}, the batch has {n} packets")
         places = np.broadcast_to(places.astype(np.int64), (n,))
-        if n and not (int(places.min()) >= 0 and int(places.max()) < len(self._places)):
-            raise IndexError(f"place {places.max()} is not below {len(self._places)}")
+        if n and not (int(places.min()) >= 0 and int(places.max()) < len(self._transport.places)):
+            raise IndexError(f"place {places.max()} is not below {len(self._transport.places)}")
         for index in np.unique(places).tolist():
-            if self._places[index].kind is PlaceKind.NODE:
-                raise ValueError(f"{self._places[index].name} is a node, and no process of a node sends")
+            if self._transport.places[index].kind is PlaceKind.NODE:
+                raise ValueError(
+                    f"{self._transport.places[index].name} is a node, and no process of a node sends"
+                )
         return places
-
-    def _run(self, log: _Log, pending: list[_Frames]) -> Delivery:
-        pending = [frames for frames in pending if len(frames.batch)]
-        while pending:
-            begin = min(int(frames.batch.time.min()) for frames in pending)
-            now, later = [], []
-            for frames in pending:
-                due = frames.batch.time < begin + self.latency_ns
-                if due.any():
-                    now.append(frames.take(due))
-                if not due.all():
-                    later.append(frames.take(~due))
-            frames = _Frames.join(now)
-            at_node = frames.node >= 0
-            into_fabric = [frames.take(~at_node)] if not at_node.all() else []
-            if at_node.any():
-                into_fabric.append(self._leave(self._through_nodes(frames.take(at_node), log), log))
-            pending = later
-            if into_fabric:
-                waiting = self._through_fabric(_Frames.join(into_fabric), begin, log)
-                if len(waiting.batch):
-                    pending.append(waiting)
-        return log.delivery(tuple(self._places))
-
-    def _through_nodes(self, frames: _Frames, log: _Log) -> _Frames:
-        order = np.lexsort((np.arange(len(frames.node)), frames.batch.time, frames.node))
-        frames = frames.take(order)
-        before = fingerprint(frames.batch.headers())
-        ttl = before["ttl"]
-        verdict = np.empty(len(frames.node), np.uint8)
-        reason = np.empty(len(frames.node), np.uint8)
-        times = frames.batch.time
-        bounds = np.flatnonzero(np.diff(frames.node, prepend=-2)).tolist() + [len(frames.node)]
-        parts = []
-        for first, last in itertools.pairwise(bounds):
-            index = int(frames.node[first])
-            rows = np.arange(first, last)
-            self._awake.add(index)
-            node, part = self.nodes[self._order[index]], frames.batch[rows]
-            begin = thread_time_ns()
-            result = self._forward(node, part)
-            self.forward_ns += thread_time_ns() - begin
-            verdict[rows], reason[rows] = result.verdict, result.reason
-            parts.append(self._collect(index, result, frames.origin[rows], frames.own[rows], before[rows]))
-        log.step(frames.origin, frames.node, times, verdict, reason, ttl, frames.own)
-        node_place = np.array(self._nic_places, np.int32)[frames.node]
-        for ended, outcome in (
-            (verdict == Verdict.DROP, Outcome.DROPPED),
-            (verdict == Verdict.LOCAL, Outcome.LOCAL),
-            (verdict == Verdict.HELD, Outcome.HELD),
-        ):
-            mine = ended & frames.own
-            log.end(frames.origin[mine], outcome, reason[mine], node_place[mine])
-        return _Frames.join(parts)
-
-    def _collect(
-        self,
-        index: int,
-        result: Result,
-        origin: NDArray[np.int32] | None = None,
-        own: NDArray[np.bool_] | None = None,
-        before: NDArray[np.void] | None = None,
-    ) -> _Frames:
-        """What left a node, with the sent frame that each goes back to."""
-        out = result.packets(None)
-        source = result.outputs["source"]
-        n = len(out)
-        origins, mine = np.full(n, -1, np.int32), np.zeros(n, np.bool_)
-        caused = source >= 0
-        held = self._held.setdefault(index, Held())
-        if origin is not None and own is not None and before is not None:
-            waits = result.verdict == Verdict.HELD
-            held.add(before[waits], origin[waits], own[waits])
-            if n:
-                after = fingerprint(out.headers())
-                origins[caused] = origin[source[caused]]
-                mine[caused] = continues(before[source[caused]], after[caused]) & own[source[caused]]
-                held.release(after, mine, origins)
-        elif n:
-            held.release(fingerprint(out.headers()), mine, origins)
-        sender = np.full(n, index, np.int32)
-        return _Frames(out, np.full(n, index, np.int32), sender, origins, mine)
-
-    def _arrive_at_pods(self, frames: _Frames, log: _Log) -> None:
-        keys = zip(frames.node.tolist(), frames.batch.port.tolist(), strict=True)
-        places = np.array([self._pod_places.get(key, -1) for key in keys], np.int32)
-        to = frames.batch.headers()["eth_dst"]
-        lladdr = np.array([place.mac for place in self._places], np.uint64)[places]
-        others = (
-            (to != lladdr) & (to >> np.uint64(40) & np.uint64(1) == 0) & frames.own
-        )  # flooded: its card drops it
-        frames.own = frames.own & ~others
-        latest = log.latest(frames)
-        log.end(
-            frames.origin[others],
-            Outcome.DROPPED,
-            np.full(int(others.sum()), Carriage.NO_PLACE),
-            places[others],
-        )
-        log.arrive(frames, places, latest)
-
-    def _through_fabric(self, frames: _Frames, begin: int, log: _Log) -> _Frames:
-        np.maximum(frames.batch.time, begin, out=frames.batch.time)  # timers of a node that had been asleep
-        frames = frames.take(np.argsort(frames.batch.time, kind="stable"))
-        frames.batch = frames.batch.copy()
-        ttl = frames.batch.headers()["ttl"]
-        receiver, how = self.fabric.carry(frames.batch, frames.sender)
-        n = len(how)
-        fabric = np.full(n, -1, np.int32)
-        verdict = np.full(n, CARRIED, np.uint8)
-        log.step(frames.origin, fabric, frames.batch.time, verdict, how, ttl, frames.own)
-        lost = (receiver == NOWHERE) & frames.own
-        log.end(frames.origin[lost], Outcome.DROPPED, how[lost], fabric[lost])
-        frames.batch.time += self.latency_ns
-        nodes = len(self._order)
-        place = np.full(n, -1, np.int32)
-        host = receiver >= nodes
-        place[host] = np.array(self._nic_places, np.int32)[receiver[host]]
-        place[receiver == INTERNET] = self.places["internet"].index
-        place[receiver == PLATFORM] = self.places["platform"].index
-        there = np.flatnonzero(place >= 0)
-        log.arrive(frames.take(there), place[there], how[there])
-        rest = frames.take((receiver >= 0) & ~host)
-        rest.node = receiver[(receiver >= 0) & ~host]
-        rest.batch.port = np.full(len(rest.node), ETH0, np.uint16)
-        return rest
-
-
-class _Log:
-    """What a run has to tell, part by part."""
-
-    def __init__(self, n: int) -> None:
-        self.outcome = np.zeros(n, np.uint8)
-        self.reason = np.zeros(n, np.uint8)
-        self.place = np.full(n, -1, np.int32)
-        self._latest = np.zeros(n, np.uint8)
-        self.steps: list[NDArray[np.void]] = []
-        self.arrived: list[tuple[_Frames, NDArray[np.int32]]] = []
-
-    def step(self, origin: NDArray[np.int32], *columns: NDArray[np.generic]) -> None:
-        steps = np.empty(len(origin), STEP)
-        for name, column in zip(
-            ("frame", "node", "time", "verdict", "reason", "ttl", "own"), (origin, *columns), strict=True
-        ):
-            steps[name] = column
-        self.steps.append(steps)
-        mine = steps["own"]
-        self._latest[origin[mine]] = steps["reason"][mine]
-
-    def latest(self, frames: _Frames) -> NDArray[np.uint8]:
-        """What the latest step said of frames' origins."""
-        return (
-            np.where(frames.own, self._latest[frames.origin], 0)
-            if len(self._latest)
-            else np.zeros(len(frames.own), np.uint8)
-        )
-
-    def end(
-        self, frame: NDArray[np.int32], outcome: Outcome, reason: NDArray[np.uint8], place: NDArray[np.int32]
-    ) -> None:
-        higher = (frame >= 0) & (self.outcome[frame] <= outcome)
-        rows = frame[higher]
-        self.outcome[rows], self.reason[rows], self.place[rows] = outcome, reason[higher], place[higher]
-
-    def arrive(self, frames: _Frames, places: NDArray[np.int32], reason: NDArray[np.uint8]) -> None:
-        if not len(places):
-            return
-        self.arrived.append((frames, places))
-        mine = frames.own
-        self.end(frames.origin[mine], Outcome.DELIVERED, reason[mine], places[mine])
-
-    def delivery(self, places: tuple[Place, ...]) -> Delivery:
-        parts = [frames for frames, _ in self.arrived]
-        at = np.concatenate([np.empty(0, np.int32), *(place for _, place in self.arrived)])
-        batch = PacketBatch.concatenate(frames.batch for frames in parts)
-        order = np.argsort(batch.time, kind="stable")
-        return Delivery(
-            outcome=self.outcome,
-            reason=self.reason,
-            place=self.place,
-            arrived=batch[order],
-            arrived_at=at[order],
-            arrived_from=np.concatenate([np.empty(0, np.int32), *(f.origin for f in parts)])[order],
-            arrived_own=np.concatenate([np.empty(0, np.bool_), *(f.own for f in parts)])[order],
-            steps=np.concatenate([np.empty(0, STEP), *self.steps]),
-            places=places,
-        )
 
 
 def _nic(name: str, node: Node) -> Nic:

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .captured_flows import captured_flows
 from .comparison import compare, to_json
 from .comparison_page import comparison_page
 from .comparison_report import comparison_tables
 from .errors import ConfigError
+from .redaction import redacted
 from .report import labelled, show
-from .topology import sample_topology
+from .topology_file import open_topology, topology_json
 
 __all__ = ["add_compare"]
 
@@ -22,21 +24,36 @@ def run_compare(args: argparse.Namespace) -> int:
     """Compare, and write what was asked for."""
     if args.rounds < 0:
         raise ConfigError(f"--rounds {args.rounds} is below 0")
-    if args.html is not None and args.html.is_dir():
-        raise ConfigError(f"{args.html} is a folder: name a file with --html")
-    topology = sample_topology()
-    comparison = compare(topology, rounds=args.rounds)
+    for option, path in (("--html", args.html), ("--redact", args.redact)):
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder: name a file with {option}")
+    flows = None
+    if args.traffic is not None:
+        if args.files or args.redact is not None:
+            raise ConfigError(
+                "--traffic makes its cluster of the capture's hosts: leave files and --redact out"
+            )
+        captured = captured_flows(args.traffic, pod_cidr=args.pod_cidr)
+        topology, flows = captured.topology, captured.flows
+        said = [("capture", str(args.traffic)), *(("note", note) for note in captured.notes)]
+    else:
+        topology, said = open_topology(args.files)
+    if args.redact is not None:
+        topology = redacted(topology)
+        args.redact.write_text(json.dumps(topology_json(topology), indent=2) + "\n", encoding="utf-8")
+    comparison = compare(topology, flows, rounds=args.rounds)
     if args.html is not None:
         args.html.write_text(comparison_page(comparison), encoding="utf-8")
     if args.json:
         print(json.dumps(to_json(comparison), indent=2))
         return 0
-    sizes = f"{len(topology.nodes)} nodes, {len(topology.pods)} pods, {len(topology.services)} services"
-    what = f"the built-in one: {sizes}"
-    head = labelled([("cluster", what), ("traffic", f"{len(comparison.flows)} flows, one of each class")])
+    head = labelled(
+        [*said, ("traffic", f"{len(comparison.flows)} flows{'' if flows else ', one of each class'}")]
+    )
     parts = [head, *comparison_tables(comparison)]
-    if args.html is not None:
-        parts.append(labelled([("written", str(args.html))]))
+    written = ", ".join(str(path) for path in (args.html, args.redact) if path is not None)
+    if written:
+        parts.append(labelled([("written", written)]))
     show(parts, sys.stdout)
     return 0
 
@@ -49,6 +66,27 @@ def add_compare(commands: Any) -> None:
         description="The same flows through a cluster with kubenet, and with Azure CNI's node subnet, pod subnet and "
         "overlay: which source the receiver sees, what is translated where, the way, TTL, cost and what is taken up.",
     )
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="kubectl get nodes,pods,services,endpointslices,configmaps -A -o json; az aks show, az network vnet show, "
+        "az network route-table show; or a short file of your own, YAML or JSON (default: a built-in cluster)",
+    )
+    parser.add_argument(
+        "--redact",
+        type=Path,
+        metavar="FILE",
+        help="write the cluster there with other names and addresses, and use that",
+    )
+    parser.add_argument(
+        "--traffic",
+        type=Path,
+        metavar="IN.pcap",
+        help="flows of a capture, between its hosts: pods and outside",
+    )
+    parser.add_argument("--pod-cidr", metavar="CIDR", help="of a capture: whose hosts are the pods")
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="measurements of each class (0: none)"
     )

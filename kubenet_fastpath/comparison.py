@@ -15,6 +15,7 @@ from .carriage import Carriage
 from .cluster import Cluster
 from .connection import CtStatus
 from .delivery import FABRIC, Delivery, Outcome, reason_name
+from .errors import ConfigError, FastpathError
 from .topology import Addressing, Topology
 from .traffic import Flow, Packet, answer, built_in_flows, question, read_packet
 from .verdict import Verdict
@@ -103,12 +104,15 @@ class Comparison:
         Addressing -> flow's label -> ns of CPU time in all nodes on the way for one established packet, a round each.
     consumption : dict
         Addressing -> Consumption, after all flows and before any measurement.
+    impossible : dict
+        Addressing -> why the topology cannot have it; then it is in none of the others.
     """
 
     flows: tuple[Flow, ...]
     crossings: dict[Addressing, dict[str, Crossing]]
     cost: dict[Addressing, dict[str, list[float]]]
     consumption: dict[Addressing, Consumption]
+    impossible: dict[Addressing, str]
 
     def ns_per_packet(self, addressing: Addressing, label: str) -> float | None:
         """Median over the rounds; None where the flow was not carried."""
@@ -183,22 +187,34 @@ def compare(
     Raises
     ------
     AddressError, ConfigError
-        For a topology that a mode cannot have, or a flow between places that it does not have.
+        For a topology that no mode can have, or a flow between places that it does not have.
     """
     flows = built_in_flows(topology) if flows is None else tuple(flows)
-    clusters = {mode: topology.cluster(mode) for mode in addressing}
+    clusters: dict[Addressing, Cluster] = {}
+    impossible: dict[Addressing, str] = {}
+    for mode in addressing:
+        try:
+            clusters[mode] = Cluster.from_topology(topology, mode)
+        except FastpathError as error:
+            impossible[mode] = str(error)
+    if not clusters:
+        raise ConfigError(
+            f"no addressing mode can have this cluster: {'; '.join(sorted(set(impossible.values())))}"
+        )
     crossings = {
         mode: {flow.label: _cross(cluster, flow, SPORT + k, k) for k, flow in enumerate(flows)}
         for mode, cluster in clusters.items()
     }
     consumption = {mode: _consumption(topology, mode, cluster) for mode, cluster in clusters.items()}
-    cost: dict[Addressing, dict[str, list[float]]] = {mode: {} for mode in addressing}
+    cost: dict[Addressing, dict[str, list[float]]] = {mode: {} for mode in clusters}
     now = START + GAP * len(flows)
     for number, flow in enumerate(flows):
         measured = {mode: c for mode, c in clusters.items() if crossings[mode][flow.label].answered}
         if rounds and measured:
             _measure(measured, flow, now + number * GAP, rounds, packets, connections, cost)
-    return Comparison(flows=tuple(flows), crossings=crossings, cost=cost, consumption=consumption)
+    return Comparison(
+        flows=tuple(flows), crossings=crossings, cost=cost, consumption=consumption, impossible=impossible
+    )
 
 
 def _cross(cluster: Cluster, flow: Flow, sport: int, number: int) -> Crossing:
@@ -400,5 +416,6 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "flows": [asdict(flow) for flow in comparison.flows],
         "addressing": modes,
+        "impossible": {mode.value: why for mode, why in comparison.impossible.items()},
         "changes": comparison.changes(),
     }

@@ -44,6 +44,8 @@ def comparison_page(comparison: Comparison) -> str:
     body.append("<h2>What changes when the cluster leaves kubenet</h2>")
     sentences = changes or ["Nothing that an end of a flow notices."]
     body.append("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>")
+    for mode, why in comparison.impossible.items():
+        body.append(f"<p>{escape(mode.value)} cannot have this cluster: {escape(why)}.</p>")
     plot = _cost_plot(comparison)
     if plot:
         body.append("<h2>What a packet costs</h2>")

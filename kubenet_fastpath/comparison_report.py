@@ -60,6 +60,9 @@ def comparison_tables(comparison: Comparison) -> list[Table | str]:
             ],
         )
     )
+    parts += [
+        f"{mode.value} cannot have this cluster: {why}\n" for mode, why in comparison.impossible.items()
+    ]
     changes = comparison.changes()
     said = [f"- {sentence}" for sentence in changes] or ["- nothing that an end of a flow notices"]
     parts.append("\n".join(["what changes when the cluster leaves kubenet", *said]) + "\n")

@@ -91,6 +91,10 @@ cdef struct packet_t:
     uint16_t dev                # interface that the packet is on: a bridge for what a bridge passes up
     uint8_t type                # packet_type_t
     uint8_t info                # ctinfo_t
+    uint8_t record_route        # offset of that option in the header once options were read, 0: none
+    uint8_t timestamp           # likewise
+    uint8_t label               # likewise: CIPSO
+    uint8_t option_flags        # OPTION_*
     bint tagged                 # carries a VLAN tag
     bint vlan_zero              # all its tags are priority tags (VID 0)
     bint shared                 # the bytes are needed elsewhere too: copy before writing

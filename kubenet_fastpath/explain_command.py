@@ -17,7 +17,8 @@ from .explanation import Explanation, explain, explained
 from .node import Node
 from .replay import replayed
 from .result import Result
-from .topology import Addressing, sample_topology
+from .topology import Addressing
+from .topology_file import open_topology
 from .traffic import answer, parse_flow, question
 
 __all__ = ["add_explain"]
@@ -80,7 +81,11 @@ def _leg(cluster: Cluster, what: str, frame: bytes, place: Place | str, time: in
 
 def _in_cluster(args: argparse.Namespace) -> list[_Leg]:
     flow = parse_flow(args.packet)
-    cluster = sample_topology().cluster(Addressing(args.addressing))
+    topology, _ = open_topology(args.cluster)
+    mode = (
+        topology.addressing or Addressing.KUBENET if args.addressing is None else Addressing(args.addressing)
+    )
+    cluster = Cluster.from_topology(topology, mode)
     if flow.src in cluster.nodes:
         raise ConfigError(f"{flow.src} is a node, and no process of a node sends: name a pod or a host")
     first, delivery = _leg(cluster, flow.label, question(flow, cluster, SPORT), flow.src, START)
@@ -134,8 +139,15 @@ def add_explain(commands: Any) -> None:
     parser.add_argument(
         "--addressing",
         choices=[mode.value for mode in Addressing],
-        default="kubenet",
-        help="(default: kubenet)",
+        help="(default: what the cluster has today, or kubenet)",
+    )
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="as compare takes them; repeatable",
     )
     parser.add_argument("--answer", action="store_true", help="explain the receiver's answer, too")
     parser.add_argument("--frame", type=int, metavar="N", help="frame N of the capture, from 1")

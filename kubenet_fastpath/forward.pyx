@@ -15,18 +15,19 @@ from .context cimport (
 from .defrag cimport defrag_add
 from .egress cimport ip_output
 from .frame cimport (
-    ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_CHECK, IP_DF, IP_DST, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_SRC, IP_TOTAL,
+    ICMP_PARAMETER, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_CHECK, IP_DF, IP_DST, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_SRC, IP_TOTAL,
     IP_TTL, csum, csum_ttl, load16, load32, store16,
 )
 from .hooks cimport forward_hook, prerouting
 from .icmp cimport icmp_send, reject, send_redirect, spend_unreachable
 from .local cimport local_deliver
+from .options cimport OPTIONS_OK, OPTIONS_SOURCE_ROUTE, options_compile, options_forward
 from .recorder cimport STAGE_FORWARD, STAGE_REASSEMBLY, STAGE_ROUTE
 from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
     PASS, R_FRAG_REASM, R_FRAGMENT, R_IP_CSUM, R_IP_INHDR, R_IP_INNOROUTES, R_MASQUERADE, R_NAT_REPLY, R_NO_ENDPOINTS,
-    R_NOMEM, R_OTHERHOST, R_PKT_TOO_BIG, R_PROHIBIT, R_ROUTE, R_SERVICE, R_TRUNCATED, R_TTL, R_UNICAST_IN_L2_MULTICAST, V_HELD,
+    R_BLACKHOLE, R_NOMEM, R_OTHERHOST, R_PKT_TOO_BIG, R_PROHIBIT, R_ROUTE, R_SERVICE, R_SOURCE_ROUTE, R_TRUNCATED, R_TTL, R_UNICAST_IN_L2_MULTICAST, V_HELD,
     V_ROUTED, drop, fate,
 )
 
@@ -143,14 +144,30 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
         if end == drop(R_NO_ENDPOINTS):
             reject(node, p)
         return end
+    if p.option_flags:
+        options_forward(node, p)
     end = ip_output(node, p, hop.dev, next_hop)
     return how(node, p) if end == PASS else end
+
+
+cdef int read_options(node_t* node, packet_t* p) noexcept nogil:
+    """ip_rcv_options: PASS, or why the packet is dropped."""
+    cdef uint32_t wrong
+    if not writable(node, p):
+        return drop(R_NOMEM)
+    wrong = options_compile(node, p)
+    if wrong == OPTIONS_OK:
+        return PASS
+    if wrong == OPTIONS_SOURCE_ROUTE:
+        return drop(R_SOURCE_ROUTE)
+    icmp_send(node, p, ICMP_PARAMETER, 0, wrong << 24)
+    return drop(R_IP_INHDR)
 
 
 cdef int ip_receive(node_t* node, packet_t* p) noexcept nogil:
     """ip_rcv and what follows; a packet that the bridge passed up has been through PREROUTING already."""
     cdef uint8_t* l3
-    cdef int end
+    cdef int end, options
     if p.type == PACKET_OTHERHOST:
         return drop(R_OTHERHOST)
     if not p.hooked:
@@ -159,12 +176,18 @@ cdef int ip_receive(node_t* node, packet_t* p) noexcept nogil:
             end = enter_netfilter(node, p)
         if end != PASS:
             return end
+    end = PASS
+    l3 = p.frame + p.l3
     if p.hop == NO_HOP:                                 # else the bridge has asked for its new destination
-        l3 = p.frame + p.l3
         end = route_input(node, p, load32(l3 + IP_SRC), load32(l3 + IP_DST), False)
         record(node, p, STAGE_ROUTE, p.hop, end)
-        if end != PASS:
-            return unreachable(node, p, end)
+    if l3[0] != 0x45 and (end == PASS or end == drop(R_IP_INNOROUTES) or end == drop(R_PROHIBIT)
+                          or end == drop(R_BLACKHOLE)):
+        options = read_options(node, p)
+        if options != PASS:
+            return options
+    if end != PASS:
+        return unreachable(node, p, end)
     if p.hop == NO_HOP or node.hops[p.hop].type != ROUTE_UNICAST:
         return local_deliver(node, p)
     return ip_forward(node, p)

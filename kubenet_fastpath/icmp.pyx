@@ -21,6 +21,7 @@ from .frame cimport (
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
 from .hooks cimport output_hook
+from .options cimport OPTIONS_MAX, OPTIONS_NO_ECHO, options_echo
 from .recorder cimport STAGE_OUTPUT
 from .route cimport route_find, select_address
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
@@ -98,14 +99,15 @@ cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcep
         l.stamp = node.now
         if l.credit <= 0:
             return False
-    if l.interval:
-        q = find_peer(node, ip)
-        if q != NULL:
+    q = find_peer(node, ip)
+    if q != NULL:
+        # Without a limit this empties the bucket, which ip_error shares; not within its own tick.
+        if node.now != q.last:
             q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * l.interval)
             q.last = node.now
-            if q.tokens < l.interval:
-                return False
-            q.tokens -= l.interval
+        if q.tokens < l.interval:
+            return False
+        q.tokens -= l.interval
     l.credit -= 1
     return True
 
@@ -114,11 +116,16 @@ cdef uint8_t* local_packet(node_t* node, packet_t* made, const packet_t* cause, 
                            uint32_t dst, uint8_t tos, uint32_t payload) noexcept nogil:
     """Begin a packet of the node's own: IPv4 header all but done, `payload` bytes to fill in behind it.
 
-    Returns the payload's place, or NULL without memory. Identification is set, DF is not.
+    Returns the payload's place; NULL without memory, or when the cause's options cannot be answered. Identification
+    is set, DF is not.
     """
+    cdef uint8_t options[OPTIONS_MAX]
     cdef uint8_t* l3
+    cdef uint32_t n = options_echo(node, cause, src, options)
     memset(made, 0, sizeof(packet_t))
-    made.length = ETH_LEN + IP_LEN + payload
+    if n == OPTIONS_NO_ECHO:
+        return NULL
+    made.length = ETH_LEN + IP_LEN + n + payload
     made.frame = scratch(node, made.length)
     if made.frame == NULL:
         return NULL
@@ -126,14 +133,15 @@ cdef uint8_t* local_packet(node_t* node, packet_t* made, const packet_t* cause, 
     made.now, made.source, made.ethertype, made.ours = node.now, cause.source, ETH_IP, True
     l3 = made.frame + ETH_LEN
     memset(made.frame, 0, ETH_LEN + IP_LEN)
-    l3[0], l3[IP_TOS], l3[IP_TTL], l3[IP_PROTO] = 0x45, tos, DEFAULT_TTL, proto
-    store16(l3 + IP_TOTAL, <uint16_t>(IP_LEN + payload))
+    memcpy(l3 + IP_LEN, options, n)
+    l3[0], l3[IP_TOS], l3[IP_TTL], l3[IP_PROTO] = <uint8_t>(0x45 + n // 4), tos, DEFAULT_TTL, proto
+    store16(l3 + IP_TOTAL, <uint16_t>(IP_LEN + n + payload))
     store16(l3 + IP_ID, node.ip_id)
     node.ip_id += 1
     store32(l3 + IP_SRC, src)
     store32(l3 + IP_DST, dst)
     node.generated += 1
-    return l3 + IP_LEN
+    return l3 + IP_LEN + n
 
 
 cdef int local_out(node_t* node, packet_t* p) noexcept nogil:
@@ -143,7 +151,7 @@ cdef int local_out(node_t* node, packet_t* p) noexcept nogil:
     cdef nexthop_t* hop
     cdef int end
     store16(l3 + IP_CHECK, 0)
-    store16(l3 + IP_CHECK, csum(l3, IP_LEN))
+    store16(l3 + IP_CHECK, csum(l3, (l3[0] & 15) * 4))
     p.hop = route_find(node, dst)
     record(node, p, STAGE_OUTPUT, p.hop, PASS)
     if p.hop == NO_HOP or node.hops[p.hop].type >= ROUTE_BROADCAST:
@@ -180,6 +188,7 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint8_t* icmp
     cdef uint32_t src = load32(l3 + IP_SRC), dst = load32(l3 + IP_DST), speaker, hop, quote
+    cdef uint8_t options[OPTIONS_MAX]
     cdef packet_t made
     cdef int end
     if p.type != PACKET_HOST or load16(l3 + IP_FRAG) & IP_OFFSET or about_error(p, l3, (l3[0] & 15) * 4):
@@ -199,7 +208,10 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
         speaker = select_address(node, node.hops[hop].dev, node.hops[hop].gateway if node.hops[hop].gateway else src)
     if node.hops[hop].type != ROUTE_LOCAL and not allowed(node, src, type, code):
         return
-    quote = min(p.length - p.l3, <uint32_t>(QUOTE_PACKET - IP_LEN - ICMP_LEN))
+    quote = options_echo(node, p, speaker, options)
+    if quote == OPTIONS_NO_ECHO:
+        return
+    quote = min(p.length - p.l3, <uint32_t>(QUOTE_PACKET - IP_LEN - ICMP_LEN) - quote)
     icmp = local_packet(node, &made, p, PROTO_ICMP, speaker, src, (l3[IP_TOS] & 0x1E) | INTERNETCONTROL,
                         ICMP_LEN + quote)
     if icmp == NULL:

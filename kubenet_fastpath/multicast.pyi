@@ -1,1 +1,1 @@
-# Nothing for Python: the C interface is in hooks.pxd.
+# Nothing for Python: the C interface is in multicast.pxd.

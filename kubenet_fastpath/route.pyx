@@ -108,12 +108,12 @@ cdef int route_input(node_t* node, packet_t* p, uint32_t src, uint32_t dst, bint
         p.hop = route_find(node, EVERYONE)
         if arp:
             return drop(R_MARTIAN_DESTINATION)
-        if src >> 24 != 0 and validate_source(node, p, src, LOOPBACK) < 0:
+        if src != 0 and validate_source(node, p, src, LOOPBACK) < 0:
             return drop(R_MARTIAN_SOURCE)
         return PASS
-    if src >> 24 == 0:
+    if src == 0:                                        # of 0.0.0.0/8 this address alone, since Linux 5.3
         return drop(R_MARTIAN_SOURCE)
-    if dst >> 24 == 0:
+    if dst == 0:
         return drop(R_MARTIAN_DESTINATION)
     if not dev.route_localnet:
         if dst >> 24 == 127:

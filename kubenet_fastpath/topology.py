@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from .address import ipv4, ipv4_prefix, ipv4_text, mac_text, prefix_text
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
-from .cluster import Cluster
 from .config import Kubenet, Pod
 from .errors import ConfigError
 from .load_balancer import LoadBalancer
@@ -31,16 +31,17 @@ class Addressing(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PodSite:
-    """A pod and the node that it is on; its address is the addressing mode's."""
+    """A pod and the node that it is on; its address is the addressing mode's, `ip` in the one that it really has."""
 
     name: str
     node: str
     host_ports: tuple[HostPort, ...] = ()
+    ip: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSite:
-    """A service port and its endpoints, as (pod's name, port)."""
+    """A service port and its endpoints, as (pod's name, port); those of one name are ports of one service."""
 
     name: str
     cluster_ip: str
@@ -50,6 +51,8 @@ class ServiceSite:
     node_port: int | None = None
     external_ips: tuple[str, ...] = ()
     external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+    internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+    affinity_s: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,12 @@ class Topology:
         What is in it; `frontends` are the load balancer's outbound addresses.
     max_pods : int
         Of a node: as many addresses node-subnet mode reserves.
+    addressing : Addressing, optional
+        What the cluster has today: there pods have the addresses that they say.
+    pod_cidrs : tuple of str
+        The nodes' parts of `pod_cidr`, one a node; in turn if empty.
+    non_masquerade : tuple of str, optional
+        What ip-masq-agent leaves alone, in the mode that the cluster has today.
 
     Raises
     ------
@@ -91,9 +100,14 @@ class Topology:
     routes: tuple[UserRoute, ...] = ()
     frontends: tuple[str, ...] = ("20.1.2.3",)
     max_pods: int = 30
+    addressing: Addressing | None = None
+    pod_cidrs: tuple[str, ...] = ()
+    non_masquerade: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         names = {name for name, _ in self.nodes}
+        if self.pod_cidrs and len(self.pod_cidrs) != len(self.nodes):
+            raise ConfigError(f"{len(self.nodes)} nodes have {len(self.pod_cidrs)} pod CIDRs")
         for pod in self.pods:
             if pod.node not in names:
                 raise ConfigError(f"pod {pod.name} is on {pod.node}, which is no node")
@@ -110,6 +124,7 @@ class Topology:
         gateway = ipv4_text(subnet + 1)
         node_ip = f"{address}/{length}"
         node_mac = mac_text(NODE_MAC + ipv4(address) % (1 << 24))
+        direct = self.non_masquerade if addressing is self.addressing else None
         if addressing is Addressing.POD_SUBNET:
             return AzureCniPodSubnet(
                 node_ip=node_ip, gateway=gateway, node_mac=node_mac, seed=index, pod_subnet=self.pod_subnet
@@ -124,8 +139,12 @@ class Topology:
             )
         network, bits = ipv4_prefix(self.pod_cidr)
         part = network + (index << 32 - self.node_prefix_len)
-        if bits > self.node_prefix_len or (part ^ network) >> 32 - bits:
+        if self.pod_cidrs:
+            cidr = self.pod_cidrs[index]
+        elif bits > self.node_prefix_len or (part ^ network) >> 32 - bits:
             raise ConfigError(f"pod CIDR {self.pod_cidr} has no /{self.node_prefix_len} for node {index + 1}")
+        else:
+            cidr = prefix_text(part, self.node_prefix_len)
         kind: type[Kubenet] | type[AzureCniOverlay] = (
             Kubenet if addressing is Addressing.KUBENET else AzureCniOverlay
         )
@@ -134,45 +153,58 @@ class Topology:
             gateway=gateway,
             node_mac=node_mac,
             seed=index,
-            pod_cidr=prefix_text(part, self.node_prefix_len),
+            pod_cidr=cidr,
             cluster_cidr=self.pod_cidr,
+            non_masquerade=direct,
         )
 
-    def cluster(self, addressing: Addressing) -> Cluster:
-        """The cluster with one of the addressing modes.
+    def pod(self, site: PodSite, addressing: Addressing) -> Pod:
+        """A pod as `Node.attach` takes it: with its own address in the mode that the cluster really has."""
+        ip = site.ip if addressing is self.addressing else None
+        return Pod(site.name, ip=ip, host_ports=site.host_ports)
 
-        Raises
-        ------
-        AddressError, ConfigError
-            As `Cluster` does.
-        """
-        cluster = Cluster(
-            {name: self.node_config(addressing, index) for index, (name, _) in enumerate(self.nodes)},
-            vnet=Vnet(
-                address_space=self.address_space,
-                routes=self.routes,
-                associated=(self.node_subnet,),
-                hosts=self.hosts,
-            ),
-            balancer=LoadBalancer(addresses=self.frontends) if self.frontends else None,
-        )
-        for pod in self.pods:
-            cluster.attach(pod.node, Pod(pod.name, host_ports=pod.host_ports))
-        cluster.set_services(self._service(site, cluster) for site in self.services)
-        return cluster
+    def services_at(self, address: Mapping[str, str]) -> list[Service]:
+        """The services, where each pod has the address that `address` gives by its name."""
+        sites: dict[str, list[ServiceSite]] = {}
+        for site in self.services:
+            sites.setdefault(site.name, []).append(site)
+        found = []
+        for name, rows in sites.items():
+            ports = tuple(
+                ServicePort(
+                    name=f"{row.port}-{row.protocol}",
+                    port=row.port,
+                    endpoints=tuple(f"{address[pod]}:{port}" for pod, port in row.endpoints),
+                    protocol=row.protocol,
+                    node_port=row.node_port,
+                )
+                for row in rows
+            )
+            found.append(
+                Service(
+                    name=name,
+                    cluster_ip=rows[0].cluster_ip,
+                    ports=ports,
+                    external_ips=rows[0].external_ips,
+                    external_traffic_policy=rows[0].external_traffic_policy,
+                    internal_traffic_policy=rows[0].internal_traffic_policy,
+                    affinity_s=rows[0].affinity_s,
+                )
+            )
+        return found
 
-    def _service(self, site: ServiceSite, cluster: Cluster) -> Service:
-        endpoints = tuple(f"{ipv4_text(cluster.places[pod].address)}:{port}" for pod, port in site.endpoints)
-        port = ServicePort(
-            port=site.port, endpoints=endpoints, protocol=site.protocol, node_port=site.node_port
+    def vnet(self) -> Vnet:
+        """The VNet, whose route table the nodes' subnet has."""
+        return Vnet(
+            address_space=self.address_space,
+            routes=self.routes,
+            associated=(self.node_subnet,),
+            hosts=self.hosts,
         )
-        return Service(
-            name=site.name,
-            cluster_ip=site.cluster_ip,
-            ports=(port,),
-            external_ips=site.external_ips,
-            external_traffic_policy=site.external_traffic_policy,
-        )
+
+    def balancer(self) -> LoadBalancer | None:
+        """The load balancer, if there is a frontend."""
+        return LoadBalancer(addresses=self.frontends) if self.frontends else None
 
 
 def sample_topology() -> Topology:

@@ -62,6 +62,7 @@ cdef enum:                  # Reason
     R_NO_LOCAL_ENDPOINTS = 102
     R_LOCALNET = 103
     R_MULTICAST_INVALID = 104
+    R_SOURCE_ROUTE = 105
 
 cdef enum:
     N_VERDICTS = 6

@@ -74,3 +74,4 @@ class Reason(IntEnum):
     NO_LOCAL_ENDPOINTS = 102  #: the service may use this node's endpoints only, and there are none
     LOCALNET = 103  #: to 127.0.0.0/8 from elsewhere (KUBE-FIREWALL)
     MULTICAST_INVALID = 104  #: a broken IGMP message, or one group too many for the bridge
+    SOURCE_ROUTE = 105  #: a source route, which the node does not follow (accept_source_route)

@@ -149,7 +149,7 @@ def test_a_topology_checks_its_names() -> None:
             services=(ServiceSite(name="s", cluster_ip="10.0.0.1", port=1, endpoints=(("p", 1),)),),
         )
     with pytest.raises(kf.ConfigError, match="has no /24"):
-        Topology(nodes=nodes, pod_cidr="10.244.0.0/25").cluster(KUBENET)
+        kf.Cluster.from_topology(Topology(nodes=nodes, pod_cidr="10.244.0.0/25"), KUBENET)
 
 
 def test_flows_have_the_places_they_need() -> None:

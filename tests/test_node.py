@@ -226,6 +226,19 @@ def test_no_route(wire: Wire) -> None:  # T47
     assert lone.reason is Reason.IP_INNOROUTES
 
 
+def test_errors_without_a_limit_empty_the_bucket_of_unreachables() -> None:
+    usual = ("default via 10.240.0.1 dev eth0", "10.240.0.0/16 dev eth0", "10.244.1.0/24 dev cbr0")
+    wire = Wire(routes=(*usual, "unreachable 198.51.100.0/24"), icmp_ratelimit_ms=0)
+    lost = from_a(INTERNET, UDP, udp(1, 2))
+    assert [bool(wire.send("pod1", lost)) for _ in range(6)] == [True] * 5 + [False]
+    wire.wait(10)
+    for _ in range(3):
+        assert fields(wire.send("pod1", from_a(BRIDGE_IP, UDP, udp(1, 2)))["pod1"][0])["code"] == 3
+        assert wire.send("pod1", lost) == {}
+    wire.wait(1)
+    assert wire.send("pod1", lost) != {}
+
+
 @pytest.mark.parametrize(("kind", "code"), [("blackhole", None), ("prohibit", 13), ("unreachable", 1)])
 def test_routes_to_nowhere(kind: str, code: int | None) -> None:  # T48
     usual = ("default via 10.240.0.1 dev eth0", "10.240.0.0/16 dev eth0", "10.244.1.0/24 dev cbr0")
@@ -234,11 +247,21 @@ def test_routes_to_nowhere(kind: str, code: int | None) -> None:  # T48
     assert (fields(out["pod1"][0])["code"] if out else None) == code
 
 
-@pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.5", NODE_IP, "0.0.0.1"])
+@pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.5", NODE_IP, "0.0.0.0"])
 def test_martian_sources(source: str) -> None:  # T49
     wire = Wire(route_localnet=False)
     assert wire.send("pod1", packet(BRIDGE_MAC, A_MAC, ipv4(source, C, UDP, udp(1, 2)))) == {}
     assert wire.reason is Reason.MARTIAN_SOURCE
+
+
+@pytest.mark.parametrize(("source", "dst"), [("0.1.2.3", C), (A, "0.1.2.3")])
+def test_addresses_that_begin_with_0_are_addresses(
+    source: str, dst: str
+) -> None:  # ipv4_is_zeronet since Linux 5.3
+    wire = Wire(rp_filter=0)
+    assert "eth0" in wire.send("pod1", packet(BRIDGE_MAC, A_MAC, ipv4(source, dst, UDP, udp(1, 2))))
+    assert wire.send("pod1", packet(BRIDGE_MAC, A_MAC, ipv4(source, "0.0.0.0", UDP, udp(1, 2)))) == {}
+    assert wire.reason is Reason.MARTIAN_DESTINATION
 
 
 @pytest.mark.parametrize(("mode", "passes"), [(0, True), (1, False), (2, True)])

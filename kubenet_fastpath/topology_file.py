@@ -1,0 +1,244 @@
+"""Clusters read from what people have: `kubectl get -o json`, `az ... show`, or a short file of our own.
+
+    kubectl get nodes,pods,services,endpointslices,configmaps -A -o json > cluster.json
+    az aks show ... > aks.json; az network vnet show ... > vnet.json; az network route-table show ... > routes.json
+
+Our own has the fields of `Topology`, with pods as NAME: NODE, as YAML or JSON:
+
+    nodes: {node0: 10.224.0.4, node1: 10.224.0.5}
+    pods: {web: node0, db: node1}
+    services: {default/db: {ip: 10.0.0.30, port: 5432, endpoints: ["db:5432"]}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .cluster_dump import Dump, dumped_topology
+from .errors import ConfigError
+from .service import TrafficPolicy
+from .topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
+from .vnet import HopKind, UserRoute, VnetHost
+
+__all__ = ["TopologyFile", "open_topology", "read_topology", "topology_json"]
+
+FIELDS = {"nodes", "pods", "services", "hosts", "node_subnet", "pod_cidr", "pod_subnet", "address_space", "frontends",
+          "max_pods", "addressing", "routes", "non_masquerade"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TopologyFile:
+    """What files said.
+
+    Attributes
+    ----------
+    topology : Topology
+    skipped : dict of str to int
+        What was not understood, or is not of the datapath, by kind.
+    notes : tuple of str
+        What was missing and has been assumed.
+    """
+
+    topology: Topology
+    skipped: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def read_topology(paths: Iterable[str | os.PathLike[str]]) -> TopologyFile:
+    """Read a cluster from any number of files, in any order.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        JSON of kubectl or az, told by what is in it, or one file of our own.
+
+    Raises
+    ------
+    OSError
+        For a file that cannot be read.
+    AddressError, ConfigError
+        For one that is no JSON or YAML, or says nothing of a cluster, or contradicts itself.
+    """
+    found, own = Dump(), dict[str, Any]()
+    names = [os.fspath(path) for path in paths]
+    for name in names:
+        own |= _sort(_load(Path(name)), found, name)
+    said = ", ".join(names)
+    try:
+        topology = _own(own, said) if own else dumped_topology(found, said)
+        return TopologyFile(topology, dict(found.skipped), tuple(found.notes))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{said}: not as kubectl, az or a topology has it ({error!r})") from None
+
+
+def open_topology(paths: Sequence[str | os.PathLike[str]]) -> tuple[Topology, list[tuple[str, str]]]:
+    """What files say of a cluster, or the built-in one if there are none; and what to tell of it, as label and text."""
+    notes: list[tuple[str, str]] = []
+    if not paths:
+        topology, said = sample_topology(), "the built-in one"
+    else:
+        read = read_topology(paths)
+        topology, said = read.topology, ", ".join(os.fspath(path) for path in paths)
+        notes = [("note", note) for note in read.notes]
+        if read.skipped:
+            skipped = ", ".join(f"{count:,} {kind}" for kind, count in sorted(read.skipped.items()))
+            notes.append(("skipped", skipped))
+    sizes = f"{len(topology.nodes):,} nodes, {len(topology.pods):,} pods, {len(topology.services):,} service ports"
+    return topology, [("cluster", f"{said}: {sizes}"), *notes]
+
+
+def _load(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            import yaml  # type: ignore[import-untyped]
+        except ImportError:
+            raise ConfigError(
+                f"{path} is YAML, which needs PyYAML: pip install 'kubenet-fastpath[yaml]'"
+            ) from None
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from None
+
+
+def _sort(data: Any, found: Dump, name: str) -> dict[str, Any]:
+    """Put one document where it belongs, by what it looks like; returns what is in the form of our own."""
+    own: dict[str, Any] = {}
+    if isinstance(data, list):
+        for part in data:
+            own |= _sort(part, found, name)
+        return own
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} holds {type(data).__name__}, not the objects of kubectl or az")
+    kind = data.get("kind")
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(data.get("items"), list):
+        for part in data["items"]:
+            own |= _sort({"kind": kind.removesuffix("List")} | part, found, name)
+    elif isinstance(kind, str) and kind:
+        if kind in found.objects:
+            found.objects[kind].append(data)
+        else:
+            found.skipped[kind] += 1
+    elif "networkProfile" in data:
+        found.aks = data
+    elif "addressSpace" in data:
+        found.vnet = data
+    elif "routes" in data and "nodes" not in data:
+        found.routes += data["routes"]
+    elif "nodes" in data:
+        unknown = set(data) - FIELDS
+        if unknown:
+            raise ConfigError(
+                f"{name} has {', '.join(sorted(unknown))}; a topology has {', '.join(sorted(FIELDS))}"
+            )
+        own = data
+    else:
+        raise ConfigError(
+            f"{name} is nothing of kubectl, az or a topology: it has {', '.join(sorted(data)) or 'nothing'}"
+        )
+    return own
+
+
+def _own(data: dict[str, Any], name: str) -> Topology:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in data.items()
+        if key
+        in (
+            "node_subnet",
+            "pod_cidr",
+            "pod_subnet",
+            "address_space",
+            "frontends",
+            "max_pods",
+            "non_masquerade",
+        )
+    }
+    if "addressing" in data:
+        try:
+            fields["addressing"] = Addressing(data["addressing"])
+        except ValueError:
+            modes = ", ".join(mode.value for mode in Addressing)
+            raise ConfigError(f"{name}: addressing {data['addressing']!r} is none of {modes}") from None
+    services = []
+    for service, rows in data.get("services", {}).items():
+        for row in rows if isinstance(rows, list) else [rows]:
+            services.append(
+                ServiceSite(
+                    name=service,
+                    cluster_ip=row["ip"],
+                    port=row["port"],
+                    endpoints=tuple(_endpoint(text) for text in row.get("endpoints", ())),
+                    protocol=row.get("protocol", "tcp"),
+                    node_port=row.get("node_port"),
+                    external_ips=tuple(row.get("external_ips", ())),
+                    external_traffic_policy=TrafficPolicy(row.get("external_traffic_policy", "Cluster")),
+                )
+            )
+    return Topology(
+        nodes=tuple(data["nodes"].items()),
+        pods=tuple(PodSite(name=pod, node=node) for pod, node in data.get("pods", {}).items()),
+        services=tuple(services),
+        hosts=tuple(VnetHost(name=host, ip=ip) for host, ip in data.get("hosts", {}).items()),
+        routes=tuple(
+            UserRoute(prefix=row["prefix"], hop=HopKind(row["hop"]), address=row.get("address"))
+            for row in data.get("routes", ())
+        ),
+        **fields,
+    )
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    pod, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ConfigError(f"endpoint {text!r} is no pod:port")
+    return pod, int(port)
+
+
+def topology_json(topology: Topology) -> dict[str, Any]:
+    """A topology in the form of our own files; what `read_topology` takes back."""
+    services: dict[str, list[dict[str, Any]]] = {}
+    for site in topology.services:
+        row = {
+            "ip": site.cluster_ip,
+            "port": site.port,
+            "protocol": site.protocol,
+            "endpoints": [f"{pod}:{port}" for pod, port in site.endpoints],
+            "node_port": site.node_port,
+            "external_ips": list(site.external_ips),
+            "external_traffic_policy": site.external_traffic_policy.value,
+        }
+        services.setdefault(site.name, []).append(row)
+    found: dict[str, Any] = {
+        "nodes": dict(topology.nodes),
+        "pods": {pod.name: pod.node for pod in topology.pods},
+        "services": services,
+        "hosts": {host.name: host.ip for host in topology.hosts},
+        "routes": [
+            {"prefix": route.prefix, "hop": route.hop.value, "address": route.address}
+            for route in topology.routes
+        ],
+        "node_subnet": topology.node_subnet,
+        "pod_cidr": topology.pod_cidr,
+        "pod_subnet": topology.pod_subnet,
+        "address_space": list(topology.address_space),
+        "frontends": list(topology.frontends),
+        "max_pods": topology.max_pods,
+    }
+    if topology.addressing is not None:
+        found["addressing"] = topology.addressing.value
+    return (
+        found
+        if topology.non_masquerade is None
+        else found | {"non_masquerade": list(topology.non_masquerade)}
+    )
