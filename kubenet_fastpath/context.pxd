@@ -156,6 +156,7 @@ cdef struct node_t:
     uint8_t masquerade_flags    # RANGE_*
     uint16_t masquerade_min_port
     uint16_t masquerade_max_port
+    bint mask_localhost         # kubelet's rule: what leaves by the bridge from 127.0.0.0/8 is masqueraded
     uint32_t mask               # the address that masked a source latest: a guess for the next
     uint16_t n_direct
     address_t direct[MAX_CIDRS] # destinations that are not masqueraded

@@ -18,7 +18,7 @@ from .frame cimport (
     ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC,
     ETH_TYPE, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
-from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t
+from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
@@ -238,16 +238,22 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
     cdef uint32_t mtu = node.interface[dev].mtu
     cdef fragmenter_t f
     cdef packet_t piece
+    cdef const geometry_t* origin = p.origin
+    cdef geometry_t sizeless
     record(node, p, STAGE_POSTROUTING, dev, end)
     if end != PASS:
         return end
-    if p.origin != NULL and p.origin.max_size < mtu:
-        mtu = p.origin.max_size
+    if origin != NULL and p.hooked:     # ip_rcv has cleared what the bridge's defragmentation had noted in IPCB
+        sizeless = origin[0]
+        sizeless.max_size = 0xFFFF
+        origin = &sizeless
+    if origin != NULL and origin.max_size < mtu:
+        mtu = origin.max_size
     if p.length - p.l3 <= mtu:
         return finish(node, p, dev, next_hop)
     if p.missing:
         return drop(R_TRUNCATED)
-    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin, 0):
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, origin, 0):
         return drop(R_PKT_TOO_BIG)
     piece = p[0]
     piece.shared, piece.origin = False, NULL

@@ -127,7 +127,8 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     if l3[IP_TTL] <= 1:
         icmp_send(node, p, ICMP_TIME_EXCEEDED, 0, 0)
         return drop(R_TTL)
-    if p.length - p.l3 > mtu and load16(l3 + IP_FRAG) & IP_DF and (p.origin == NULL or p.origin.max_size > mtu):
+    if p.length - p.l3 > mtu and load16(l3 + IP_FRAG) & IP_DF and (
+            p.origin == NULL or (p.origin.max_size > mtu and not p.hooked)):
         icmp_send(node, p, ICMP_UNREACH, FRAG_NEEDED, mtu)
         return drop(R_PKT_TOO_BIG)
     if not writable(node, p):

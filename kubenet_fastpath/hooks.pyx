@@ -12,7 +12,7 @@ from .conntrack cimport (
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
-from .context cimport address_t, node_t, packet_t, record, writable
+from .context cimport IF_BRIDGE, address_t, node_t, packet_t, record, writable
 from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
 from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
 from .nat cimport (
@@ -65,9 +65,11 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
     cdef nat_range_t chosen
     cdef conn_t* conn
     cdef uint32_t marked = p.mark & (MARK_HOST_PORT | MARK_MASQ)
+    cdef bint localhost = (node.mask_localhost and not marked and l3[IP_SRC] == 127
+                           and node.interface[out].kind == IF_BRIDGE)
     if marked == MARK_MASQ:
         p.mark ^= MARK_MASQ
-    if not (marked or masqueraded(node, load32(l3 + IP_DST))) or (
+    if not (marked or localhost or masqueraded(node, load32(l3 + IP_DST))) or (
             ct_conn(node.conntrack, p.conn).original.src == 0):
         nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
         return True
@@ -79,6 +81,9 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
     if marked:
         chosen.min_port = chosen.max_port = 0
         chosen.flags = node.service_flags if marked == MARK_MASQ else <uint8_t>0
+    elif localhost:
+        chosen.min_port = chosen.max_port = 0
+        chosen.flags = 0
     conn = ct_conn(node.conntrack, p.conn)
     conn.masquerade = out + 1
     node.mask = chosen.min_ip

@@ -30,7 +30,7 @@ from .node_plan import LOOPBACK, Interface, InterfaceKind, NextHop, RouteType
 from .pipeline import Pipeline
 from .plan import HostPortRow, plan_host_port, plan_node, plan_pod_port, pod_macs
 from .result import Counters, Port, Result
-from .service import Endpoint, Service
+from .service import Endpoint, PortMapper, Service
 from .service_plan import ServicePlan, StaleFlow, plan_services, stale_flows
 from .service_table import ServiceTable
 from .verdict import Reason, Verdict
@@ -256,6 +256,8 @@ class Node:
 
     def _publish_host_ports(self) -> None:
         self._services.replace_host_ports([row for rows in self._host_ports.values() for row in rows])
+        kubelets = self.config.port_mapper is PortMapper.KUBELET and bool(self._host_ports)
+        self._pipeline.set_localhost_masquerade(kubelets)
 
     def attach(self, pod: Pod) -> Port:
         """Plug a pod in.

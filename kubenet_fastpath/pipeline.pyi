@@ -55,6 +55,7 @@ class Pipeline:
         seed: int,
         multicast_snooping: bool = True,
     ) -> None: ...
+    def set_localhost_masquerade(self, on: bool) -> None: ...
     def set_interface(
         self,
         index: int,

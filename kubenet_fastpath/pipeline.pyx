@@ -324,6 +324,10 @@ cdef class Pipeline:
         multicast_init(&node.multicast, <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF))
         node.multicast.off = not multicast_snooping
 
+    def set_localhost_masquerade(self, bint on):
+        """Whether kubelet's `-s 127.0.0.0/8 -o cbr0 -j MASQUERADE` is there, as it is with its host ports."""
+        self.node.mask_localhost = on
+
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
         """Attach or change an interface; its counters stay."""

@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)"
     )
     parser.addoption(
-        "--histories", metavar="N", type=int, help="histories per mode for the running kernel (default: 40)"
+        "--histories", metavar="N", type=int, help="histories per mode for the running kernel (default: 15)"
     )
 
 

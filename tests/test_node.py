@@ -319,6 +319,15 @@ def test_fragments_wait_and_leave_together(wire: Wire) -> None:  # T53
     assert len(wire.node.connections) == 1
 
 
+@pytest.mark.parametrize("size", [100, 1472])
+def test_the_router_forgets_in_what_fragments_a_bridged_datagram_came(wire: Wire, size: int) -> None:
+    """ip_rcv clears IPCB: what fits leaves whole; only larger ones keep their pieces."""
+    whole = from_a(INTERNET, UDP, udp(40000, 53, bytes(size)), flags=0)[14:]
+    for piece in frames.fragments(whole, 48):
+        out = wire.send("pod1", packet(BRIDGE_MAC, A_MAC, piece))
+    assert [len(frame) - 14 for frame in out["eth0"]] == [len(whole)]
+
+
 def test_too_big(wire: Wire) -> None:  # T51, T52
     small = Wire(mtu=1400)
     out = small.send("pod1", from_a(INTERNET, UDP, udp(1, 2, bytes(1472))))

@@ -1,8 +1,8 @@
 """Histories of a node: steps that Hypothesis draws, and the frames that they become.
 
-A step says little by itself: `Reply(2)` answers the third latest frame that came out, wherever that was and whatever it
-had become. So a history stays one when steps are left out, and the same steps go to two nodes whose random choices (ports
-after a clash, IP ids) differ: each gets the answer to its own frame.
+A step says little by itself: `Reply(2)` answers the third latest frame that came out, wherever that was and whatever
+it had become. So a history stays one when steps are left out, and the same steps go to two nodes whose random choices
+(ports after a clash, IP ids) differ: each gets the answer to its own frame.
 """
 
 from __future__ import annotations
@@ -21,10 +21,28 @@ GATEWAY_MAC = "12:34:56:78:9a:bc"
 PODS = ("pod1", "pod2", "pod3", "pod4")
 PORTS = (9, 53, 80, 443, 5000, 5353, 8080, 30080, 30082, 30083, 30084, 30085, 30090)
 # Services with one endpoint or none, so that there is nothing to draw.
-SERVICES = ("10.0.0.1", "10.0.0.10", "10.0.0.20", "10.0.0.30", "10.0.0.50", "10.0.0.60", "10.0.0.70", "10.0.0.90")
+SERVICES = (
+    "10.0.0.1",
+    "10.0.0.10",
+    "10.0.0.20",
+    "10.0.0.30",
+    "10.0.0.50",
+    "10.0.0.60",
+    "10.0.0.70",
+    "10.0.0.90",
+)
 HOSTS = ("10.240.0.5", "10.240.0.9", "10.240.0.50", "10.240.0.100")
 FAR = ("10.244.2.10", "198.51.100.7")
-ODD = ("224.0.0.1", "239.1.2.3", "255.255.255.255", "127.0.0.1", "0.0.0.0", "240.0.0.1", "10.0.0.99", "169.254.1.1")
+ODD = (
+    "224.0.0.1",
+    "239.1.2.3",
+    "255.255.255.255",
+    "127.0.0.1",
+    "0.0.0.0",
+    "240.0.0.1",
+    "10.0.0.99",
+    "169.254.1.1",
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,9 @@ Step = Fresh | Reply | Error | Again | Pieces | Ask
 _ports = st.sampled_from([*PODS, UPLINK])
 _spoil = st.sampled_from([0] * 12 + [1, 2, 3, 4, 5, 6])
 _small = st.integers(0, 3)
-_flags = st.sampled_from([SYN, SYN, SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, 0, SYN | FIN, 8 | ACK])
+_flags = st.sampled_from(
+    [SYN, SYN, SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, 0, SYN | FIN, 8 | ACK]
+)
 _fresh = st.builds(
     Fresh,
     port=_ports,
@@ -120,7 +140,9 @@ _reply = st.builds(Reply, back=_small, flags=_flags, spoil=_spoil)
 _error = st.builds(
     Error,
     back=_small,
-    kind=st.sampled_from([(3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (11, 0), (11, 1), (12, 0), (4, 0), (5, 1)]),
+    kind=st.sampled_from(
+        [(3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (11, 0), (11, 1), (12, 0), (4, 0), (5, 1)]
+    ),
     quoted=st.sampled_from([0, 4, 7, 8, 16, 28, 100]),
     by_router=st.booleans(),
 )

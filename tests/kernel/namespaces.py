@@ -81,7 +81,11 @@ class KernelNode:
     def run(self, *command: str, given: str | None = None) -> str:
         """What a command prints inside the node."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command], input=given, capture_output=True, text=True, check=False
+            ["ip", "netns", "exec", self.name, *command],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -89,7 +93,11 @@ class KernelNode:
 
     def _ip(self, lines: list[str]) -> None:
         done = subprocess.run(
-            ["ip", "-n", self.name, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False
+            ["ip", "-n", self.name, "-batch", "-"],
+            input="\n".join(lines),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"ip: {done.stderr.strip()}")
@@ -99,12 +107,16 @@ class KernelNode:
         for namespace in (self.name, self.far):
             subprocess.run(["ip", "netns", "add", namespace], check=True, capture_output=True)
             quiet = [f"net.ipv6.conf.{which}.disable_ipv6=1" for which in ("all", "default")]
-            subprocess.run(["ip", "netns", "exec", namespace, "sysctl", "-qw", *quiet], check=True, capture_output=True)
+            subprocess.run(
+                ["ip", "netns", "exec", namespace, "sysctl", "-qw", *quiet], check=True, capture_output=True
+            )
         macs = {UPLINK: node["eth0"]["mac"]} | {pod["port"]: pod["host_mac"] for pod in node["pods"]}
         kubenet = node["mode"] == "kubenet"
         lines = ["link set lo up"]
         for port, device in self.links.items():
-            lines.append(f"link add {device} address {macs[port]} type veth peer name {port} netns {self.far}")
+            lines.append(
+                f"link add {device} address {macs[port]} type veth peer name {port} netns {self.far}"
+            )
             lines.append(f"link set {device} mtu {node['mtu']}")
         if kubenet:
             lines += [
@@ -136,7 +148,9 @@ class KernelNode:
                 self.run("bridge", "link", "set", "dev", pod["host_if"], "hairpin", "on")
         for port in self.links:
             subprocess.run(["ip", "-n", self.far, "link", "set", port, "arp", "off", "up"], check=True)
-        lines = [f"route replace {route}" for route in sorted(node["routes"], key=lambda route: " via " in route)]
+        lines = [
+            f"route replace {route}" for route in sorted(node["routes"], key=lambda route: " via " in route)
+        ]
         lines += [
             f"neigh replace {n['ip']} lladdr {n['mac']} nud permanent dev {n['dev']}" for n in node["neigh"]
         ]
@@ -169,7 +183,9 @@ class KernelNode:
                 opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
                 opened.bind((port, ETH_P_ALL))
                 opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-                opened.setsockopt(SOL_PACKET, 8, 1)  # PACKET_AUXDATA: the VLAN tag that the kernel has taken off
+                opened.setsockopt(
+                    SOL_PACKET, 8, 1
+                )  # PACKET_AUXDATA: the VLAN tag that the kernel has taken off
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
                 opened.setblocking(False)
                 self.sockets[port] = opened
@@ -185,7 +201,9 @@ class KernelNode:
             if level == SOL_PACKET and kind == 8:
                 status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
                 if status & 1 << 4:  # TP_STATUS_VLAN_VALID
-                    frame = frame[:12] + struct.pack("!HH", tpid if status & 1 << 6 else 0x8100, tci) + frame[12:]
+                    frame = (
+                        frame[:12] + struct.pack("!HH", tpid if status & 1 << 6 else 0x8100, tci) + frame[12:]
+                    )
         return frame
 
     def collect(self) -> list[tuple[str, bytes]]:

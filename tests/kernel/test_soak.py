@@ -21,6 +21,7 @@ import pytest
 from golden_compare import wrong_checksums
 from golden_node import GoldenNode
 from hypothesis import HealthCheck, Phase, given, note, settings
+
 from kernel.histories import Step, World, histories
 from kernel.namespaces import KernelNode, why_not
 
@@ -134,7 +135,9 @@ def run(mode: str, history: list[Step]) -> None:
                     lines = [f"{who} {p}: {text(f)}" for who, frames in (("kernel", out), ("ours  ", got))
                              for p, f in frames]  # fmt: skip
                     verdict = mine.node.counters if hasattr(mine.node, "counters") else ""
-                    raise AssertionError("\n".join([f"after {step} into {port}:", text(theirs), *lines, str(verdict)]))
+                    raise AssertionError(
+                        "\n".join([f"after {step} into {port}:", text(theirs), *lines, str(verdict)])
+                    )
                 for p in want:
                     worlds[0].seen += [(p, frame) for frame in want[p]]
                     worlds[1].seen += [(p, frame) for frame in have[p]]
@@ -148,7 +151,7 @@ def run(mode: str, history: list[Step]) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_histories(mode: str, pytestconfig: pytest.Config) -> None:
-    count = pytestconfig.getoption("--histories") or 40
+    count = pytestconfig.getoption("--histories") or 15
 
     @settings(
         max_examples=count,
