@@ -16,6 +16,9 @@ from .cluster import Cluster
 from .connection import CtStatus
 from .delivery import FABRIC, Delivery, Outcome, reason_name
 from .errors import ConfigError, FastpathError
+from .explanation import BRIDGE, CONNTRACK, NEIGHBOUR, ROUTE
+from .node import Node
+from .result import Result
 from .topology import Addressing, Topology
 from .traffic import Flow, Packet, answer, built_in_flows, question, read_packet
 from .verdict import Verdict
@@ -26,6 +29,12 @@ __all__ = ["Comparison", "Consumption", "Crossing", "Translation", "compare", "t
 START = 10**18  #: ns; virtual time begins here
 GAP = 1_000_000_000  #: ns from one flow to the next
 SPORT = 40_000
+LOOKUPS = {
+    CONNTRACK: "conntrack",
+    BRIDGE: "fdb",
+    ROUTE: "routes",
+    NEIGHBOUR: "neighbours",
+}  #: stage -> its table
 SURGE = 1  #: nodes that an upgrade adds, AKS's default
 
 
@@ -62,6 +71,8 @@ class Crossing:
     translations : tuple of Translation
     answered : bool
         The answer came back to the sender from the address that it had asked.
+    lookups : dict of str to int
+        Looks into each kind of table for one packet of the established flow, in all nodes on the way.
     """
 
     outcome: str
@@ -75,6 +86,7 @@ class Crossing:
     path: tuple[str, ...]
     translations: tuple[Translation, ...]
     answered: bool
+    lookups: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +251,7 @@ def _cross(cluster: Cluster, flow: Flow, sport: int, number: int) -> Crossing:
             path=_path(cluster, delivery),
             translations=(),
             answered=False,
+            lookups={},
         )
     got = bytes(delivery.arrived[row])
     seen = read_packet(got)
@@ -260,7 +273,24 @@ def _cross(cluster: Cluster, flow: Flow, sport: int, number: int) -> Crossing:
         path=_path(cluster, delivery),
         translations=_translations(cluster, delivery, wanted, seen),
         answered=_came_home(cluster, flow, home, wanted),
+        lookups=_lookups(cluster, flow, sport, begin + GAP * 2 // 3),
     )
+
+
+def _lookups(cluster: Cluster, flow: Flow, sport: int, time: int) -> dict[str, int]:
+    """Send one packet more, and count by the nodes' own notes."""
+    count = dict.fromkeys(LOOKUPS.values(), 0)
+
+    def forward(node: Node, batch: PacketBatch) -> Result:
+        result, notes = node.record(batch)
+        for stage in notes["stage"].tolist():
+            if stage in LOOKUPS:
+                count[LOOKUPS[stage]] += 1
+        return result
+
+    frame = question(flow, cluster, sport, established=True)
+    cluster.send(PacketBatch.from_frames([frame], time=time), flow.src, forward=forward)
+    return count
 
 
 def _came_home(cluster: Cluster, flow: Flow, home: Delivery, wanted: Packet) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .comparison import Comparison, Consumption, Crossing
+from .comparison import LOOKUPS, Comparison, Consumption, Crossing
 from .report import Table
 from .topology import Addressing
 
@@ -38,6 +38,8 @@ def comparison_tables(comparison: Comparison) -> list[Table | str]:
         Table("what is translated, and where", ("", *names), rows(_translated)),
         Table("the way", ("", *names), rows(_way)),
     ]
+    looks = "looks into tables for an established packet, on all nodes: " + ", ".join(LOOKUPS.values())
+    parts.append(Table(looks, ("", *names), rows(_looks)))
     if any(comparison.cost[mode] for mode in modes):
         cost = [
             (flow.label, *(_cost(comparison, mode, flow.label) for mode in modes))
@@ -89,6 +91,10 @@ def _translated(crossing: Crossing) -> str:
 
 def _way(crossing: Crossing) -> str:
     return " > ".join(WAYS.get(word, word) for word in crossing.path)
+
+
+def _looks(crossing: Crossing) -> str:
+    return ", ".join(map(str, crossing.lookups.values())) if crossing.lookups else "-"
 
 
 def _cost(comparison: Comparison, mode: Addressing, label: str) -> str:

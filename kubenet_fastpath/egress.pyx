@@ -24,7 +24,7 @@ from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
     neighbour_t, resolve_t,
 )
-from .recorder cimport STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING
+from .recorder cimport STAGE_BRIDGE, STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING
 from .route cimport owns, select_address
 from .verdict cimport (
     PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
@@ -61,6 +61,7 @@ cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
         return drop(R_DEDUP)
     dst = load_mac(p.frame + ETH_DST)
     port = FDB_UNKNOWN if dst >> 40 & 1 else fdb_lookup(node.fdb, dst, 0)
+    record(node, p, STAGE_BRIDGE, <uint32_t>port, PASS)
     if port >= 0:
         return push(node, p, <uint16_t>port, False)
     if port == FDB_LOCAL:

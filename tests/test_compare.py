@@ -85,6 +85,18 @@ def test_ttl(found: Comparison, label: str, ttl: list[int]) -> None:
     assert [found.crossings[mode][label].ttl for mode in Addressing] == ttl
 
 
+@pytest.mark.parametrize(
+    ("label", "looks"),
+    [  # conntrack, fdb, routes, neighbours: by the stages of the semantics specification, section 2
+        ("pod to pod, same node", [(1, 1, 0, 0), (1, 0, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1)]),
+        ("pod to pod, other node", [(2, 2, 2, 2), (2, 0, 2, 2), (2, 0, 2, 2), (2, 0, 2, 2)]),
+        ("pod to VNet host", [(1, 1, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1)]),
+    ],
+)
+def test_looks_into_tables(found: Comparison, label: str, looks: list[tuple[int, ...]]) -> None:
+    assert [tuple(found.crossings[mode][label].lookups.values()) for mode in Addressing] == looks
+
+
 def test_the_way(found: Comparison) -> None:
     ways = [found.crossings[mode]["pod to pod, other node"].path[1] for mode in Addressing]
     assert ways == ["USER_ROUTE", "VNET", "VNET", "OVERLAY"]
