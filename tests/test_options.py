@@ -140,6 +140,13 @@ def one_option(draw: st.DrawFn) -> bytes:
 
 
 @example([route_to(1)[:-1], route_to(1)[:-1]])
+@example([bytes([7, 8, 6]) + bytes(5)])
+@example([bytes([68, 8, 9, 0xE0]) + bytes(4)])
+@example([bytes([68, 8, 9, 0xF0]) + bytes(4)])
+@example([bytes([131, 7, 4]) + octets("10.240.0.9"), bytes([137, 7, 4]) + octets("10.240.0.9")])
+@example([bytes([68, 12, 5, 3]) + octets(AWAY) + bytes(4)])
+@example([bytes([68, 12, 5, 3]) + octets(NODE_IP) + bytes(4)])
+@example([bytes([68, 12, 5, 3]) + octets("224.0.0.1") + bytes(4)])
 @example([b"\1", b"\0", b"\7"])
 @given(st.lists(one_option(), min_size=1, max_size=4))
 def test_against_the_model(parts: list[bytes]) -> None:
