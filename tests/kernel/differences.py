@@ -1,0 +1,78 @@
+"""Where this project's node and the running kernel are known to differ, and why: the one list.
+
+    python tests/kernel/differences.py > tests/kernel/DIFFERENCES.md
+
+`same` in test_soak.py lets exactly the drawn values pass; what histories leave out is said here.
+"""
+
+from __future__ import annotations
+
+# What the kernel draws at random: no program can say the same. Compared as a constraint.
+DRAWN = (
+    ("IP id of packets that the node makes", "drawn (`ip_select_ident`, `get_random_u32`); any value passes"),
+    (
+        "port or echo id of a translation whose own is taken",
+        "the search begins at a drawn offset (`nf_nat_l4proto_unique_tuple`); it has to be in range and to stay the "
+        "same for the connection",
+    ),
+    (
+        "endpoint of a service that has several",
+        "drawn by kube-proxy's `statistic` rules; recorded cases accept each, histories ask services that have one or "
+        "none",
+    ),
+    (
+        "proxy ARP's delay",
+        "drawn up to 0.8 s (`proxy_delay`); histories run with 0, recorded cases compare without time",
+    ),
+    ("reachable time of a neighbour", "drawn in 15 to 45 s every five minutes; here its base of 30 s"),
+    (
+        "moments within a tick of a deadline",
+        "the kernel's timers run on jiffies (1 to 10 ms), ours on nanoseconds",
+    ),
+)
+
+# What is not the kernel's way yet.
+OURS = (
+    ("IPv6 packets", "they are bridged; the node neither routes nor tracks nor answers them"),
+    ("MLD", "IPv6 multicast is flooded, where a bridge with a querier would send it to members alone"),
+    (
+        "an ICMP error about a malformed option behind a source route",
+        "the kernel echoes the options that it had read by then; ours echoes none",
+    ),
+    (
+        "options of a packet whose next hop does not answer",
+        "the kernel compiles them again (`ipv4_link_failure`); ours does not",
+    ),
+    (
+        "rules that are not built",
+        "loadBalancerSourceRanges, healthCheckNodePort, Azure CNI's exceptions for 168.63.129.16 and 169.254.169.254",
+    ),
+)
+
+
+def page() -> str:
+    def table(rows: tuple[tuple[str, str], ...]) -> str:
+        return "\n".join(
+            [
+                "| what | why, and what the tests make of it |",
+                "| --- | --- |",
+                *(f"| {a} | {b} |" for a, b in rows),
+            ]
+        )
+
+    return f"""# Known differences from the running kernel
+
+Made by `differences.py`. All 166 recorded cases pass; everything else that the histories of `test_soak.py` show is a bug.
+
+## What the kernel draws
+
+{table(DRAWN)}
+
+## What is not built
+
+{table(OURS)}
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")
