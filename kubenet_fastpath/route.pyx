@@ -102,8 +102,11 @@ cdef int route_input(node_t* node, packet_t* p, uint32_t src, uint32_t dst, bint
         return drop(R_NO_MULTICAST_ROUTE)
     if src >> 28 == 14 or src == EVERYONE:
         return drop(R_MARTIAN_SOURCE)
-    if dst == ALL_HOSTS:
-        return PASS
+    if dst == ALL_HOSTS:                                # ip_mc_validate_source
+        if src >> 24 == 127 and not dev.route_localnet:
+            return drop(R_MARTIAN_SOURCE)
+        validity = 0 if src == 0 else validate_source(node, p, src, LOOPBACK)
+        return PASS if validity >= 0 else refused(validity)
     if dst == EVERYONE or (src == 0 and dst == 0):
         p.hop = route_find(node, EVERYONE)
         if arp:

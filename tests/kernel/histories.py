@@ -17,6 +17,7 @@ from golden_compare import with_checksums
 from hypothesis import strategies as st
 
 UPLINK = "vnet"
+FULL = 1514  # bytes that a link takes
 GATEWAY_MAC = "12:34:56:78:9a:bc"
 PODS = ("pod1", "pod2", "pod3", "pod4")
 PORTS = (9, 53, 80, 443, 5000, 5353, 8080, 30080, 30082, 30083, 30084, 30085, 30090)
@@ -278,7 +279,7 @@ def _spoilt(frame: bytes, how: int) -> bytes:
     elif how == 3:
         return frame[: max(14, len(frame) * 2 // 3)]
     elif how == 4:
-        return frame + b"trailer"
+        return (frame + b"trailer")[: max(len(frame), FULL)]
     elif how == 5 and frame[23] == UDP and len(frame) >= 42:
         made[40:42] = b"\0\0"
     elif how == 6:

@@ -54,6 +54,8 @@ def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int]) -> bool
     if a[18:20] != sent[18:20]:  # made by the node
         a[18:20] = b[18:20]
     at = 14 + (a[14] & 15) * 4
+    if a[23] == 1 and a[at] == 14:  # the time of day
+        a[at + 2 : at + 4], a[at + 12 : at + 20] = b[at + 2 : at + 4], b[at + 12 : at + 20]
     if a[23] in (6, 17) and a[at : at + 2] != b[at : at + 2] and a[at : at + 2] != sent[at : at + 2]:
         theirs, mine = int.from_bytes(a[at : at + 2], "big"), int.from_bytes(b[at : at + 2], "big")
         if ports.setdefault(theirs, mine) != mine:
