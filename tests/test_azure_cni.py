@@ -193,3 +193,13 @@ def test_a_pod_that_goes_is_no_neighbour_any_more() -> None:
     assert len(wire.node.neighbours) == len(empty) + 1
     wire.node.detach(late)
     assert wire.node.neighbours.to_records().tolist() == empty
+
+
+def test_a_foreign_source_does_not_reach_a_group_either() -> None:
+    """ip_mc_validate_source: the way back to B is another interface, and the pod's has no address."""
+    wire = Direct(rp_filter={"all": 2, "default": 2})
+    wire.send("pod1", packet(HOST_MAC, A_MAC, ipv4(B, "224.0.0.1", UDP, udp(1, 2))))
+    assert wire.reason is Reason.IP_RPFILTER
+    assert len(wire.node.connections) == 0
+    wire.send("pod1", packet(HOST_MAC, A_MAC, ipv4(A, "224.0.0.1", UDP, udp(1, 2))))
+    assert wire.reason is not Reason.IP_RPFILTER
