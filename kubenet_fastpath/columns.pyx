@@ -139,7 +139,6 @@ cdef ctinfo_t track(ct_t* t, const segment_t* seg, uint64_t hash, int64_t now, u
     if conn[0] == NO_CONN or ct_conn(t, conn[0]).status & IPS_CONFIRMED:
         return info
     return info if ct_confirm(t, conn, now) == CONFIRM_OK else CT_DROP
-    return info
 
 
 cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* info) noexcept nogil:

@@ -76,7 +76,9 @@ cdef class ConnectionTable:
     -----
     Time is an argument, and every result is a function of the calls made: a batch is its packets one by one.
     An expired connection is as good as gone; its row is reclaimed by whoever meets it, by a sweep of two rows
-    for every new connection, and by `expire`. Calls on one object must not overlap.
+    for every new connection, and by `expire`. The index grows a segment at a time: no call waits while a table doubles.
+    A restored table finds and counts what the saved one would; when full, it may evict others. Calls on one object must
+    not overlap.
 
     Examples
     --------

@@ -97,7 +97,7 @@ cdef class ForwardingDatabase:
     Notes
     -----
     Nothing here reads a clock. Batch calls release the GIL, and calls on one object must not overlap. An
-    entry costs 40 bytes and 6 to 12 in the index.
+    entry costs 40 bytes and 7 to 14 in the index, which grows a segment at a time.
 
     Examples
     --------

@@ -15,8 +15,8 @@ from .context cimport (
 )
 from .egress cimport ip_output
 from .frame cimport (
-    ETH_IP, ETH_LEN, ETH_TYPE, ICMP_CHECK, ICMP_CODE, ICMP_LEN, ICMP_MAX_TYPE, ICMP_PARAMETER, ICMP_QUENCH,
-    ICMP_REDIRECT, ICMP_REST, ICMP_TIME_EXCEEDED, ICMP_TYPE, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG, IP_ID, IP_LEN,
+    ETH_IP, ETH_LEN, ETH_TYPE, ICMP_CHECK, ICMP_CODE, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_MAX_TYPE,
+    ICMP_PARAMETER, ICMP_QUENCH, ICMP_REDIRECT, ICMP_REST, ICMP_TIMESTAMP, ICMP_TIME_EXCEEDED, ICMP_TYPE, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG, IP_ID, IP_LEN,
     IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, IP_TTL, PROTO_ICMP, PROTO_TCP, PROTO_UDP, UDP_CHECK, csum, csum_fold,
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
@@ -171,16 +171,15 @@ cdef int local_out(node_t* node, packet_t* p) noexcept nogil:
 
 
 cdef bint about_error(const packet_t* p, const uint8_t* l3, uint32_t header) noexcept nogil:
-    """Whether the packet is an ICMP error itself, or too short or odd to tell."""
+    """Whether the packet is an ICMP error itself (icmp_pointers), or too short or odd to tell."""
     cdef uint8_t type
     if l3[IP_PROTO] != PROTO_ICMP:
         return False
     if p.length < p.l3 + header + 1:
         return True
     type = l3[header]
-    return type > ICMP_MAX_TYPE or (
-        type == ICMP_UNREACH or type == ICMP_QUENCH or type == ICMP_REDIRECT or type == ICMP_TIME_EXCEEDED
-        or type == ICMP_PARAMETER)
+    # Queries and their answers are none; router discovery and unassigned types count as errors.
+    return not (type == ICMP_ECHO or type == ICMP_ECHOREPLY or ICMP_TIMESTAMP <= type <= ICMP_MAX_TYPE)
 
 
 cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil:

@@ -328,6 +328,12 @@ def test_the_router_forgets_in_what_fragments_a_bridged_datagram_came(wire: Wire
     assert [len(frame) - 14 for frame in out["eth0"]] == [len(whole)]
 
 
+@pytest.mark.parametrize("kind", range(20))
+def test_who_asks_is_told_of_errors_and_who_reports_one_is_not(wire: Wire, kind: int) -> None:
+    out = wire.send("pod1", from_a(INTERNET, ICMP, icmp(kind), ttl=1))
+    assert ("pod1" in out) == (kind in {0, 8, 13, 14, 15, 16, 17, 18})
+
+
 def test_too_big(wire: Wire) -> None:  # T51, T52
     small = Wire(mtu=1400)
     out = small.send("pod1", from_a(INTERNET, UDP, udp(1, 2, bytes(1472))))
