@@ -7,7 +7,7 @@ icmp_echo, icmp_timestamp), udp.c (__udp4_lib_rcv), tcp_ipv4.c (tcp_v4_send_rese
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
-from .context cimport NO_HOP, ROUTE_LOCAL, node_t, packet_t, record
+from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, node_t, packet_t, record
 from .frame cimport (
     ICMP_CHECK, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, ICMP_TYPE, ICMP_UNREACH,
     IP_DF, IP_DST, IP_FRAG, IP_ID, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_IGMP,
@@ -135,7 +135,7 @@ cdef int local_deliver(node_t* node, packet_t* p) noexcept nogil:
     if l3[IP_PROTO] == PROTO_ICMP:
         answer_icmp(node, p, l3, l4, n, unicast)
     elif l3[IP_PROTO] == PROTO_TCP:
-        if unicast:
+        if unicast and p.type == PACKET_HOST:           # tcp_v4_rcv
             reset_tcp(node, p, l3, l4, n)
     elif l3[IP_PROTO] == PROTO_UDP:
         if unicast:

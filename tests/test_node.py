@@ -334,6 +334,12 @@ def test_who_asks_is_told_of_errors_and_who_reports_one_is_not(wire: Wire, kind:
     assert ("pod1" in out) == (kind in {0, 8, 13, 14, 15, 16, 17, 18})
 
 
+def test_tcp_by_broadcast_is_not_answered(wire: Wire) -> None:
+    l3 = ipv4(A, BRIDGE_IP, TCP, tcp(1, 9, SYN))
+    assert "pod1" in wire.send("pod1", packet(BRIDGE_MAC, A_MAC, l3))
+    assert "pod1" not in wire.send("pod1", packet("ff:ff:ff:ff:ff:ff", A_MAC, l3))
+
+
 def test_too_big(wire: Wire) -> None:  # T51, T52
     small = Wire(mtu=1400)
     out = small.send("pod1", from_a(INTERNET, UDP, udp(1, 2, bytes(1472))))
