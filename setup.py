@@ -63,6 +63,7 @@ MODULES = [
     "forward",
     "bridge",
     "arp",
+    "fastpath",
     "pipeline",
     "readdress",
     "linklayer",

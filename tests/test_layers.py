@@ -73,7 +73,7 @@ FLOORS = (
     ),
     ("capture", "columns", "snapshot", "result", "plan", "fib"),
     ("conntrack", "context", "prefix_list"),
-    ("route", "lookup"),
+    ("route", "lookup", "fastpath"),
     ("kubeproxy", "options"),
     ("hooks",),
     ("egress",),

@@ -9,46 +9,60 @@
 
 #include "bytes.h"
 
-static inline uint16_t kf_csum_fold(uint64_t sum)
+/* A sum as 16 bits, every carry added again. Half on half, both ways round at once: the carry out of the lower halves
+ * is the one that has to come round. 0 stays 0, and nothing else becomes 0. */
+static inline uint16_t kf_csum_short(uint64_t sum)
 {
-    sum = (sum & 0xFFFFFFFF) + (sum >> 32);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    return (uint16_t)~sum;
+    uint32_t half;
+    sum += sum << 32 | sum >> 32;
+    half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return (uint16_t)(half >> 16);
+}
+
+static inline uint16_t kf_csum_fold(uint64_t sum) { return (uint16_t)~kf_csum_short(sum); }
+
+/* Sum of the words of n bytes as they are in memory, which may be the wrong way round: byte-swapping commutes with the
+ * sum (RFC 1071, 2B). An odd last byte is the first half of its word. */
+static inline uint64_t kf_csum_native(const uint8_t *p, size_t n)
+{
+    unsigned __int128 sum = 0;      /* add and carry: two instructions a word */
+    uint64_t word = 0;
+    uint32_t piece;
+    uint16_t tail = 0;
+    for (; n >= 32; p += 32, n -= 32) {
+        uint64_t four[4];
+        memcpy(four, p, 32);
+        sum = sum + four[0] + four[1] + four[2] + four[3];
+    }
+    for (; n >= 8; p += 8, n -= 8) {
+        memcpy(&word, p, 8);
+        sum += word;
+    }
+    if (n & 4) {
+        memcpy(&piece, p, 4);
+        sum += piece;
+        p += 4;
+    }
+    if (n & 2) {
+        memcpy(&tail, p, 2);
+        sum += tail;
+        p += 2;
+    }
+    if (n & 1) {
+        tail = 0;
+        memcpy(&tail, p, 1);
+        sum += tail;
+    }
+    word = (uint64_t)sum;
+    return (word & 0xFFFFFFFF) + (word >> 32) + (uint64_t)(sum >> 64);
 }
 
 /* Sum of n bytes, an odd last byte being the high half of its word. Sums over pieces may be added
  * when every piece but the last has an even length. */
 static inline uint64_t kf_csum_partial(const uint8_t *p, size_t n, uint64_t sum)
 {
-    uint64_t native = 0;    /* words in memory order: byte-swapping commutes with the sum (RFC 1071, 2B) */
-    uint64_t pair;
-    uint32_t word;
-    uint16_t tail = 0;
-    for (; n >= 8; p += 8, n -= 8) {
-        memcpy(&pair, p, 8);
-        native += (pair & 0xFFFFFFFF) + (pair >> 32);
-    }
-    if (n & 4) {
-        memcpy(&word, p, 4);
-        native += word;
-        p += 4;
-    }
-    if (n & 2) {
-        memcpy(&tail, p, 2);
-        native += tail;
-        p += 2;
-    }
-    if (n & 1) {
-        tail = 0;
-        memcpy(&tail, p, 1);
-        native += tail;
-    }
-    native = (native & 0xFFFFFFFF) + (native >> 32);
-    native = (native & 0xFFFF) + (native >> 16);
-    native = (native & 0xFFFF) + (native >> 16);
-    native = (native & 0xFFFF) + (native >> 16);
+    uint32_t native = kf_csum_short(kf_csum_native(p, n));
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     native = (native & 0xFF) << 8 | native >> 8;
 #endif
