@@ -1,4 +1,4 @@
-"""The fast path does what the full path does: two nodes, one without it, see the same history and cannot be told apart."""
+"""The fast path does what the full path does: of two nodes one has none, and a history cannot tell them apart."""
 
 from __future__ import annotations
 
