@@ -33,6 +33,7 @@ MODULES = [
     "table_file",
     "fib",
     "vector",
+    "lock",
     "fdb_table",
     "fdb",
     "fragment",

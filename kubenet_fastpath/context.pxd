@@ -176,6 +176,7 @@ cdef struct node_t:
     out_t* out
     size_t n_out
     size_t out_capacity
+    bint out_lent               # `out` is somebody else's memory
     int64_t batch               # address of the batch's bytes
     uint64_t batch_size
     size_t made                 # bytes of outputs that are not among them

@@ -86,8 +86,10 @@ cdef bint out_room(node_t* node, size_t n) noexcept nogil:
     cdef out_t* out
     if node.n_out + n > node.out_capacity:
         capacity = 2 * node.out_capacity + n + 64
-        out = <out_t*>realloc(node.out, capacity * sizeof(out_t))
+        out = <out_t*>realloc(NULL if node.out_lent else node.out, capacity * sizeof(out_t))
         if out == NULL:
             return False
-        node.out, node.out_capacity = out, capacity
+        if node.out_lent:
+            memcpy(out, node.out, node.n_out * sizeof(out_t))
+        node.out, node.out_capacity, node.out_lent = out, capacity, False
     return True

@@ -9,20 +9,20 @@ route, neighbour, moved or removed MAC) begins a new generation, in which nothin
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .context cimport node_t
+from .flowtable cimport kf_bucket
 
 cdef extern from "csrc/glance.h" nogil:
+    enum: KF_BURST
     ctypedef struct kf_glance:
-        uint64_t head
-        uint64_t tail
-        uint64_t hash
-        uint32_t ref
-        uint16_t total
-        uint8_t kind
-        uint8_t ttl
+        uint64_t head[64]
+        uint64_t tail[64]
+        uint16_t total[64]
+        uint8_t kind[64]
 
 cdef enum:
-    BURST = 64                  # packets looked at ahead of their turn: with what they ask for they fit into an L1
+    BURST = 64                  # KF_BURST; packets looked at ahead of their turn: with what they ask for they fit into an L1
     NO_BRIDGE = 0xFFFF
+    NOBODY = 0xFFFFFFFF
 
 cdef struct path_t:             # a cache line; what precedes `generation` tells two apart
     uint64_t macs               # the frame's first 8 bytes, as they come in
@@ -76,10 +76,14 @@ cdef struct fastpath_t:
     uint64_t packets            # that went this way
     bint off
     candidate_t candidate
-    kf_glance glance[BURST]
+    int isa                     # KF_*
+    kf_glance glance            # the burst in hand
+    uint64_t hash[BURST]        # of each tuple
+    kf_bucket* bucket[BURST]    # of the hash
+    uint32_t ref[BURST]         # what the bucket names, row << 1 | direction; NOBODY: nothing
     uint32_t* chain[BURST]      # of a new connection: where those of its source begin
 
-cdef bint fastpath_init(fastpath_t* f) noexcept nogil
+cdef bint fastpath_init(fastpath_t* f, int isa) noexcept nogil
 cdef void fastpath_free(fastpath_t* f) noexcept nogil
 cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* c, Py_ssize_t first,
                               Py_ssize_t n) noexcept nogil

@@ -36,14 +36,15 @@ cdef extern from "csrc/glance.h" nogil:
     enum: KF_KEYED
     enum: KF_UDP
     enum: KF_TCP
-    enum: KF_NOBODY
-    void kf_glance_at(kf_glance* g, const uint8_t* frame, uint32_t length, bint verify, const uint64_t* secret)
+    void kf_look(kf_glance* g, const uint8_t* base, const int64_t* offset, const uint32_t* length, size_t n,
+                 bint verify, int isa)
 
 cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+    uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
 
 cdef enum:
     FIRST_PATHS = 64
@@ -57,9 +58,9 @@ cdef uint64_t[2] NO_SECRET              # who can choose MACs can only keep path
 NO_SECRET[0], NO_SECRET[1] = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
-cdef bint fastpath_init(fastpath_t* f) noexcept nogil:
+cdef bint fastpath_init(fastpath_t* f, int isa) noexcept nogil:
     """No path known, from zeroed memory; False without memory."""
-    f.generation = 1
+    f.generation, f.isa = 1, isa
     f.candidate.conn = NO_CONN
     return make_paths(f, FIRST_PATHS)
 
@@ -126,13 +127,18 @@ cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil
     return True
 
 
-cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g) noexcept nogil:
+cdef inline tuple_t tuple_of(const kf_glance* g, Py_ssize_t k) noexcept nogil:
+    cdef tuple_t tuple
+    memcpy(&tuple, &g.head[k], 8)
+    memcpy(&tuple.sport, &g.tail[k], 8)
+    return tuple
+
+
+cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g, Py_ssize_t k) noexcept nogil:
     """Ask for what a connection's first packet will touch; the chain of its source."""
     cdef ct_t* t = node.conntrack
-    cdef tuple_t tuple, reply
+    cdef tuple_t tuple = tuple_of(g, k), reply
     cdef uint32_t* chain
-    memcpy(&tuple, &g.head, 8)
-    memcpy(&tuple.sport, &g.tail, 8)
     chain = ct_source(t, &tuple)
     kf_prefetch(chain)
     tuple_invert(&reply, &tuple)
@@ -144,20 +150,17 @@ cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g) noexcept nogil:
     return chain
 
 
-cdef inline bint is_flow(const conn_t* c, uint32_t direction, const kf_glance* g) noexcept nogil:
+cdef inline bint is_flow(const conn_t* c, uint32_t direction, const kf_glance* g, Py_ssize_t k) noexcept nogil:
     return (c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED
-            and tuple_is(&c.reply if direction else &c.original, g.head, g.tail))
+            and tuple_is(&c.reply if direction else &c.original, g.head[k], g.tail[k]))
 
 
-cdef uint32_t find(ct_t* t, const kf_glance* g, int64_t now) noexcept nogil:
-    """What the first look has not found, or not rightly; KF_NOBODY: there is none."""
-    cdef tuple_t tuple
+cdef uint32_t find(ct_t* t, const fastpath_t* f, Py_ssize_t k, int64_t now) noexcept nogil:
+    """What the first look has not found, or not rightly; NOBODY: there is none."""
+    cdef tuple_t tuple = tuple_of(&f.glance, k)
     cdef int direction = 0
-    cdef uint32_t conn
-    memcpy(&tuple, &g.head, 8)
-    memcpy(&tuple.sport, &g.tail, 8)
-    conn = ct_find(t, &tuple, g.hash, now, &direction)
-    return KF_NOBODY if conn == NO_CONN else conn << 1 | <uint32_t>direction
+    cdef uint32_t conn = ct_find(t, &tuple, f.hash[k], now, &direction)
+    return NOBODY if conn == NO_CONN else conn << 1 | <uint32_t>direction
 
 
 cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t first,
@@ -166,46 +169,50 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     cdef ct_t* t = node.conntrack
     cdef bint verify = node.verify_checksums and t.checksum
     cdef Py_ssize_t i, size = min(n - first, <Py_ssize_t>BURST)
-    cdef kf_glance* g
+    cdef const int64_t* offset = b.offset + first
+    cdef kf_glance* g = &f.glance
     cdef kf_bucket* bucket
+    cdef conn_t* c
     cdef uint32_t m
-    cdef uint32_t ref
     if not apart(b, first, size):
         size = 1
+    if first == 0:
+        for i in range(size):
+            kf_prefetch(b.base + offset[i])
+    kf_look(g, b.base, offset, b.length + first, <size_t>size, verify, f.isa)
     for i in range(size):
-        g = &f.glance[i]
-        if first + i + BURST < n:
-            kf_prefetch(b.base + b.offset[first + i + BURST])
-        kf_glance_at(g, b.base + b.offset[first + i], b.length[first + i], verify, t.secret)
-        if g.kind:
-            ct_prefetch(t, g.hash)
+        f.hash[i] = kf_hash128(g.head[i], g.tail[i], t.secret)
+        f.bucket[i] = kf_home(&t.index, f.hash[i])
+        kf_prefetch(f.bucket[i])
+    n = min(size, n - first - size)
+    for i in range(n):
+        kf_prefetch(b.base + offset[size + i])
     for i in range(size):
-        g = &f.glance[i]
-        f.chain[i] = NULL
-        if not g.kind:
+        f.chain[i], f.ref[i] = NULL, NOBODY
+        if not g.kind[i]:
             continue
-        bucket = kf_home(&t.index, g.hash)
-        m = kf_match(bucket, kf_tag(g.hash))
+        bucket = f.bucket[i]
+        m = kf_match(bucket, kf_tag(f.hash[i]))
         if m:
-            ref = bucket.ref[kf_first(m)]
-            g.ref = ref
-            kf_prefetch(&t.row[ref >> 1])
-            kf_prefetch(&t.row[ref >> 1].packets)
+            f.ref[i] = bucket.ref[kf_first(m)]
+            c = &t.row[f.ref[i] >> 1]
+            kf_prefetch(c)
+            kf_prefetch(&c.packets)
         elif not bucket.passed:
-            f.chain[i] = look_ahead_new(node, g)
+            f.chain[i] = look_ahead_new(node, g, i)
     return size
 
 
-cdef inline void translate(const conn_t* c, const tuple_t* other, uint8_t* l3, const kf_glance* g) noexcept nogil:
+cdef inline void translate(const tuple_t* other, uint8_t* l3, uint64_t head, uint32_t ports, bint tcp) noexcept nogil:
     """Give a packet the addresses and ports that its answers go to; checksums by delta (RFC 1624).
 
     What is not translated stays, for there the tuples agree; both hooks at once give what one behind the other gives.
     """
     cdef uint8_t* l4 = l3 + IP_LEN
-    cdef uint32_t src = <uint32_t>g.head, dst = <uint32_t>(g.head >> 32), ports = <uint32_t>g.tail
+    cdef uint32_t src = <uint32_t>head, dst = <uint32_t>(head >> 32)
     cdef uint32_t new_ports = <uint32_t>other.sport << 16 | other.dport
     cdef uint64_t delta = <uint64_t>(~src) + other.dst + <uint64_t>(~dst) + other.src
-    cdef uint32_t at = TCP_CHECK if g.kind == KF_TCP else UDP_CHECK
+    cdef uint32_t at = TCP_CHECK if tcp else UDP_CHECK
     cdef uint16_t check = load16(l3 + IP_CHECK)
     store16(l3 + IP_CHECK, csum_fold(<uint16_t>(~check) + delta))
     store32(l3 + IP_SRC, other.dst)
@@ -213,28 +220,28 @@ cdef inline void translate(const conn_t* c, const tuple_t* other, uint8_t* l3, c
     check = load16(l4 + at)
     store16(l4 + L4_SPORT, other.dport)
     store16(l4 + L4_DPORT, other.sport)
-    if check == 0 and g.kind == KF_UDP:
+    if check == 0 and not tcp:
         return
     check = csum_fold(<uint16_t>(~check) + delta + <uint64_t>(~ports) + new_ports)
-    if check == 0 and g.kind == KF_UDP:
+    if check == 0 and not tcp:
         check = 0xFFFF
     store16(l4 + at, check)
 
 
-cdef inline bint track_tcp(node_t* node, const kf_glance* g, uint8_t* l3, uint32_t conn, ctinfo_t* info) noexcept nogil:
+cdef inline bint track_tcp(node_t* node, const fastpath_t* f, Py_ssize_t k, uint8_t* l3, uint32_t conn) noexcept nogil:
     """Let conntrack judge a TCP segment. False: it is not simply one more; the full path gets what it said."""
     cdef segment_t seg
     cdef uint32_t found
     cdef conn_t* c = ct_conn(node.conntrack, conn)
-    memcpy(&seg.tuple, &g.head, 8)
-    memcpy(&seg.tuple.sport, &g.tail, 8)
-    seg.ip_len, seg.l4, seg.l4_len = g.total, l3 + IP_LEN, g.total - <uint32_t>IP_LEN
+    cdef ctinfo_t info
+    seg.tuple = tuple_of(&f.glance, k)
+    seg.ip_len, seg.l4, seg.l4_len = f.glance.total[k], l3 + IP_LEN, f.glance.total[k] - <uint32_t>IP_LEN
     seg.verify = node.verify_checksums
-    info[0] = ct_track_hashed(node.conntrack, &seg, g.hash, node.now, &found)
+    info = ct_track_hashed(node.conntrack, &seg, f.hash[k], node.now, &found)
     if found == conn and c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and (
-            info[0] == CT_ESTABLISHED or info[0] == CT_ESTABLISHED_REPLY):
+            info == CT_ESTABLISHED or info == CT_ESTABLISHED_REPLY):
         return True
-    node.tracked, node.tracked_conn, node.tracked_info = True, found, <uint8_t>info[0]
+    node.tracked, node.tracked_conn, node.tracked_info = True, found, <uint8_t>info
     return False
 
 
@@ -248,13 +255,13 @@ cdef inline uint64_t sent_by_host(const node_t* node, uint16_t port) noexcept no
     return node.interface[node.interface[port].bridge].tx_packets if port < node.n_interfaces else 0
 
 
-cdef void consider(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t i, const kf_glance* g, uint32_t conn,
-                   uint32_t direction) noexcept nogil:
+cdef void consider(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t i, uint32_t ref) noexcept nogil:
     """Watch what the full path does with a packet, for those that follow it."""
     cdef candidate_t* c = &f.candidate
-    c.conn, c.direction, c.packets = conn, direction, ct_conn(node.conntrack, conn).packets[direction]
-    c.ttl = g.ttl
-    memcpy(c.macs, b.base + b.offset[i], 12)
+    cdef const uint8_t* frame = b.base + b.offset[i]
+    c.conn, c.direction, c.packets = ref >> 1, ref & 1, ct_conn(node.conntrack, ref >> 1).packets[ref & 1]
+    c.ttl = frame[ETH_LEN + IP_TTL]
+    memcpy(c.macs, frame, 12)
     c.n_out, c.changes = node.n_out, f.changes
     c.made, c.copies, c.sent_up = made(node), node.local_copies, sent_by_host(node, b.port[i])
     node.via, node.unsettled = NO_NEIGHBOUR, False
@@ -267,7 +274,7 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     The burst that was looked at begins with `first`. Nothing has happened to the packet that is named.
     """
     cdef ct_t* t = node.conntrack
-    cdef const kf_glance* g
+    cdef const kf_glance* g = &f.glance
     cdef conn_t* c
     cdef const path_t* path
     cdef interface_t* device
@@ -276,31 +283,34 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     cdef uint8_t* l3
     cdef uint32_t ref, known, length
     cdef uint32_t* chain
+    cdef uint8_t ttl
     cdef int direction
-    cdef ctinfo_t info
+    cdef Py_ssize_t k
     f.candidate.conn = NO_CONN
     if f.off or node.recorder != NULL:
         return i
     catch_up(f, node)
+    if node.out_capacity - node.n_out < <size_t>(end - i) and not out_room(node, end - i):
+        return i
     while i < end:
+        k = i - first
         if i + AHEAD_SOURCE < end:
-            chain = f.chain[i + AHEAD_SOURCE - first]
+            chain = f.chain[k + AHEAD_SOURCE]
             if chain != NULL and chain[0]:
                 kf_prefetch(&t.row[chain[0] - 1])
                 kf_prefetch(&t.row[chain[0] - 1].packets)
-        g = &f.glance[i - first]
-        if g.kind <= KF_KEYED or b.wire_length[i] > b.length[i]:
+        if g.kind[k] <= KF_KEYED or b.wire_length[i] > b.length[i]:
             return i
         if b.time[i] > node.now:
             if b.time[i] >= f.due:
                 return i
             node.now = b.time[i]
-        ref = g.ref
-        if ref == KF_NOBODY or not is_flow(&t.row[ref >> 1], ref & 1, g):
-            if f.chain[i - first] != NULL:
+        ref = f.ref[k]
+        if ref == NOBODY or not is_flow(&t.row[ref >> 1], ref & 1, g, k):
+            if f.chain[k] != NULL:
                 return i
-            ref = find(t, g, node.now)
-            if ref == KF_NOBODY:
+            ref = find(t, f, k, node.now)
+            if ref == NOBODY:
                 return i
         c = &t.row[ref >> 1]
         if c.expires <= node.now:
@@ -308,24 +318,23 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
         direction = ref & 1
         known = c.path[direction]
         if known >> 16 != f.generation:
-            consider(f, node, b, i, g, ref >> 1, direction)
+            consider(f, node, b, i, ref)
             return i
         path = &f.path[known & 0xFFFF]
         frame = b.base + b.offset[i]
+        l3 = frame + ETH_LEN
+        ttl = l3[IP_TTL]
         if (begin_of(frame) ^ path.macs) | (end_of(frame) ^ path.macs_end) or b.port[i] != path.port or (
-                g.total > path.mtu or g.ttl <= path.routed | path.copied):
-            consider(f, node, b, i, g, ref >> 1, direction)
+                g.total[k] > path.mtu or ttl <= path.routed | path.copied):
+            consider(f, node, b, i, ref)
             return i
         if not direction and not c.status & IPS_SEEN_REPLY and node.services.refusals.used:
             return i
-        if node.n_out == node.out_capacity and not out_room(node, end - i):
-            return i
-        l3 = frame + ETH_LEN
-        if g.kind == KF_TCP:
-            if not track_tcp(node, g, l3, ref >> 1, &info):
+        if g.kind[k] == KF_TCP:
+            if not track_tcp(node, f, k, l3, ref >> 1):
                 return i
         else:
-            ct_refresh(c, direction, g.total, node.now, udp_timeout(t, c, node.now))
+            ct_refresh(c, direction, g.total[k], node.now, udp_timeout(t, c, node.now))
             if direction:
                 c.status |= IPS_SEEN_REPLY
         device = &node.interface[path.port]
@@ -337,13 +346,13 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
             node.neighbours.row[path.neighbour].used = node.now
         node.local_copies += path.copied
         if path.routed:
-            l3[IP_TTL] = g.ttl - 1
+            l3[IP_TTL] = ttl - 1
             store16(l3 + IP_CHECK, csum_ttl(load16(l3 + IP_CHECK)))
         if c.status & IPS_NAT_MASK:
-            translate(c, &c.original if direction else &c.reply, l3, g)
+            translate(&c.original if direction else &c.reply, l3, g.head[k], <uint32_t>g.tail[k], g.kind[k] == KF_TCP)
         memcpy(frame, &path.out_macs, 8)
         memcpy(frame + 8, &path.out_macs_end, 4)
-        length = ETH_LEN + g.total
+        length = ETH_LEN + g.total[k]
         if path.bridge != NO_BRIDGE:
             node.interface[path.bridge].tx_packets += 1
             node.interface[path.bridge].tx_bytes += length

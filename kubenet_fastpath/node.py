@@ -25,6 +25,7 @@ from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .ipam import HostLocal
+from .lock import Lock
 from .neighbour import NeighbourTable
 from .node_config import NodeConfig
 from .node_plan import LOOPBACK, Interface, InterfaceKind, NextHop, RouteType
@@ -91,7 +92,7 @@ class Node:
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._notes = threading.Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
         for address in plan.pods.reserved:

@@ -13,6 +13,8 @@ cimport cython
 cimport numpy as cnp
 import numpy as np
 
+from .isa import available
+
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -39,6 +41,7 @@ from .frame cimport (
     IP_SRC, VLAN_LEN, load16, load32, load_mac,
 )
 from .hooks cimport let_go
+from .isa cimport isa_number
 from .icmp cimport icmp_send
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
@@ -266,13 +269,14 @@ cdef class Pipeline:
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
         self.node.services = &services.table
         self.node.now = -0x8000000000000000
-        if not fastpath_init(&self.fast):
+        if not fastpath_init(&self.fast, isa_number(None)):
             raise MemoryError("no memory for a node")
 
     def __dealloc__(self):
         release_scratch(&self.node)
         fastpath_free(&self.fast)
-        free(self.node.out)
+        if not self.node.out_lent:
+            free(self.node.out)
         free(self.node.interface)
         free(self.node.hops)
         free(self.node.icmp.peer)
@@ -435,6 +439,7 @@ cdef class Pipeline:
             raise ValueError(f"frame {i} at offset {batch.offset[i]} with length {batch.length[i]} is outside the "
                              f"{batch.size} bytes of data")
         self.node.batch, self.node.batch_size = <int64_t>batch.base, batch.size
+        outputs = self.lend_outputs(n)
         epoch = fib_enter(self.routes.fib)
         with nogil:
             i = 0
@@ -449,7 +454,7 @@ cdef class Pipeline:
                     fastpath_learn(&self.fast, &self.node, &batch, i)
                     i += 1
         fib_leave(self.routes.fib, epoch)
-        outputs, generated = self.take_outputs()
+        outputs, generated = self.take_outputs(outputs)
         return verdict, reason, outputs, data, generated
 
     def start_notes(self):
@@ -470,29 +475,39 @@ cdef class Pipeline:
             if now > self.node.now:
                 run_timers(&self.node, now)
         fib_leave(self.routes.fib, epoch)
-        return self.take_outputs()
+        return self.take_outputs(None)
 
-    cdef object take_outputs(self):
-        """What left, and the bytes of what is not among the batch's; nothing is kept."""
+    cdef object lend_outputs(self, Py_ssize_t n):
+        """Room for n outputs, which most batches do not exceed: the array that will be given back."""
+        cdef object rows = rows_new(n)
+        free(self.node.out)
+        self.node.out, self.node.out_capacity, self.node.out_lent = <out_t*>vector_data(rows), n, True
+        return rows
+
+    cdef object take_outputs(self, object rows):
+        """What left, and the bytes of what is not among the batch's; nothing is kept. `rows` is what was lent."""
         cdef node_t* node = &self.node
-        cdef Py_ssize_t i, at = 0
+        cdef size_t i, n = node.n_out, at = 0
         cdef out_t* out
-        cdef uint8_t* rows
         cdef uint8_t* bytes_made
         made = vector_new(node.made, cnp.NPY_UINT8) if node.made else NOTHING
-        outputs = rows_new(node.n_out)
         if node.made:
             bytes_made = <uint8_t*>vector_data(made)
-            for i in range(node.n_out):
+            for i in range(n):
                 out = &node.out[i]
                 if out.generated:
                     memcpy(bytes_made + at, <const void*>out.frame, out.length)
                     out.frame = at
                     at += out.length
-        if node.n_out:
-            memcpy(vector_data(outputs), node.out, node.n_out * sizeof(out_t))
+        if not node.out_lent:
+            rows = rows_new(n)
+            memcpy(vector_data(rows), node.out, n * sizeof(out_t))
+            free(node.out)
+        elif n != node.out_capacity:
+            rows = rows[:n] if 4 * n > node.out_capacity else rows[:n].copy()
+        node.out, node.out_capacity, node.out_lent = NULL, 0, False
         release_scratch(node)
-        return outputs, made
+        return rows, made
 
     @property
     def now(self):
@@ -515,6 +530,15 @@ cdef class Pipeline:
     @fast_path.setter
     def fast_path(self, bint on):
         self.fast.off = not on
+
+    @property
+    def isa(self):
+        """The variant in which frames are looked at; `isa.available` lists them."""
+        return available()[self.fast.isa]
+
+    @isa.setter
+    def isa(self, name):
+        self.fast.isa = isa_number(name)
 
     def paths(self):
         """What the fast path knows: paths, room for them, generation, packets that went by it."""

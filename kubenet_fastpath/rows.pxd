@@ -7,12 +7,13 @@ cdef inline Py_ssize_t outside_at(uint64_t size, const int64_t* offset, const ui
                                   Py_ssize_t n) noexcept nogil:
     """Number of the first of n frames that is not within `size` bytes; n, if all are, which takes a clock for each."""
     cdef Py_ssize_t i
-    cdef bint any = False
-    for i in range(n):          # a negative offset is a huge one
-        any |= (<uint64_t>offset[i] > size) | (<uint64_t>offset[i] + length[i] > size)
-    if any:
+    cdef uint64_t signs = 0, room   # the first bit is set by a negative offset, or when less than nothing is left
+    for i in range(n):
+        room = size - length[i]
+        signs |= <uint64_t>offset[i] | room | (room - <uint64_t>offset[i])
+    if signs >> 63:
         for i in range(n):
-            if <uint64_t>offset[i] > size or <uint64_t>offset[i] + length[i] > size:
+            if offset[i] < 0 or offset[i] > <int64_t>size - <int64_t>length[i]:
                 return i
     return n
 

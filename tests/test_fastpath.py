@@ -403,3 +403,139 @@ def test_time_runs_on_the_fast_path() -> None:
     same(fast, full, [Event(out.port, out.udp(), 20 * SECOND)] * 40, list(range(40)))
     assert fast._pipeline.paths()[3] >= 30
     assert len(fast.connections) == 1
+
+
+def warm(services: bool = True, **changes: object) -> tuple[kf.Node, kf.Node]:
+    """Twins that have seen packets of every pair, so that the fast one knows all its paths."""
+    fast, full = twins(services=make_services() if services else (), **changes)
+    same(fast, full, [Event(port, frame) for port, frame in ARPS], [])
+    for _ in range(3):
+        same(fast, full, [Event(way.port, way.udp()) for way in WAYS], [])
+    return fast, full
+
+
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_whatever_changes_is_seen(action: str, asks: bool) -> None:
+    fast, full = warm(permanent_neighbours=not asks, arp_notify=not asks)
+    changed(fast, action)
+    changed(full, action)
+    for _ in range(2):
+        same(fast, full, [Event(way.port, way.udp()) for way in WAYS], [])
+
+
+@pytest.mark.parametrize(
+    ("port", "frame"),
+    [
+        ("pod2", frames.packet(BRIDGE_MAC, POD1[1], frames.ipv4(POD1[0], OUT, frames.UDP, frames.udp(9, 9)))),
+        ("eth0", frames.arp(2, "12:34:56:78:9a:bd", "10.240.0.1", NODE_MAC, NODE_IP, NODE_MAC)),
+        ("pod1", frames.arp(2, POD1[1], POD2[0], BRIDGE_MAC, "10.244.1.1", BRIDGE_MAC)),
+    ],
+    ids=["a MAC at another port", "the gateway has another MAC", "a pod's address is another's"],
+)
+def test_whoever_moves_is_followed(port: str, frame: bytes) -> None:
+    fast, full = warm(permanent_neighbours=False)
+    same(fast, full, [Event(port, frame)], [])
+    for _ in range(2):
+        same(fast, full, [Event(way.port, way.udp()) for way in WAYS], [])
+
+
+def test_neighbours_grow_old() -> None:
+    """REACHABLE, STALE, DELAY, PROBE, FAILED: of each state and of each way between two the packets tell."""
+    fast, full = warm(permanent_neighbours=False)
+    step = 2 * SECOND
+    out = [PAIRS["masqueraded"][0], PAIRS["routed"][1], PAIRS["bridged"][0]]
+    events = []
+    for _ in range(20):
+        events += [Event(way.port, way.udp(), step // 3) for _ in range(6) for way in out]
+        events += [Event(port, frame) for port, frame in ARPS]
+    same(fast, full, events, list(range(0, len(events), 2)))
+    assert fast._pipeline.paths()[3] > 60
+
+
+def ones_complement(frame: bytes) -> int:
+    """The checksum of a UDP datagram in a frame without IP options."""
+    return int.from_bytes(frame[40:42], "big")
+
+
+def test_a_translated_checksum_that_would_be_zero() -> None:
+    fast, full = warm()
+    out, _ = PAIRS["masqueraded"]
+    result = full.forward(batch_of(full, [Event(out.port, out.udp(data=b"\0\0"))]))
+    check = ones_complement(result.packets("eth0").frames()[0])
+    frame = out.udp(data=check.to_bytes(2, "big"))
+    fast.forward(batch_of(fast, [Event(out.port, out.udp(data=b"\0\0"))]))
+    result = fast.forward(batch_of(fast, [Event(out.port, frame)]))
+    assert ones_complement(result.packets("eth0").frames()[0]) == 0xFFFF
+    full.forward(batch_of(full, [Event(out.port, frame)]))
+    same(fast, full, [Event(out.port, frame)] * 2, [])
+
+
+def test_a_datagram_without_checksum() -> None:
+    fast, full = warm()
+    for way in WAYS:
+        bare = way.udp()[:40] + b"\0\0" + way.udp()[42:]
+        same(fast, full, [Event(way.port, bare)] * 2, [])
+
+
+def test_a_service_that_loses_its_endpoints() -> None:
+    """A flow that nobody has answered is new to the filter with every packet."""
+    fast, full = warm()
+    none = [
+        kf.Service(
+            name=s.name,
+            cluster_ip=s.cluster_ip,
+            ports=tuple(
+                kf.ServicePort(
+                    name=p.name, port=p.port, protocol=p.protocol, node_port=p.node_port, endpoints=()
+                )
+                for p in s.ports
+            ),
+        )
+        for s in make_services()
+    ]
+    way = PAIRS["service"][0]
+    lonely = [Event(way.port, way.udp(sport)) for sport in (2000, 2001)]
+    for _ in range(3):
+        same(fast, full, lonely, [])
+    fast.set_services(none)
+    full.set_services(none)
+    for _ in range(2):
+        same(fast, full, lonely + [Event(w.port, w.udp()) for w in WAYS], [])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 17, 36, 37, 38, 100, 1000, 1472])
+@pytest.mark.parametrize("isa", kf.isa.available())
+def test_a_wrong_bit_is_seen(isa: str, size: int) -> None:
+    """Every variant sees every bit of header and datagram; what is behind the packet does not count."""
+    fast, full = warm(services=False)
+    fast._pipeline.isa = isa
+    assert fast._pipeline.isa == isa
+    out, _ = PAIRS["masqueraded"]
+    frame = out.udp(data=bytes(range(256)) * (size // 256) + bytes(range(size % 256)))
+    places = sorted({*range(min(len(frame), 60)), *range(60, len(frame), 97), len(frame) - 1})
+    events = [
+        Event(out.port, frame[:at] + bytes([frame[at] ^ 1 << at % 8]) + frame[at + 1 :]) for at in places
+    ]
+    events += [Event(out.port, frame + tail) for tail in (b"x", bytes(7), b"\xff" * 40)]
+    before = fast._pipeline.paths()[3]
+    same(fast, full, [Event(out.port, frame)] * 16 + events, [])
+    assert fast._pipeline.paths()[3] >= before + 18
+
+
+@pytest.mark.parametrize("isa", kf.isa.available())
+def test_variants_agree(isa: str) -> None:
+    @given(st.lists(bursts(), min_size=1, max_size=3), st.integers(0, 70))
+    def agree(rounds: list[list[Event]], copies: int) -> None:
+        fast, full = twins()
+        fast._pipeline.isa = isa
+        way = PAIRS["routed"][0]
+        for events in rounds:
+            same(fast, full, [Event(way.port, way.udp())] * copies + events * 2, [])
+
+    agree()
+
+
+def test_no_such_variant() -> None:
+    with pytest.raises(ValueError, match="isa must be one of"):
+        make_node()._pipeline.isa = "mmx"

@@ -22,40 +22,34 @@ static inline uint16_t kf_csum_short(uint64_t sum)
 
 static inline uint16_t kf_csum_fold(uint64_t sum) { return (uint16_t)~kf_csum_short(sum); }
 
-/* Sum of the words of n bytes as they are in memory, which may be the wrong way round: byte-swapping commutes with the
- * sum (RFC 1071, 2B). An odd last byte is the first half of its word. */
+/* Sum of the words of n bytes as they are in memory, below 2^33; it may be the wrong way round: byte-swapping commutes
+ * with the sum (RFC 1071, 2B). An odd last byte is the first half of its word. */
 static inline uint64_t kf_csum_native(const uint8_t *p, size_t n)
 {
-    unsigned __int128 sum = 0;      /* add and carry: two instructions a word */
-    uint64_t word = 0;
-    uint32_t piece;
-    uint16_t tail = 0;
-    for (; n >= 32; p += 32, n -= 32) {
-        uint64_t four[4];
-        memcpy(four, p, 32);
-        sum = sum + four[0] + four[1] + four[2] + four[3];
-    }
-    for (; n >= 8; p += 8, n -= 8) {
+    uint64_t sum = 0, word;
+    size_t left = n;
+    for (; left >= 8; p += 8, left -= 8) {
         memcpy(&word, p, 8);
         sum += word;
+        sum += sum < word;          /* the carry: two instructions a word */
     }
-    if (n & 4) {
-        memcpy(&piece, p, 4);
-        sum += piece;
-        p += 4;
+    if (left) {
+        const unsigned shift = 64 - 8 * (unsigned)left;
+        if (n >= 8) {               /* the last eight bytes, without those that have been summed */
+            memcpy(&word, p + left - 8, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+            word >>= shift;
+#else
+            word <<= shift;
+#endif
+        } else {
+            word = 0;
+            memcpy(&word, p, left);
+        }
+        sum += word;
+        sum += sum < word;
     }
-    if (n & 2) {
-        memcpy(&tail, p, 2);
-        sum += tail;
-        p += 2;
-    }
-    if (n & 1) {
-        tail = 0;
-        memcpy(&tail, p, 1);
-        sum += tail;
-    }
-    word = (uint64_t)sum;
-    return (word & 0xFFFFFFFF) + (word >> 32) + (uint64_t)(sum >> 64);
+    return (sum & 0xFFFFFFFF) + (sum >> 32);
 }
 
 /* Sum of n bytes, an odd last byte being the high half of its word. Sums over pieces may be added
