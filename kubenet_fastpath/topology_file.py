@@ -189,7 +189,10 @@ def _own(data: dict[str, Any], name: str) -> Topology:
                     endpoints=tuple(_endpoint(text) for text in row.get("endpoints", ())),
                     protocol=row.get("protocol", "tcp"),
                     node_port=row.get("node_port"),
+                    terminating=tuple(_endpoint(text) for text in row.get("terminating", ())),
                     external_ips=tuple(row.get("external_ips", ())),
+                    load_balancer_ips=tuple(row.get("load_balancer_ips", ())),
+                    source_ranges=tuple(row.get("source_ranges", ())),
                     external_traffic_policy=TrafficPolicy(row.get("external_traffic_policy", "Cluster")),
                 )
             )
@@ -228,9 +231,9 @@ def _check_types(topology: Topology, said: str) -> None:
     texts += [part for host in topology.hosts for part in (host.name, host.ip)]
     texts += [part for route in topology.routes for part in (route.prefix, route.address or "")]
     texts += [part for service in services for part in (service.name, service.cluster_ip, service.protocol)]
-    texts += [ip for service in services for ip in service.external_ips]
+    texts += [ip for service in services for ip in (*service.outside, *service.source_ranges)]
     numbers: list[object] = [topology.max_pods, *(service.port for service in services)]
-    numbers += [port for service in services for _, port in service.endpoints]
+    numbers += [port for service in services for _, port in (*service.endpoints, *service.terminating)]
     numbers += [service.node_port or 0 for service in services] + [
         service.affinity_s or 0 for service in services
     ]
@@ -249,8 +252,11 @@ def topology_json(topology: Topology) -> dict[str, Any]:
             "port": site.port,
             "protocol": site.protocol,
             "endpoints": [f"{pod}:{port}" for pod, port in site.endpoints],
+            "terminating": [f"{pod}:{port}" for pod, port in site.terminating],
             "node_port": site.node_port,
             "external_ips": list(site.external_ips),
+            "load_balancer_ips": list(site.load_balancer_ips),
+            "source_ranges": list(site.source_ranges),
             "external_traffic_policy": site.external_traffic_policy.value,
         }
         services.setdefault(site.name, []).append(row)

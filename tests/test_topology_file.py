@@ -178,7 +178,7 @@ def test_pods_and_services(everything: TopologyFile) -> None:
     http, metrics = topology.services
     assert http.endpoints == (("web-7d4b9c.shop", 8080), ("web-9f2k1x.shop", 8080))
     assert [port for _, port in metrics.endpoints] == [9091, 9091]
-    assert (http.external_ips, http.affinity_s, http.node_port) == (("20.61.1.1",), 600, 30080)
+    assert (http.load_balancer_ips, http.affinity_s, http.node_port) == (("20.61.1.1",), 600, 30080)
     assert http.external_traffic_policy is kf.TrafficPolicy.LOCAL
 
 

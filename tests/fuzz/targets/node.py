@@ -71,6 +71,7 @@ def _service(
 
 def services(pods: list[str], which: int) -> tuple[kf.Service, ...]:
     """Some services: endpoints here, elsewhere, several, none; affinity, both policies, addresses from outside."""
+    outside = {"load_balancer_ips": (VIPS[4],), "source_ranges": ("198.51.100.0/24", "10.240.0.0/15")}
     here, there = tuple(f"{ip}:8080" for ip in pods[:3]), ("10.244.2.10:80", "10.240.0.9:53")
     local = kf.TrafficPolicy.LOCAL
     every = (
@@ -78,9 +79,7 @@ def services(pods: list[str], which: int) -> tuple[kf.Service, ...]:
         _service("d/b", VIPS[1], "udp", here[:1] + there, 30081, affinity_s=10),
         _service("d/c", VIPS[2], "tcp", (), 30082),
         _service("d/d", VIPS[3], "udp", there, 30083, external_traffic_policy=local, external_ips=(VIPS[4],)),
-        _service(
-            "d/e", VIPS[3], "tcp", here + there, 30083, internal_traffic_policy=local, external_ips=(VIPS[4],)
-        ),
+        _service("d/e", VIPS[3], "tcp", here + there, 30083, internal_traffic_policy=local, **outside),
         _service("d/f", VIPS[0], "sctp", here[1:2], 30080, external_traffic_policy=local, affinity_s=1),
     )
     return tuple(service for bit, service in enumerate(every) if which >> bit & 1)
