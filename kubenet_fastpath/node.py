@@ -212,7 +212,9 @@ class Node:
         wanted = tuple(services)
         if wanted and not self.config.kube_proxy:
             raise ConfigError(f"{len(wanted)} services need kube_proxy")
-        plan: ServicePlan = plan_services(wanted, self._is_local)
+        plan: ServicePlan = plan_services(
+            wanted, self._is_local, ipv4(self.config.node_address), self.config.zone
+        )
         stale = stale_flows(self.services, wanted)
         with self._lock:
             self._services.replace(plan)
@@ -222,7 +224,9 @@ class Node:
     def _localise(self) -> None:
         """Pods came or went: where addresses do not tell whose they are, other endpoints are local now."""
         if self.services and not self.plan.pods.exclusive:
-            self._services.replace(plan_services(self.services, self._is_local))
+            self._services.replace(
+                plan_services(self.services, self._is_local, ipv4(self.config.node_address), self.config.zone)
+            )
 
     def _pod_device(self, port: Port) -> int:
         """The interface on whose link a pod is."""

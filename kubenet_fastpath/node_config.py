@@ -122,6 +122,8 @@ class NodeConfig:
         Its rules are installed: services, and packets that conntrack calls INVALID are dropped in FORWARD.
     services : tuple of Service
         What kube-proxy knows at the start; `Node.set_services` changes it.
+    zone : str, optional
+        The node's `topology.kubernetes.io/zone`, for services that are `topology_aware`.
     service_random_fully : bool
         kube-proxy masquerades with `--random-fully`; true where iptables has it.
     port_mapper : PortMapper
@@ -160,6 +162,7 @@ class NodeConfig:
     to_ports: tuple[int, int] | None = None
     kube_proxy: bool = True
     services: tuple[Service, ...] = ()
+    zone: str | None = None
     service_random_fully: bool = True
     port_mapper: PortMapper = PortMapper.PORTMAP
     rp_filter: int | Mapping[str, int] = 0

@@ -152,6 +152,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet:
         "services": tuple(map(service_of, node["services"])) if node["kubeproxy"] else (),
         "service_random_fully": node["random_fully"],
         "port_mapper": kf.PortMapper.KUBELET,
+        "zone": node.get("zone"),
         "seed": 2028,
     }
     if kubenet:
