@@ -19,6 +19,7 @@ NETFILTER = (
     Reason.NO_LOCAL_ENDPOINTS,
     Reason.LOCALNET,
     Reason.SOURCE_RANGE,
+    Reason.WIRESERVER,
 )
 
 NAMES = {

@@ -15,10 +15,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .frame cimport IP_DST, IP_PROTO, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16, load32
 from .route cimport owns
 from .service_table cimport (
-    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
+    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_FORWARD, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
     clients_t, door_find, door_t, host_port_t, range_t, service_table_t,
 )
-from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, R_SOURCE_RANGE, drop
+from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, R_SOURCE_RANGE, R_WIRESERVER, drop
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
@@ -140,11 +140,15 @@ cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) no
                          or hook == FILTER_OUTPUT and door.kind == DOOR_EXTERNAL_IP
                          and door.why != REFUSE_SOURCE_RANGE):
         door = NULL
+    if door != NULL and door.why == REFUSE_FORWARD:
+        if hook == FILTER_FORWARD:
+            return drop(R_WIRESERVER)
+        door = NULL
     if door == NULL and hook == FILTER_INPUT:
         door = door_find(t, &t.refusals, SPACE_NODE_PORT, 0, proto, port)
         if door != NULL and not owns(node, dst):
             door = NULL
-    if door == NULL:
+    if door == NULL or hook == FILTER_FORWARD and p.mark & MARK_MASQ and door.why != REFUSE_SOURCE_RANGE:
         return PASS
     if door.why == REFUSE_SOURCE_RANGE:
         return drop(R_SOURCE_RANGE)

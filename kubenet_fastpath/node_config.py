@@ -126,6 +126,8 @@ class NodeConfig:
         The node's `topology.kubernetes.io/zone`, for services that are `topology_aware`.
     service_random_fully : bool
         kube-proxy masquerades with `--random-fully`; true where iptables has it.
+    guard_wireserver : bool
+        FORWARD drops what goes to Azure's WireServer, TCP ports 80 and 32526 of 168.63.129.16, as on AKS.
     port_mapper : PortMapper
         Whose rules the pods' host ports get.
     rp_filter : int or mapping
@@ -164,6 +166,7 @@ class NodeConfig:
     services: tuple[Service, ...] = ()
     zone: str | None = None
     service_random_fully: bool = True
+    guard_wireserver: bool = True
     port_mapper: PortMapper = PortMapper.PORTMAP
     rp_filter: int | Mapping[str, int] = 0
     send_redirects: bool | Mapping[str, bool] = True

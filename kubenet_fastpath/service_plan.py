@@ -13,7 +13,7 @@ from .address import ipv4, ipv4_prefix, ipv4_text
 from .errors import ConfigError
 from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy
 
-NO_LOCAL_ENDPOINTS, NO_ENDPOINTS, SOURCE_RANGE = 0, 1, 2  #: service_table.refusal_t
+NO_LOCAL_ENDPOINTS, NO_ENDPOINTS, SOURCE_RANGE, FORWARD_DROP = 0, 1, 2, 3  #: service_table.refusal_t
 CLUSTER_IP, EXTERNAL_IP, NODE_PORT = 1, 2, 3  #: service_table.door_kind_t
 SECOND = 1_000_000_000
 

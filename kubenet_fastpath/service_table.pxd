@@ -46,6 +46,7 @@ cdef enum refusal_t:            # why a packet that still has this address is re
     REFUSE_NO_LOCAL_ENDPOINTS = 0   # dropped
     REFUSE_NO_ENDPOINTS = 1         # rejected
     REFUSE_SOURCE_RANGE = 2         # dropped: KUBE-PROXY-FIREWALL
+    REFUSE_FORWARD = 3              # dropped: the node's own rule in FORWARD
 
 cdef struct range_t:            # -s of a rule of KUBE-FW
     uint32_t network
