@@ -93,7 +93,8 @@ cdef void forget_paths(fastpath_t* f, ct_t* t) noexcept nogil:
 
 cdef inline uint64_t changes_of(const node_t* node) noexcept nogil:
     """Grows with everything that may change the way of an established packet."""
-    return node.changes + node.fib.changes + node.neighbours.changes + node.fdb.changes
+    return (node.changes + node.fib.changes + node.neighbours.changes + node.fdb.changes
+            + node.services.changes)
 
 
 cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
@@ -327,8 +328,6 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
         if (begin_of(frame) ^ path.macs) | (end_of(frame) ^ path.macs_end) or b.port[i] != path.port or (
                 g.total[k] > path.mtu or ttl <= path.routed | path.copied):
             consider(f, node, b, i, ref)
-            return i
-        if not direction and not c.status & IPS_SEEN_REPLY and node.services.refusals.used:
             return i
         if g.kind[k] == KF_TCP:
             if not track_tcp(node, f, k, l3, ref >> 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import frames
 import numpy as np
@@ -121,6 +121,10 @@ def changed(node: kf.Node, action: str) -> None:
             node.set_services(make_services())
         case "no services":
             node.set_services(())
+        case "hop":
+            default = node.routes["0.0.0.0/0"]
+            node.next_hops[default] = replace(node.next_hops[default], gateway=kf.address.ipv4(VNET))
+            node._publish_hops()
         case "gateway":
             node.neighbours.add(node._device("eth0"), "10.240.0.1", "12:34:56:78:9a:bd")
         case "forget":
@@ -141,6 +145,7 @@ ACTIONS = [
     "services",
     "no services",
     "gateway",
+    "hop",
     "forget",
     "clear",
 ]
@@ -539,3 +544,17 @@ def test_variants_agree(isa: str) -> None:
 def test_no_such_variant() -> None:
     with pytest.raises(ValueError, match="isa must be one of"):
         make_node()._pipeline.isa = "mmx"
+
+
+@pytest.mark.parametrize("ttl", [255, 3, 2, 1, 0])
+def test_time_to_live(ttl: int) -> None:
+    fast, full = warm()
+    for _ in range(2):
+        same(fast, full, [Event(way.port, way.udp(ttl=ttl)) for way in WAYS], [])
+
+
+@pytest.mark.parametrize("size", [1471, 1472, 1473, 3000])
+def test_sizes_around_the_mtu(size: int) -> None:
+    fast, full = warm()
+    for _ in range(2):
+        same(fast, full, [Event(way.port, way.udp(data=bytes(size))) for way in WAYS], [])
