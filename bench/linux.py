@@ -57,7 +57,7 @@ class Way:
 
 
 def ways(node: dict[str, Any]) -> dict[str, tuple[Way, Way]]:
-    """Each class with its answers: pod to pod of this node, to another node's, to a VNet host, to the internet, back."""
+    """Each class with its answers: pod to pod of this node, to another node's, to a VNet host, to the internet."""
     pod, peer = node["pods"][0], node["pods"][1]
     kubenet = node["mode"] == "kubenet"
     gateway = node["cbr0"]["mac"] if kubenet else pod["host_mac"]
@@ -71,7 +71,14 @@ def ways(node: dict[str, Any]) -> dict[str, tuple[Way, Way]]:
     def back(src: str, mac: str, dst: str) -> Way:
         return Way(UPLINK, NODE_MAC, mac, src, dst, reply=True)
 
-    home = Way(peer["port"], pod["mac"] if kubenet else peer["host_mac"], peer["mac"], peer["ip"], pod["ip"], reply=True)
+    home = Way(
+        peer["port"],
+        pod["mac"] if kubenet else peer["host_mac"],
+        peer["mac"],
+        peer["ip"],
+        pod["ip"],
+        reply=True,
+    )
     vnet_sees = NODE_IP if kubenet else pod["ip"]
     internet = out(INTERNET), back(INTERNET, GATEWAY_MAC, NODE_IP)
     return {
@@ -118,10 +125,15 @@ class Sender:
             self._counters = Path("/proc/thread-self/net/dev").open()  # noqa: SIM115
         finally:
             enter(None)
-        self._memory = [ctypes.create_string_buffer(frames[i % len(frames)], len(frames[0])) for i in range(ROUND)]
+        self._memory = [
+            ctypes.create_string_buffer(frames[i % len(frames)], len(frames[0])) for i in range(ROUND)
+        ]
         self._parts = (Part * ROUND)(*(Part(ctypes.addressof(m), len(frames[0])) for m in self._memory))
         self._messages = (Message * ROUND)(
-            *(Message(parts=ctypes.addressof(self._parts) + i * ctypes.sizeof(Part), n_parts=1) for i in range(ROUND))
+            *(
+                Message(parts=ctypes.addressof(self._parts) + i * ctypes.sizeof(Part), n_parts=1)
+                for i in range(ROUND)
+            )
         )
 
     def received(self, interface: str) -> int:
@@ -165,7 +177,9 @@ class Ours:
 
         self.node = node.node
         port = self.node.ports["eth0" if way.port == UPLINK else way.port]
-        whole = kf.PacketBatch.from_frames([frames[i % len(frames)] for i in range(ROUND)], port, self.node.now)
+        whole = kf.PacketBatch.from_frames(
+            [frames[i % len(frames)] for i in range(ROUND)], port, self.node.now
+        )
         self._bytes, self._fresh = whole.data, whole.data.copy()
         self._batches = [whole[i : i + BATCH] for i in range(0, ROUND, BATCH)]
 
@@ -188,7 +202,10 @@ def establish(kernel: KernelNode, ours: GoldenNode, pair: tuple[Way, Way], flows
             sent = way.frame(flow)
             if flow and number == 2:
                 break
-            want, have = kernel.inject(way.port, sent) if flow < 3 else None, ours.inject(way.port, sent, START_MS)
+            want, have = (
+                kernel.inject(way.port, sent) if flow < 3 else None,
+                ours.inject(way.port, sent, START_MS),
+            )
             if want is None:
                 kernel.sockets[way.port].send(sent)
             elif sorted(want) != sorted(have) or (number == 2 and len(want) != 1):
@@ -232,7 +249,9 @@ def measure(mode: str, flows: int, rounds: int, say: Any) -> dict[str, dict[str,
             )
         for opened in kernel.sockets.values():
             opened.close()
-        took: dict[str, dict[str, list[float]]] = {name: {"kernel": [], "generator": [], "ours": []} for name in ready}
+        took: dict[str, dict[str, list[float]]] = {
+            name: {"kernel": [], "generator": [], "ours": []} for name in ready
+        }
         for number in range(rounds):
             say(f"{mode}: round {number + 1} of {rounds}")
             for name, (sender, mine, arrives, generator) in ready.items():

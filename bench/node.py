@@ -35,7 +35,12 @@ def measure(flows: list[int], rounds: int) -> dict[str, dict[str, float]]:
         took: dict[tuple[Path, int], list[float]] = {key: [] for key in traces}
         for number in range(rounds):
             if sys.stderr.isatty():
-                print(f"\r\x1b[K{n:,} flows: round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+                print(
+                    f"\r\x1b[K{n:,} flows: round {number + 1} of {rounds}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
             for key, trace in traces.items():
                 trace.restore()
                 began = time.thread_time_ns()

@@ -51,7 +51,9 @@ def make_node(**settings: Any) -> tuple[kf.Node, list[kf.Port]]:
 def make_azure_node(**settings: Any) -> tuple[kf.Node, list[kf.Port]]:
     """A node of Azure CNI's node subnet with 32 pods, which knows the VNet's hosts."""
     hosts = tuple(kf.Neighbour(ip=f"10.240.1.{i}", mac=GATEWAY_MAC, dev="eth0") for i in range(1, 201))
-    node = kf.Node(kf.AzureCniNodeSubnet(node_ip="10.240.0.4/16", gateway="10.240.0.1", neighbours=hosts, **settings))
+    node = kf.Node(
+        kf.AzureCniNodeSubnet(node_ip="10.240.0.4/16", gateway="10.240.0.1", neighbours=hosts, **settings)
+    )
     return node, [node.attach(kf.Pod(f"pod{i}", ip=f"10.240.0.{i + 10}")) for i in range(PODS)]
 
 
@@ -119,7 +121,9 @@ class Trace:
         if path is Path.VNET_HOST:
             node, ports = make_azure_node(conntrack_max=most)
         else:
-            node, ports = make_node(conntrack_max=most, services=(make_service(),) if path is Path.SERVICE else ())
+            node, ports = make_node(
+                conntrack_max=most, services=(make_service(),) if path is Path.SERVICE else ()
+            )
         sent = [packet(path, i, ports) for i in range(flows)]
         first = kf.PacketBatch.from_frames([f for f, _ in sent], np.array([p for _, p in sent], np.uint16))
         result = node.forward(first.copy())  # now all flows are established
