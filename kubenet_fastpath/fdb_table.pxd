@@ -7,7 +7,7 @@ cdef extern from "csrc/hash.h" nogil:
 
 cdef extern from "csrc/bucket.h" nogil:
     ctypedef struct kf_bucket:
-        uint32_t passed
+        uint16_t passed
         uint32_t* ref
     ctypedef struct kf_index:
         uint64_t mask       # of the buckets in a segment

@@ -1,9 +1,9 @@
 /* A hash index of 32-bit references in buckets of one cache line, which grows a segment at a time.
  *
  * A bucket holds 12 references, a tag byte for each (0: empty), and a count of the references that
- * found it full and went on. A lookup compares 12 tags at once and stops at the first bucket that
- * nobody passed, so a deletion leaves no tombstone and a table does not decay (the idea of F14,
- * Bronson and Shi 2019). What a reference names, and when keys are equal, is the caller's business.
+ * found it full and went on, with a trace of their hashes. A lookup compares 12 tags at once and stops at the first bucket
+ * that nobody like it passed, so a deletion leaves no tombstone and a table does not decay (the idea of F14,
+ * Bronson and Shi 2019; theirs has the count alone, and every miss goes on from a bucket that overflowed). What a reference names, and when keys are equal, is the caller's business.
  *
  * Probing: bucket i, i + d, i + 2d, ... with d = 2 * tag + 1; d is odd, so all buckets of the segment are reached.
  *
@@ -15,6 +15,7 @@
 #ifndef KF_BUCKET_H
 #define KF_BUCKET_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,8 @@ enum { KF_SINGLE = 32 };                                /* so many segments are 
 
 typedef struct {
     uint8_t tag[KF_SLOTS];
-    uint32_t passed;            /* references that found this bucket full */
+    uint16_t passed;            /* references that found this bucket full; a segment has room for 3,072 */
+    uint16_t trace;             /* a bit for each of 16 parts of their hashes, until none of them is left */
     uint32_t ref[KF_SLOTS];
 } kf_bucket;
 
@@ -77,6 +79,11 @@ static inline kf_bucket *kf_home(const kf_index *x, uint64_t hash)
 {
     return &kf_segment_of(x, hash)->bucket[hash & x->mask];
 }
+
+static inline uint16_t kf_trace(uint64_t hash) { return (uint16_t)(1u << (hash >> 8 & 15)); }
+
+/* Whether what has this hash may lie in a further bucket. */
+static inline int kf_passed(const kf_bucket *b, uint64_t hash) { return b->trace & kf_trace(hash); }
 
 /* The empty statement keeps gcc from finding that a function which only prefetches has no effect. */
 static inline void kf_prefetch(const void *p)
@@ -201,6 +208,7 @@ static inline void kf_segment_insert(kf_index *x, kf_segment *segment, uint64_t 
             return;
         }
         b->passed++;
+        b->trace |= kf_trace(hash);
     }
 }
 
@@ -309,11 +317,14 @@ static inline int kf_index_erase(kf_index *x, uint64_t hash, uint32_t ref)
             b->tag[s] = 0;
             segment->used--;
             x->used--;
-            for (i = hash; n--; i += step)
-                segment->bucket[i & x->mask].passed--;
+            for (i = hash; n--; i += step) {
+                b = &segment->bucket[i & x->mask];
+                if (!--b->passed)
+                    b->trace = 0;
+            }
             return 1;
         }
-        if (!b->passed || n > x->mask)
+        if (!kf_passed(b, hash) || n > x->mask)
             return 0;
     }
 }
