@@ -3,9 +3,10 @@
     python bench/state.py [--full] [--json]
 
 Lookups: tuples of IPv4 flows, both directions stored, as ready 16-byte records against rte_hash with the same keys, and
-from five columns; MAC addresses against 8-byte keys; 262,144 keys a measurement, in calls of 256 and of 65,536, chosen uniformly or by
-Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows through a node,
-expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians; results checked.
+from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536, chosen
+uniformly or by Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows
+through a node, expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians;
+results checked.
 """
 
 from __future__ import annotations
