@@ -1,4 +1,7 @@
-"""Build every Cython module: `pip install .`; `CHECKED=1 pip install .` builds with all checks on."""
+"""Build every Cython module: `pip install .`; `CHECKED=1 pip install .` builds with all checks on.
+
+`FUZZ=1 CC=clang` adds the edge counters of libFuzzer to the checks; `tests/fuzz/run.py` does that.
+"""
 
 import glob
 import os
@@ -68,8 +71,11 @@ MODULES = [
     "linklayer",
 ]
 
-CHECKED = os.environ.get("CHECKED") == "1"
-BUILD = "build/checked" if CHECKED else "build/release"  # apart: timestamps alone decide what is built anew
+FUZZ = os.environ.get("FUZZ") == "1"
+CHECKED = os.environ.get("CHECKED") == "1" or FUZZ
+BUILD = (
+    "build/fuzz" if FUZZ else "build/checked" if CHECKED else "build/release"
+)  # apart: timestamps alone decide what is built anew
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": CHECKED,
@@ -97,6 +103,8 @@ def sanitizers() -> list[str]:
 
 
 SANITIZERS = sanitizers() if CHECKED else []
+if FUZZ:
+    SANITIZERS.append("-fsanitize=fuzzer-no-link")
 COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer"] if CHECKED else ["-O3", "-g0"]
 # One module has Cython's memoryview code for all: it took two thirds of the build when each had its own.
 SHARED = "kubenet_fastpath._cyutility"
@@ -128,6 +136,6 @@ if __name__ == "__main__":  # cythonize may import this file in its workers
         ),
         options={
             "build": {"build_base": BUILD},
-            "build_ext": {"parallel": os.cpu_count(), "force": CHECKED},
+            "build_ext": {"parallel": os.cpu_count(), "force": CHECKED and not FUZZ},
         },
     )

@@ -30,6 +30,11 @@ class AzureCni(NodeConfig):
         return self.node_subnet
 
     @property
+    def platform_source(self) -> str | None:
+        """From where Azure's DNS and metadata service are asked with the node's address; None: no such rules."""
+        return None
+
+    @property
     def exclusive(self) -> bool:
         """Whether all addresses of `pod_range` are this node's."""
         return False
@@ -74,10 +79,9 @@ class AzureCniPodSubnet(AzureCni):
         As for every node: see `NodeConfig`; the node itself masquerades nothing by default.
     pod_subnet : str
         The pods' subnet; nodes share it.
-
-    Notes
-    -----
-    The node's address for Azure's DNS and metadata service (CNS's SWIFT-POSTROUTING) is not part of it.
+    platform_snat : bool
+        Pods ask Azure's DNS (168.63.129.16, port 53) and metadata service (169.254.169.254, TCP port 80) with the
+        node's address (CNS's SWIFT-POSTROUTING).
 
     Examples
     --------
@@ -87,6 +91,12 @@ class AzureCniPodSubnet(AzureCni):
 
     pod_subnet: str
     masquerade: Masquerade = Masquerade.NONE
+    platform_snat: bool = True
+
+    @property
+    def platform_source(self) -> str | None:
+        """The pods' subnet."""
+        return self.pod_subnet if self.platform_snat else None
 
     @property
     def pod_range(self) -> str:

@@ -259,7 +259,7 @@ class Cluster:
             rules = [
                 LoadBalancerRule(address=ip, port=port.port, protocol=port.protocol)
                 for service in wanted
-                for ip in service.external_ips
+                for ip in service.outside
                 for port in service.ports
                 if port.protocol != "sctp"
             ]

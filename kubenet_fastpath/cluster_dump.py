@@ -168,7 +168,6 @@ def _services(found: Dump, by_ip: dict[str, str]) -> Iterable[ServiceSite]:
             continue
         name = f"{item['metadata'].get('namespace', 'default')}/{item['metadata']['name']}"
         ingress = (item.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
-        external = (*(spec.get("externalIPs") or ()), *(row["ip"] for row in ingress if row.get("ip")))
         affinity = None
         if spec.get("sessionAffinity") == "ClientIP":
             affinity = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get(
@@ -179,19 +178,30 @@ def _services(found: Dump, by_ip: dict[str, str]) -> Iterable[ServiceSite]:
                 name=name,
                 cluster_ip=spec["clusterIP"],
                 port=port["port"],
-                endpoints=tuple(_ready(slices.get(name, ()), port, by_ip, found)),
+                endpoints=tuple(_endpoints(slices.get(name, ()), port, by_ip, found, False)),
+                terminating=tuple(_endpoints(slices.get(name, ()), port, by_ip, found, True)),
                 protocol=port.get("protocol", "TCP").lower(),
                 node_port=port.get("nodePort"),
-                external_ips=external,
+                external_ips=tuple(spec.get("externalIPs") or ()),
+                # one whose mode is Proxy is kube-proxy's business no more
+                load_balancer_ips=tuple(
+                    row["ip"] for row in ingress if row.get("ip") and row.get("ipMode") != "Proxy"
+                ),
+                source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
                 external_traffic_policy=TrafficPolicy(spec.get("externalTrafficPolicy") or "Cluster"),
                 internal_traffic_policy=TrafficPolicy(spec.get("internalTrafficPolicy") or "Cluster"),
                 affinity_s=affinity,
             )
 
 
-def _ready(
-    slices: Iterable[dict[str, Any]], port: dict[str, Any], by_ip: dict[str, str], found: Dump
+def _endpoints(
+    slices: Iterable[dict[str, Any]],
+    port: dict[str, Any],
+    by_ip: dict[str, str],
+    found: Dump,
+    terminating: bool,
 ) -> Iterable[tuple[str, int]]:
+    """The ready ones, or those that terminate but still serve."""
     for part in slices:
         numbers = [
             row["port"]
@@ -199,11 +209,15 @@ def _ready(
             if (row.get("name") or "") == (port.get("name") or "") and row.get("port")
         ]
         for endpoint in part.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready") is False:
+            said = endpoint.get("conditions") or {}
+            ready = said.get("ready") is not False
+            if terminating and not (not ready and said.get("serving") and said.get("terminating")):
+                continue
+            if not terminating and not ready:
                 continue
             for address in endpoint["addresses"]:
                 if address not in by_ip:
-                    found.skipped["Endpoint that is no pod of the cluster's own"] += 1
+                    found.skipped["Endpoint that is no pod of the cluster's own"] += not terminating
                     continue
                 yield from ((by_ip[address], number) for number in numbers)
 

@@ -133,6 +133,16 @@ cdef struct icmp_limit_t:
     int64_t credit
     int64_t stamp
 
+cdef struct snat_rule_t:        # -s NETWORK -d DST -p PROTO --dport PORT -j SNAT --to TO
+    uint32_t network
+    uint32_t mask
+    uint32_t dst
+    uint32_t to
+    uint16_t port
+    uint8_t proto
+
+cdef enum: MAX_SNAT_RULES = 8
+
 cdef struct node_t:
     recorder_t* recorder        # NULL: nothing is noted
     const fib_t* fib
@@ -160,6 +170,8 @@ cdef struct node_t:
     uint32_t mask               # the address that masked a source latest: a guess for the next
     uint16_t n_direct
     address_t direct[MAX_CIDRS] # destinations that are not masqueraded
+    uint8_t n_snat
+    snat_rule_t snat[MAX_SNAT_RULES]
     address_t cluster           # the pods of the cluster: kube-proxy's local detector
     uint8_t service_flags       # RANGE_* of KUBE-POSTROUTING
     icmp_limit_t icmp

@@ -18,6 +18,8 @@ NETFILTER = (
     Reason.NO_ENDPOINTS,
     Reason.NO_LOCAL_ENDPOINTS,
     Reason.LOCALNET,
+    Reason.SOURCE_RANGE,
+    Reason.WIRESERVER,
 )
 
 NAMES = {

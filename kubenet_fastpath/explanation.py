@@ -312,7 +312,7 @@ class _Reader:
         dst, port = _ip(l3[16:20]), struct.unpack_from("!H", l3, (l3[0] & 15) * 4 + 2)[0]
         for service in self._node.services:
             for row in service.ports:
-                if dst in (service.cluster_ip, *service.external_ips) and row.port == port:
+                if dst in (service.cluster_ip, *service.outside) and row.port == port:
                     return f"service {service.name} {dst}:{port}"
                 if row.node_port == port:
                     return f"service {service.name} node port {port}"

@@ -409,7 +409,13 @@ cdef class ForwardingDatabase:
 
 
 def restore(arguments, times, counters, records):
-    """Make the table that a pickle describes."""
+    """Make the table that a pickle describes. ValueError: it is damaged."""
+    keys = records["mac"] | records["vlan"].astype(np.uint64) << 48
+    flags = (records["static"], records["local"], records["sticky"])
+    if (not (0 <= times[1] <= AGEING_MAX_S * NANO and 0 <= times[2]) or (records["mac"] >> 48).any()
+            or (records["vlan"] > 4095).any() or (records["port"] < -1).any() or (records["port"] > 0xFFFF).any()
+            or len(np.unique(keys)) < len(keys) or any((flag.view(np.uint8) > 1).any() for flag in flags)):
+        raise ValueError("the state of the ForwardingDatabase is damaged")
     cdef ForwardingDatabase fdb = ForwardingDatabase(*arguments, now=times[0])
     cdef fdb_t* f = fdb.table
     cdef const fdb_record_t[::1] rows = records.view(RECORD_BYTES)

@@ -217,10 +217,11 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
     if n:
         qsort(f.due, n, sizeof(int64_t), earlier_first)
     while True:
+        due = f.due[i] if i < n else now
+        if due - t > step:
+            t += (due - t) // step * step       # nothing to delete: runs at every step until then
         while i < n and f.due[i] <= t:
             i += 1
-        if i == n and now - t > step:
-            t += (now - t) // step * step       # nothing to delete: runs at every step until now
         due = f.due[i] if i < n else after
         next_run = max(later(t, GC_APART), min(later(t, f.ageing), due))
         if next_run > now or next_run == t:

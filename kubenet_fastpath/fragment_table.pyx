@@ -61,6 +61,8 @@ _QUEUE = np.dtype([
 _PIECE = np.dtype([
     ("offset", "u4"), ("length", "u4"), ("l3", "u4"), ("header", "u4"), ("truesize", "u4"), ("append", "?"),
 ])
+_NO_PIECE = (0, 0, 0, 0, 0, False)
+_MOST_TRUESIZE = 1 << 18  # of a frame of 64 KiB
 
 
 cdef class FragmentTable:
@@ -228,11 +230,16 @@ cdef class FragmentTable:
             q.rid, q.source.rid = rid, source_rid
             q.body.len, q.body.port, q.body.ecn, q.body.last_in = len_, port, ecn, last_in
             q.body.max_size, q.body.max_df_size = max_size, max_df_size
+            end = 0
             for _ in range(n):
-                offset, length, l3, header, truesize, append = next(pieces)
+                offset, length, l3, header, truesize, append = next(pieces, _NO_PIECE)
                 size = l3 + header + length
-                if size <= 0 or at + size > data.shape[0]:
-                    raise ValueError("the state is damaged")
+                # what reassembly relies on: payload, in order, no byte twice, none behind the end
+                if (not 0 < length <= len_ - offset or offset < end or (append and offset != end)
+                        or at + size > data.shape[0] or truesize > _MOST_TRUESIZE
+                        or (offset == 0 and not (14 <= l3 <= 64 and 20 <= header <= 60 and header % 4 == 0))):
+                    raise ValueError("the state of the FragmentTable is damaged")
+                end = offset + length
                 if reassembly_restore(&q.body, &data[at], l3, header, offset, length, truesize,
                                       append) == NULL:
                     raise MemoryError

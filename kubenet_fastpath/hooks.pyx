@@ -12,8 +12,11 @@ from .conntrack cimport (
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
-from .context cimport IF_BRIDGE, address_t, node_t, packet_t, record, writable
-from .frame cimport IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_ICMP, load16, load32
+from .context cimport IF_BRIDGE, address_t, node_t, packet_t, record, snat_rule_t, writable
+from .frame cimport (
+    IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, L4_DPORT, PROTO_ICMP, PROTO_TCP, PROTO_UDP, load16,
+    load32,
+)
 from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
 from .nat cimport (
     MANIP_DST, MANIP_SRC, RANGE_PORTS, manip_t, nat_icmp_error, nat_packet, nat_range_t, nat_setup, nat_setup_null,
@@ -56,8 +59,23 @@ cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
     return True
 
 
+cdef const snat_rule_t* snat_rule(const node_t* node, const uint8_t* l3) noexcept nogil:
+    """The SNAT rule that a packet meets, NULL: none."""
+    cdef uint16_t port = load16(l3 + (l3[0] & 15) * 4 + L4_DPORT) if (
+        l3[IP_PROTO] == PROTO_TCP or l3[IP_PROTO] == PROTO_UDP) else <uint16_t>0
+    cdef const snat_rule_t* rule
+    cdef uint32_t k
+    for k in range(node.n_snat):
+        rule = &node.snat[k]
+        if (rule.dst == load32(l3 + IP_DST) and rule.proto == l3[IP_PROTO] and rule.port == port
+                and (load32(l3 + IP_SRC) ^ rule.network) & rule.mask == 0):
+            return rule
+    return NULL
+
+
 cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_hop) noexcept nogil:
-    """Run the nat table's POSTROUTING rules for a new connection: CNI-HOSTPORT-MASQ, KUBE-POSTROUTING, the agent's.
+    """Run the nat table's POSTROUTING rules for a new connection: CNI-HOSTPORT-MASQ, KUBE-POSTROUTING, the agent's,
+    Azure CNI's SWIFT-POSTROUTING.
 
     False: no address to masquerade with.
     """
@@ -71,6 +89,12 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
         p.mark ^= MARK_MASQ
     if not (marked or localhost or masqueraded(node, load32(l3 + IP_DST))) or (
             ct_conn(node.conntrack, p.conn).original.src == 0):
+        if node.n_snat and snat_rule(node, l3) != NULL:
+            chosen.min_ip = chosen.max_ip = snat_rule(node, l3).to
+            chosen.min_port = chosen.max_port = 0
+            chosen.flags = 0
+            nat_setup(node.conntrack, p.conn, &chosen, MANIP_SRC, p.now, &node.rng)
+            return True
         nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
         return True
     chosen.min_ip = chosen.max_ip = select_address(node, out, next_hop)
@@ -169,10 +193,10 @@ cdef int prerouting(node_t* node, packet_t* p) noexcept nogil:
 
 
 cdef int forward_hook(node_t* node, packet_t* p) noexcept nogil:
-    """filter FORWARD: kube-proxy drops what conntrack calls INVALID, lets the marked pass, refuses lone services."""
+    """filter FORWARD: AKS's own drops; kube-proxy's firewall, INVALID dropped, the marked let pass, lone services."""
     if p.conn == NO_CONN:
         return drop(R_CT_INVALID) if node.drop_invalid else PASS
-    if node.services.refusals.used and p.info == CT_NEW and not p.mark & MARK_MASQ:
+    if node.services.refusals.used and p.info == CT_NEW:
         return service_refusal(node, p, FILTER_FORWARD)
     return PASS
 

@@ -1,7 +1,9 @@
 """What kube-proxy's iptables rules do with a new connection, and after them the rules of host ports.
 
-    nat    KUBE-SERVICES -> KUBE-SVC | KUBE-SVL | KUBE-EXT -> KUBE-SEP; KUBE-NODEPORTS -> KUBE-EXT; CNI-HOSTPORT-DNAT
-    filter KUBE-SERVICES, KUBE-EXTERNAL-SERVICES: addresses that have no endpoint to go to
+    nat    KUBE-SERVICES -> KUBE-SVC | KUBE-SVL | KUBE-FW | KUBE-EXT -> KUBE-SEP; KUBE-NODEPORTS -> KUBE-EXT;
+           CNI-HOSTPORT-DNAT
+    filter KUBE-PROXY-FIREWALL: whom KUBE-FW did not let in; KUBE-SERVICES, KUBE-EXTERNAL-SERVICES: addresses that
+           have no endpoint to go to
 
 Source: kubernetes 1.28 pkg/proxy/iptables/proxier.go (syncProxyRules), containernetworking/plugins
 plugins/meta/portmap. An endpoint is drawn at once, and not by one `statistic` rule after the other: each is as likely
@@ -13,10 +15,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .frame cimport IP_DST, IP_PROTO, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16, load32
 from .route cimport owns
 from .service_table cimport (
-    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
-    clients_t, door_find, door_t, host_port_t, service_table_t,
+    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_FORWARD, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
+    clients_t, door_find, door_t, host_port_t, range_t, service_table_t,
 )
-from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, drop
+from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, R_SOURCE_RANGE, R_WIRESERVER, drop
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
@@ -75,6 +77,17 @@ cdef const endpoint_t* external(node_t* node, packet_t* p, const door_t* door, c
     return draw(node, p, door, True, to)
 
 
+cdef bint let_in(const service_table_t* t, const door_t* door, uint32_t src) noexcept nogil:
+    """KUBE-FW: whether a source is in one of the ranges."""
+    cdef const range_t* row
+    if door.ranges == 0:
+        return True
+    row = &t.range[door.ranges - 1]
+    while (src ^ row.network) & row.mask and not row.last:
+        row += 1
+    return (src ^ row.network) & row.mask == 0
+
+
 cdef const endpoint_t* host_port(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
     cdef const host_port_t* row = &node.services.host_port[door.first]
     if (to.src ^ row.network) & row.mask == 0:
@@ -93,7 +106,7 @@ cdef const endpoint_t* service_endpoint(node_t* node, packet_t* p, const tuple_t
     if door != NULL:
         if door.kind == DOOR_CLUSTER_IP:
             endpoint = draw(node, p, door, door.internal_local, to)
-        else:
+        elif let_in(t, door, to.src):
             endpoint = external(node, p, door, to)
     if endpoint == NULL:
         door = door_find(t, &t.doors, SPACE_NODE_PORT, 0, to.proto, to.dport)
@@ -124,12 +137,19 @@ cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) no
     port = load16(l3 + (l3[0] & 15) * 4 + L4_DPORT)
     door = door_find(t, &t.refusals, SPACE_ADDRESS, dst, proto, port)
     if door != NULL and (hook == FILTER_INPUT and door.kind == DOOR_CLUSTER_IP
-                         or hook == FILTER_OUTPUT and door.kind == DOOR_EXTERNAL_IP):
+                         or hook == FILTER_OUTPUT and door.kind == DOOR_EXTERNAL_IP
+                         and door.why != REFUSE_SOURCE_RANGE):
+        door = NULL
+    if door != NULL and door.why == REFUSE_FORWARD:
+        if hook == FILTER_FORWARD:
+            return drop(R_WIRESERVER)
         door = NULL
     if door == NULL and hook == FILTER_INPUT:
         door = door_find(t, &t.refusals, SPACE_NODE_PORT, 0, proto, port)
         if door != NULL and not owns(node, dst):
             door = NULL
-    if door == NULL:
+    if door == NULL or hook == FILTER_FORWARD and p.mark & MARK_MASQ and door.why != REFUSE_SOURCE_RANGE:
         return PASS
-    return drop(R_NO_ENDPOINTS) if door.reject else drop(R_NO_LOCAL_ENDPOINTS)
+    if door.why == REFUSE_SOURCE_RANGE:
+        return drop(R_SOURCE_RANGE)
+    return drop(R_NO_ENDPOINTS) if door.why == REFUSE_NO_ENDPOINTS else drop(R_NO_LOCAL_ENDPOINTS)

@@ -31,7 +31,15 @@ from .pipeline import Pipeline
 from .plan import HostPortRow, plan_host_port, plan_node, plan_pod_port, pod_macs
 from .result import Counters, Port, Result
 from .service import Endpoint, PortMapper, Service
-from .service_plan import ServicePlan, StaleFlow, plan_services, stale_flows
+from .service_plan import (
+    EXTERNAL_IP,
+    FORWARD_DROP,
+    Refusal,
+    ServicePlan,
+    StaleFlow,
+    plan_services,
+    stale_flows,
+)
 from .service_table import ServiceTable
 from .verdict import Reason, Verdict
 
@@ -120,6 +128,7 @@ class Node:
             icmp_burst=config.icmp_msgs_burst,
             seed=config.seed,
             multicast_snooping=plan.multicast_snooping,
+            snat=plan.snat,
         )
         for interface in plan.interfaces:
             self._install(self._devices[interface.name], interface, interface.mac)
@@ -130,8 +139,7 @@ class Node:
         self._publish_hops()
         for neighbour in plan.neighbours:
             self.neighbours.add(self._device(neighbour.dev), neighbour.ip, neighbour.mac)
-        if config.services:
-            self.set_services(config.services)
+        self.set_services(config.services)
 
     def __repr__(self) -> str:
         return f"<Node {self.config.node_address} with {len(self._pods)} pods>"
@@ -210,7 +218,7 @@ class Node:
         wanted = tuple(services)
         if wanted and not self.config.kube_proxy:
             raise ConfigError(f"{len(wanted)} services need kube_proxy")
-        plan: ServicePlan = plan_services(wanted, self._is_local)
+        plan = self._plan_services(wanted)
         stale = stale_flows(self.services, wanted)
         with self._lock:
             self._services.replace(plan)
@@ -220,7 +228,13 @@ class Node:
     def _localise(self) -> None:
         """Pods came or went: where addresses do not tell whose they are, other endpoints are local now."""
         if self.services and not self.plan.pods.exclusive:
-            self._services.replace(plan_services(self.services, self._is_local))
+            self._services.replace(self._plan_services(self.services))
+
+    def _plan_services(self, services: Iterable[Service]) -> ServicePlan:
+        """Their rows, and behind them what the node forwards to nobody."""
+        plan = plan_services(services, self._is_local, ipv4(self.config.node_address), self.config.zone)
+        drops = (Refusal(EXTERNAL_IP, *where, FORWARD_DROP) for where in self.plan.forward_drops)
+        return replace(plan, refusals=(*plan.refusals, *drops))
 
     def _pod_device(self, port: Port) -> int:
         """The interface on whose link a pod is."""

@@ -122,8 +122,12 @@ class NodeConfig:
         Its rules are installed: services, and packets that conntrack calls INVALID are dropped in FORWARD.
     services : tuple of Service
         What kube-proxy knows at the start; `Node.set_services` changes it.
+    zone : str, optional
+        The node's `topology.kubernetes.io/zone`, for services that are `topology_aware`.
     service_random_fully : bool
         kube-proxy masquerades with `--random-fully`; true where iptables has it.
+    guard_wireserver : bool
+        FORWARD drops what goes to Azure's WireServer, TCP ports 80 and 32526 of 168.63.129.16, as on AKS.
     port_mapper : PortMapper
         Whose rules the pods' host ports get.
     rp_filter : int or mapping
@@ -160,7 +164,9 @@ class NodeConfig:
     to_ports: tuple[int, int] | None = None
     kube_proxy: bool = True
     services: tuple[Service, ...] = ()
+    zone: str | None = None
     service_random_fully: bool = True
+    guard_wireserver: bool = True
     port_mapper: PortMapper = PortMapper.PORTMAP
     rp_filter: int | Mapping[str, int] = 0
     send_redirects: bool | Mapping[str, bool] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .node_config import Neighbour
 
@@ -69,6 +70,17 @@ class SourceNat:
     ports: tuple[int, int] | None
 
 
+class SnatRule(NamedTuple):
+    """SNAT of what comes from a network and goes to one address and port."""
+
+    network: int
+    mask: int
+    dst: int
+    proto: int
+    port: int
+    to: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodRange:
     """Where pods' addresses come from: `reserved` ones are never handed out.
@@ -105,6 +117,10 @@ class NodePlan:
     permanent_neighbours: bool
     announce: bool
     host_port_mark: int
+    snat: tuple[SnatRule, ...] = ()
+    forward_drops: tuple[
+        tuple[int, int, int], ...
+    ] = ()  # address, protocol, port that nothing is forwarded to
 
     @property
     def routed(self) -> bool:

@@ -54,6 +54,7 @@ class Pipeline:
         icmp_burst: int,
         seed: int,
         multicast_snooping: bool = True,
+        snat: Sequence[tuple[int, int, int, int, int, int]] = (),
     ) -> None: ...
     def set_localhost_masquerade(self, on: bool) -> None: ...
     def set_interface(

@@ -23,7 +23,7 @@ from .conntrack cimport (
     ct_prefetch_conn, ct_source, tuple_invert, tuple_t,
 )
 from .context cimport (
-    IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
+    IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
     PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, record, release_scratch, scratch, unlikely,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
@@ -295,12 +295,12 @@ cdef class Pipeline:
 
     def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
                   masquerade_ports, direct, cluster, service_flags, icmp_interval_ns, icmp_per_second, icmp_burst, seed,
-                  multicast_snooping=True):
+                  multicast_snooping=True, snat=()):
         """Set what the plan says of the node as a whole.
 
         `dedup` is None or (gateway, network, mask); `direct` lists (network, mask) of destinations that are not
         masqueraded; `masquerade_ports` is (first, last); `cluster` is (network, mask) of all pods; `service_flags` are
-        RANGE_* of kube-proxy's masquerading.
+        RANGE_* of kube-proxy's masquerading; `snat` lists (network, mask, dst, protocol, port, to).
         """
         cdef node_t* node = &self.node
         if len(direct) > MAX_CIDRS:
@@ -314,6 +314,12 @@ cdef class Pipeline:
         for i, (network, mask) in enumerate(direct):
             node.direct[i].ip, node.direct[i].mask = network, mask
         node.n_direct = len(direct)
+        if len(snat) > MAX_SNAT_RULES:
+            raise ValueError(f"at most {MAX_SNAT_RULES} rules of SNAT, not {len(snat)}")
+        for i, (network, mask, dst, proto, port, to) in enumerate(snat):
+            node.snat[i].network, node.snat[i].mask, node.snat[i].dst = network, mask, dst
+            node.snat[i].proto, node.snat[i].port, node.snat[i].to = proto, port, to
+        node.n_snat = len(snat)
         node.cluster.ip, node.cluster.mask = cluster
         node.service_flags = service_flags
         node.icmp.interval, node.icmp.per_second = icmp_interval_ns, icmp_per_second

@@ -12,12 +12,15 @@ from .address import ipv4, ipv4_prefix, mac
 from .azure_cni import AzureCni
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, NodeConfig, Pod, Route
 from .errors import ConfigError
-from .node_plan import Interface, InterfaceKind, NextHop, NodePlan, PodRange, RouteType, SourceNat
+from .node_plan import Interface, InterfaceKind, NextHop, NodePlan, PodRange, RouteType, SnatRule, SourceNat
 from .service import PROTOCOLS, HostPort, PortMapper
 
 MARK_MASQ = 0x4000  #: KUBE-MARK-MASQ
 MARK_HOST_PORT = 0x2000  #: portmap's own, where it has no externalSetMarkChain
 AZURE_HOST_MAC = 0xAAAAAAAAAAAA
+
+AZURE_DNS, AZURE_METADATA = 0xA83F8110, 0xA9FEA9FE  #: 168.63.129.16 (WireServer, too), 169.254.169.254
+WIRESERVER_PORTS = (80, 32526)
 
 HostPortRow = tuple[int, int, int, int, int, int, int, int]
 
@@ -125,6 +128,22 @@ def _source_nat(config: NodeConfig) -> SourceNat | None:
     return SourceNat(direct=direct, random=config.random_fully, ports=config.to_ports)
 
 
+def _platform_snat(config: AzureCni) -> tuple[SnatRule, ...]:
+    """CNS's SWIFT-POSTROUTING: Azure's DNS and metadata service know the node, not its pods (ACN cns/restserver)."""
+    if config.platform_source is None:
+        return ()
+    network, length = ipv4_prefix(config.platform_source)
+    services = ((AZURE_DNS, "udp", 53), (AZURE_DNS, "tcp", 53), (AZURE_METADATA, "tcp", 80))
+    to = ipv4(config.node_address)
+    return tuple(SnatRule(network, mask_of(length), dst, PROTOCOLS[p], port, to) for dst, p, port in services)
+
+
+def _forward_drops(config: NodeConfig) -> tuple[tuple[int, int, int], ...]:
+    """AgentBaker's rules at the top of FORWARD: pods do not reach WireServer."""
+    ports = WIRESERVER_PORTS if config.guard_wireserver else ()
+    return tuple((AZURE_DNS, PROTOCOLS["tcp"], port) for port in ports)
+
+
 def _cluster(config: NodeConfig) -> tuple[int, int]:
     network, length = ipv4_prefix(config.cluster)
     return network, mask_of(length)
@@ -174,6 +193,7 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
         permanent_neighbours=config.permanent_neighbours,
         announce=config.arp_notify,
         host_port_mark=MARK_MASQ,
+        forward_drops=_forward_drops(config),
     )
 
 
@@ -215,6 +235,8 @@ def plan_azure_cni(config: AzureCni) -> NodePlan:
         permanent_neighbours=config.permanent_neighbours,
         announce=False,
         host_port_mark=MARK_HOST_PORT,
+        snat=_platform_snat(config),
+        forward_drops=_forward_drops(config),
     )
 
 

@@ -22,11 +22,11 @@ def redacted(topology: Topology) -> Topology:
     base = ipv4("10.224.0.0")
     nodes = {name: f"node-{k}" for k, (name, _) in enumerate(topology.nodes, 1)}
     pods = {pod.name: f"pod-{k}" for k, pod in enumerate(topology.pods, 1)}
-    services: dict[str, int] = {}
+    services: dict[str, int] = {}  # without source ranges: these would say who the clients are
     outside: dict[str, int] = {}
     for site in topology.services:
         services.setdefault(site.name, len(services) + 1)
-        for address in site.external_ips:
+        for address in (*site.external_ips, *site.load_balancer_ips):
             outside.setdefault(address, len(outside) + 1)
     return Topology(
         nodes=tuple((nodes[name], ipv4_text(base + 4 + k)) for k, (name, _) in enumerate(topology.nodes)),
@@ -43,8 +43,12 @@ def redacted(topology: Topology) -> Topology:
                 endpoints=tuple((pods[name], port) for name, port in site.endpoints),
                 protocol=site.protocol,
                 node_port=site.node_port,
+                terminating=tuple((pods[name], port) for name, port in site.terminating),
                 external_ips=tuple(
                     ipv4_text(ipv4("20.1.0.0") + outside[address]) for address in site.external_ips
+                ),
+                load_balancer_ips=tuple(
+                    ipv4_text(ipv4("20.1.0.0") + outside[address]) for address in site.load_balancer_ips
                 ),
                 external_traffic_policy=site.external_traffic_policy,
                 internal_traffic_policy=site.internal_traffic_policy,

@@ -35,6 +35,8 @@ BECAUSE = {
     Reason.IP_CSUM: "wrong IPv4 header checksum",
     Reason.UNHANDLED_PROTO: "an EtherType that the node does not speak",
     Reason.CT_INVALID: "conntrack says INVALID: kube-proxy's rule drops it",
+    Reason.SOURCE_RANGE: "not from the sources that the load balancer's service lets in",
+    Reason.WIRESERVER: "to Azure's WireServer, which is kept from pods",
     Reason.CT_CLASH: "another connection has its addresses and ports",
     Reason.CT_FULL: "the conntrack table is full",
     Reason.NAT_FAILED: "could not be translated",

@@ -15,6 +15,7 @@ cdef enum:                  # states of an association
     SCTPS_SHUTDOWN_ACK_SENT = 7
     SCTPS_HEARTBEAT_SENT = 8
     SCTPS_INVALID = 9       # in the transition table alone
+    SCTP_STATES = 9         # that an association can be in
 
 cdef struct sctp_side_t:    # one direction of an association; lies where tcp_side_t lies for TCP
     uint32_t tag            # verification tag of its packets, 0: not known

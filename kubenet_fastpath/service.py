@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .address import ipv4
+from .address import ipv4, ipv4_prefix
 from .errors import ConfigError
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}  #: Kubernetes' protocols and their numbers
@@ -45,11 +45,18 @@ class Endpoint:
     port : int
     local : bool, optional
         Whether the pod is on this node; by its address if omitted.
+    terminating : bool
+        It is not ready any more but still serves (`conditions.serving` and `.terminating`): taken where there is no
+        ready one.
+    zones : tuple of str
+        For clients of which zones the control plane means it (`hints.forZones`).
     """
 
     ip: str
     port: int
     local: bool | None = None
+    terminating: bool = False
+    zones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ipv4(self.ip)
@@ -67,7 +74,7 @@ class Endpoint:
         Examples
         --------
         >>> Endpoint.parse("10.244.1.7:8080")
-        Endpoint(ip='10.244.1.7', port=8080, local=None)
+        Endpoint(ip='10.244.1.7', port=8080, local=None, terminating=False, zones=())
         """
         ip, colon, port = text.partition(":")
         if not colon or not (port.isascii() and port.isdecimal()):
@@ -84,7 +91,8 @@ class ServicePort:
     port : int
         At the service's addresses.
     endpoints : tuple of Endpoint or str
-        The ready ones, as `Endpoint` or `ip:port`.
+        The ready ones, as `Endpoint` or `ip:port`, and those that still serve while they terminate. What is not ready
+        of a service with `publishNotReadyAddresses` is ready to kube-proxy.
     protocol : str
         `tcp`, `udp` or `sctp`.
     node_port : int, optional
@@ -112,6 +120,11 @@ class ServicePort:
         """`endpoints`, all of them parsed."""
         return tuple(e for e in self.endpoints if isinstance(e, Endpoint))
 
+    @property
+    def ready(self) -> tuple[Endpoint, ...]:
+        """Those of `targets` that are ready."""
+        return tuple(e for e in self.targets if not e.terminating)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -124,13 +137,24 @@ class Service:
     cluster_ip : str
     ports : tuple of ServicePort
     external_ips : tuple of str
-        External addresses, and those of load balancers.
+        `externalIPs`; also a load balancer's addresses that anybody may use.
+    load_balancer_ips : tuple of str
+        Addresses that `status.loadBalancer` has.
+    source_ranges : tuple of str
+        Prefixes that alone may use these (`loadBalancerSourceRanges`); all if empty. Whoever else comes by them is
+        dropped without a word. An address of the node in a range lets the load balancer's own addresses in, too.
     external_traffic_policy, internal_traffic_policy : TrafficPolicy
         With `LOCAL`, only endpoints of this node are reached from outside, or by the cluster IP; clients from
         outside keep their address then.
     affinity_s : int, optional
         A client comes to the same endpoint again within so many seconds (`sessionAffinity: ClientIP`; 10800 is
         Kubernetes' default). As with the kernel's `recent` match, an endpoint remembers its last 100 clients.
+    health_check_node_port : int, optional
+        Where kube-proxy tells load balancers whether there are endpoints on this node. No process of the node speaks
+        here, so packets to it meet a closed port; it is nobody else's.
+    topology_aware : bool
+        `service.kubernetes.io/topology-mode: Auto`: with hints on all ready endpoints, one of them for the node's zone
+        (`NodeConfig.zone`), only endpoints for that zone are taken, but for what a `LOCAL` policy picks.
 
     Raises
     ------
@@ -149,19 +173,32 @@ class Service:
     cluster_ip: str
     ports: tuple[ServicePort, ...]
     external_ips: tuple[str, ...] = ()
+    load_balancer_ips: tuple[str, ...] = ()
+    source_ranges: tuple[str, ...] = ()
     external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     affinity_s: int | None = None
+    health_check_node_port: int | None = None
+    topology_aware: bool = False
 
     def __post_init__(self) -> None:
-        for ip in (self.cluster_ip, *self.external_ips):
+        for ip in (self.cluster_ip, *self.outside):
             if ipv4(ip) == 0:
                 raise ConfigError(f"service {self.name} has the address 0.0.0.0")
+        for prefix in self.source_ranges:
+            ipv4_prefix(prefix, mask_host_bits=True)
+        if self.health_check_node_port is not None:
+            check_port("health_check_node_port", self.health_check_node_port)
         if self.affinity_s is not None and not 1 <= self.affinity_s <= 86400:
             raise ConfigError(f"affinity_s {self.affinity_s} of service {self.name} is not in 1..86400")
         names = [port.name for port in self.ports]
         if len(set(names)) < len(names):
             raise ConfigError(f"service {self.name} has ports of the same name: {names}")
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """All its addresses but the cluster IP."""
+        return (*self.external_ips, *self.load_balancer_ips)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .address import ipv4, ipv4_text
+from .address import ipv4, ipv4_prefix, ipv4_text
 from .errors import ConfigError
 from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy
 
+NO_LOCAL_ENDPOINTS, NO_ENDPOINTS, SOURCE_RANGE, FORWARD_DROP = 0, 1, 2, 3  #: service_table.refusal_t
 CLUSTER_IP, EXTERNAL_IP, NODE_PORT = 1, 2, 3  #: service_table.door_kind_t
 SECOND = 1_000_000_000
 
@@ -29,7 +30,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """A service port's row: endpoints, those of this node, policies, affinity in ns (0: none)."""
+    """A service port's row: endpoints, those of this node, policies, affinity in ns (0: none), source ranges."""
 
     ip: int
     port: int
@@ -39,26 +40,28 @@ class Chain:
     external_local: bool
     internal_local: bool
     affinity: int
+    ranges: tuple[tuple[int, int], ...]  # network, mask
 
 
 class Door(NamedTuple):
-    """An address and port that lead to a row; address 0 is every address of the node."""
+    """An address and port that lead to a row; address 0 is every address of the node. The row's ranges guard some."""
 
     kind: int
     ip: int
     proto: int
     port: int
     row: int
+    guarded: bool
 
 
 class Refusal(NamedTuple):
-    """An address and port without an endpoint to go to: rejected with ICMP, or dropped without a word."""
+    """An address and port that a packet has no business to have still: `why` it has, and so what it gets."""
 
     kind: int
     ip: int
     proto: int
     port: int
-    reject: bool
+    why: int
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,34 @@ class StaleFlow(NamedTuple):
 
 def _addresses(service: Service) -> Iterator[tuple[int, int]]:
     yield CLUSTER_IP, ipv4(service.cluster_ip)
-    for ip in service.external_ips:
+    for ip in service.outside:
         yield EXTERNAL_IP, ipv4(ip)
 
 
-def _chain(service: Service, port: ServicePort, is_local: Callable[[Endpoint], bool]) -> Chain:
+def _serving(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """The ready ones; where there is none, those that terminate."""
+    known = list(endpoints)
+    return [e for e in known if not e.terminating] or known
+
+
+def _for_zone(service: Service, endpoints: list[Endpoint], zone: str | None) -> list[Endpoint]:
+    """Those that the hints mean for a zone, if the hints are any good (canUseTopology)."""
+    hinted = service.topology_aware and all(e.zones for e in endpoints)
+    return [e for e in endpoints if hinted and zone in e.zones and not e.terminating] or endpoints
+
+
+def _ranges(service: Service, node: int) -> tuple[tuple[int, int], ...]:
+    """KUBE-FW's sources: of a node among them also the load balancer's addresses, which it has when it calls them."""
+    prefixes = [ipv4_prefix(text, mask_host_bits=True) for text in service.source_ranges]
+    rows = [(network, (0xFFFFFFFF << 32 - length) & 0xFFFFFFFF) for network, length in prefixes]
+    if any(not (node ^ network) & mask for network, mask in rows):
+        rows += [(ipv4(ip), 0xFFFFFFFF) for ip in service.load_balancer_ips]
+    return tuple(rows)
+
+
+def _chain(
+    service: Service, port: ServicePort, is_local: Callable[[Endpoint], bool], node: int, zone: str | None
+) -> Chain:
     proto, affinity = PROTOCOLS[port.protocol], (service.affinity_s or 0) * SECOND
 
     def target(endpoint: Endpoint) -> Target:
@@ -96,15 +122,18 @@ def _chain(service: Service, port: ServicePort, is_local: Callable[[Endpoint], b
         ip=ipv4(service.cluster_ip),
         port=port.port,
         proto=proto,
-        targets=tuple(target(e) for e in port.targets),
-        local=tuple(target(e) for e in port.targets if is_local(e)),
+        targets=tuple(target(e) for e in _for_zone(service, _serving(port.targets), zone)),
+        local=tuple(target(e) for e in _serving(e for e in port.targets if is_local(e))),
         external_local=service.external_traffic_policy is TrafficPolicy.LOCAL,
         internal_local=service.internal_traffic_policy is TrafficPolicy.LOCAL,
         affinity=affinity,
+        ranges=_ranges(service, node),
     )
 
 
-def plan_services(services: Iterable[Service], is_local: Callable[[Endpoint], bool]) -> ServicePlan:
+def plan_services(
+    services: Iterable[Service], is_local: Callable[[Endpoint], bool], node: int = 0, zone: str | None = None
+) -> ServicePlan:
     """Rows of all services.
 
     Parameters
@@ -112,6 +141,10 @@ def plan_services(services: Iterable[Service], is_local: Callable[[Endpoint], bo
     services : iterable of Service
     is_local : callable
         Whether an endpoint is on this node.
+    node : int
+        The node's address, which source ranges may hold.
+    zone : str, optional
+        Where the node is.
 
     Raises
     ------
@@ -130,8 +163,11 @@ def plan_services(services: Iterable[Service], is_local: Callable[[Endpoint], bo
         owner[ip, proto, port] = service.name
 
     for service in services:
+        guarded = {ipv4(ip) for ip in service.load_balancer_ips} if service.source_ranges else set()
+        if service.health_check_node_port is not None:
+            claim(service, 0, PROTOCOLS["tcp"], service.health_check_node_port)
         for port in service.ports:
-            chain = _chain(service, port, is_local)
+            chain = _chain(service, port, is_local, node, zone)
             row = len(chains)
             chains.append(chain)
             where = [(kind, ip, port.port) for kind, ip in _addresses(service)]
@@ -143,9 +179,12 @@ def plan_services(services: Iterable[Service], is_local: Callable[[Endpoint], bo
                 usable = chain.local if confined else chain.targets
                 # an external door opens for the cluster's own clients while there is any endpoint at all
                 if usable or (kind != CLUSTER_IP and chain.targets):
-                    doors.append(Door(kind, ip, chain.proto, number, row))
-                if not usable:
-                    refusals.append(Refusal(kind, ip, chain.proto, number, not chain.targets))
+                    doors.append(Door(kind, ip, chain.proto, number, row, ip in guarded))
+                if ip in guarded and chain.targets:  # KUBE-PROXY-FIREWALL comes first
+                    refusals.append(Refusal(kind, ip, chain.proto, number, SOURCE_RANGE))
+                elif not usable:
+                    why = NO_LOCAL_ENDPOINTS if chain.targets else NO_ENDPOINTS
+                    refusals.append(Refusal(kind, ip, chain.proto, number, why))
     return ServicePlan(tuple(chains), tuple(doors), tuple(refusals))
 
 
@@ -156,23 +195,23 @@ def _udp_ports(services: Iterable[Service]) -> dict[tuple[str, str], tuple[Servi
 def stale_flows(before: Iterable[Service], after: Iterable[Service]) -> list[StaleFlow]:
     """UDP connections that kube-proxy deletes at a change (`conntrack -D`); those of TCP stay.
 
-    To the cluster IP of a service that is gone; to all addresses of one that has got its first endpoint; and to
-    an endpoint that is gone, through its service.
+    To the cluster IP of a service that is gone; to all addresses of one that has got its first ready endpoint; and to
+    an endpoint that is not ready any more, through its service.
     """
     old, new = _udp_ports(before), _udp_ports(after)
     stale: list[StaleFlow] = []
     for key, (service, port) in old.items():
         if key not in new or ipv4(new[key][0].cluster_ip) != ipv4(service.cluster_ip):
             stale.append(StaleFlow(ipv4(service.cluster_ip), None, None))
-        left = {(e.ip, e.port) for e in new[key][1].targets} if key in new else set()
-        for endpoint in port.targets:
+        left = {(e.ip, e.port) for e in new[key][1].ready} if key in new else set()
+        for endpoint in port.ready:
             if (endpoint.ip, endpoint.port) not in left:
                 ip = ipv4(endpoint.ip)
                 stale += [StaleFlow(address, None, ip) for _, address in _addresses(service)]
                 if port.node_port is not None:
                     stale.append(StaleFlow(None, port.node_port, ip))
     for key, (service, port) in new.items():
-        if port.targets and not (key in old and old[key][1].targets):
+        if port.ready and not (key in old and old[key][1].ready):
             stale += [StaleFlow(address, None, None) for _, address in _addresses(service)]
             if port.node_port is not None:
                 stale.append(StaleFlow(None, port.node_port, None))

@@ -42,6 +42,17 @@ cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     uint32_t mask
     uint32_t mark               # theirs
 
+cdef enum refusal_t:            # why a packet that still has this address is refused
+    REFUSE_NO_LOCAL_ENDPOINTS = 0   # dropped
+    REFUSE_NO_ENDPOINTS = 1         # rejected
+    REFUSE_SOURCE_RANGE = 2         # dropped: KUBE-PROXY-FIREWALL
+    REFUSE_FORWARD = 3              # dropped: the node's own rule in FORWARD
+
+cdef struct range_t:            # -s of a rule of KUBE-FW
+    uint32_t network
+    uint32_t mask
+    bint last                   # of its service's
+
 cdef struct door_t:             # a cache line; a free one has kind 0. Of a service: KUBE-SVC, KUBE-SVL and KUBE-EXT
     uint32_t ip                 # 0: every address of the node
     uint16_t port
@@ -50,12 +61,12 @@ cdef struct door_t:             # a cache line; a free one has kind 0. Of a serv
     uint8_t space
     uint8_t external_local      # externalTrafficPolicy: Local
     uint8_t internal_local
-    uint8_t reject              # of a refusal: 1 reject, 0 drop
+    uint8_t why                 # of a refusal: refusal_t
     uint32_t affinity           # s, 0: none
     uint32_t first              # of its n endpoints, and behind them the n_local of this node; or the host port's row
     uint32_t n
     uint32_t n_local
-    uint32_t spare
+    uint32_t ranges             # place of the first source range, and 1; 0: all may come
     endpoint_t near[NEAR]       # the first of the n once more: most services need no other line
 
 cdef struct doors_t:            # open addressing, half full at most
@@ -70,6 +81,7 @@ cdef struct service_table_t:
     endpoint_t* endpoint
     clients_t** clients         # of each endpoint, NULL without affinity; shared by all rows of one endpoint of one port
     host_port_t* host_port
+    range_t* range
     uint64_t secret[2]
 
 cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nogil

@@ -85,10 +85,11 @@ cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port):
 
 
 cdef door_t service_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, chain, uint32_t first,
-                         const endpoint_t* endpoint):
+                         const endpoint_t* endpoint, uint32_t ranges):
     cdef door_t door = make_door(kind, ip, proto, port)
     cdef uint32_t i
     door.external_local, door.internal_local = chain.external_local, chain.internal_local
+    door.ranges = ranges
     door.affinity = chain.affinity // SECOND
     door.first, door.n, door.n_local = first, len(chain.targets), len(chain.local)
     for i in range(min(door.n, <uint32_t>NEAR)):
@@ -125,6 +126,7 @@ cdef class ServiceTable:
         free(self.table.endpoint)
         free(self.table.clients)
         free(self.table.host_port)
+        free(self.table.range)
 
     def replace(self, plan):
         """Put the rows of a `service_plan.ServicePlan` in place of the present ones.
@@ -139,18 +141,28 @@ cdef class ServiceTable:
         cdef size_t n = sum(len(chain.targets) + len(chain.local) for chain in plan.chains), at = 0
         cdef endpoint_t* endpoints = <endpoint_t*>calloc(n + 1, sizeof(endpoint_t))
         cdef clients_t** lists = <clients_t**>calloc(n + 1, sizeof(clients_t*))
-        cdef bint fits = doors_init(&doors, len(plan.doors)) and endpoints != NULL and lists != NULL
+        cdef size_t n_ranges = sum(len(chain.ranges) for chain in plan.chains), place = 0
+        cdef range_t* ranges = <range_t*>calloc(n_ranges + 1, sizeof(range_t))
+        cdef bint fits = (doors_init(&doors, len(plan.doors)) and endpoints != NULL and lists != NULL
+                          and ranges != NULL)
         cdef door_t door
         if not doors_init(&refusals, len(plan.refusals)) or not fits:
             free(endpoints)
             free(lists)
+            free(ranges)
             free(doors.row)
             free(refusals.row)
             raise MemoryError(f"no memory for {len(plan.chains)} services")
         clients = {}
-        first = []
+        first, guards = [], []
         for chain in plan.chains:
             first.append(at)
+            guards.append(place + 1)
+            for network, mask in chain.ranges:
+                ranges[place].network, ranges[place].mask = network, mask
+                place += 1
+            if chain.ranges:
+                ranges[place - 1].last = True
             for ip, port, key in (*chain.targets, *chain.local):
                 endpoints[at].ip, endpoints[at].port = ip, port
                 if key is not None:
@@ -158,17 +170,19 @@ cdef class ServiceTable:
                         clients[key] = self._clients.get(key) or Clients()
                     lists[at] = &(<Clients>clients[key]).list
                 at += 1
-        for kind, ip, proto, port, number in plan.doors:
-            doors_add(t, &doors, service_door(kind, ip, proto, port, plan.chains[number], first[number], endpoints))
-        for kind, ip, proto, port, reject in plan.refusals:
+        for kind, ip, proto, port, number, guarded in plan.doors:
+            doors_add(t, &doors, service_door(kind, ip, proto, port, plan.chains[number], first[number], endpoints,
+                                              guards[number] if guarded else 0))
+        for kind, ip, proto, port, why in plan.refusals:
             door = make_door(kind, ip, proto, port)
-            door.reject = reject
+            door.why = why
             doors_add(t, &refusals, door)
         free(t.doors.row)
         free(t.refusals.row)
         free(t.endpoint)
         free(t.clients)
-        t.doors, t.refusals, t.endpoint, t.clients = doors, refusals, endpoints, lists
+        free(t.range)
+        t.doors, t.refusals, t.endpoint, t.clients, t.range = doors, refusals, endpoints, lists, ranges
         self._clients, self.services = clients, len(plan.chains)
 
     def replace_host_ports(self, rows):

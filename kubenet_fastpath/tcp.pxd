@@ -17,6 +17,10 @@ cdef enum:                  # states of a connection
     TCPS_SYN_SENT2 = 9
     TCPS_INVALID = 10       # in the transition table alone
     TCPS_IGNORE = 11        # likewise
+    TCP_STATES = 10         # that a connection can be in
+
+cdef enum:
+    MAX_SCALE = 14          # of a window (RFC 7323 2.3)
 
 cdef enum:                  # places in tcp_policy_t.timeout behind those of the states
     TCPT_RETRANS = 10

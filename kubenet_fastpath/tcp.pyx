@@ -33,7 +33,6 @@ cdef enum:
     OPTION_SCALE = 3
     OPTION_SACK_PERMITTED = 4
     OPTION_SACK = 5
-    MAX_SCALE = 14
     ACK_WINDOW = 66000      # an ACK may lag behind by this much at least (MAXACKWINCONST)
     # Sets of flags that make sense, as bit numbers: SYN, SYN+ACK, RST, RST+ACK, FIN+ACK, ACK; and with URG
     # SYN, FIN+ACK, ACK. PSH, ECE and CWR never matter.

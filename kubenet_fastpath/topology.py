@@ -12,7 +12,7 @@ from .config import Kubenet, Pod
 from .errors import ConfigError
 from .load_balancer import LoadBalancer
 from .node_config import NodeConfig
-from .service import HostPort, Service, ServicePort, TrafficPolicy
+from .service import Endpoint, HostPort, Service, ServicePort, TrafficPolicy
 from .vnet import UserRoute, Vnet, VnetHost
 
 __all__ = ["Addressing", "PodSite", "ServiceSite", "Topology", "sample_topology"]
@@ -41,18 +41,29 @@ class PodSite:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSite:
-    """A service port and its endpoints, as (pod's name, port); those of one name are ports of one service."""
+    """A service port and its endpoints, as (pod's name, port); those of one name are ports of one service.
+
+    `terminating` are endpoints that are not ready any more but still serve. For the rest see `Service`.
+    """
 
     name: str
     cluster_ip: str
     port: int
     endpoints: tuple[tuple[str, int], ...] = ()
+    terminating: tuple[tuple[str, int], ...] = ()
     protocol: str = "tcp"
     node_port: int | None = None
     external_ips: tuple[str, ...] = ()
+    load_balancer_ips: tuple[str, ...] = ()
+    source_ranges: tuple[str, ...] = ()
     external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     internal_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     affinity_s: int | None = None
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """All its addresses but the cluster IP."""
+        return (*self.external_ips, *self.load_balancer_ips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +124,7 @@ class Topology:
                 raise ConfigError(f"pod {pod.name} is on {pod.node}, which is no node")
         pods = {pod.name for pod in self.pods}
         for service in self.services:
-            for name, _ in service.endpoints:
+            for name, _ in (*service.endpoints, *service.terminating):
                 if name not in pods:
                     raise ConfigError(f"service {service.name} has endpoint {name}, which is no pod")
 
@@ -174,7 +185,10 @@ class Topology:
                 ServicePort(
                     name=f"{row.port}-{row.protocol}",
                     port=row.port,
-                    endpoints=tuple(f"{address[pod]}:{port}" for pod, port in row.endpoints),
+                    endpoints=(
+                        *(Endpoint(address[pod], port) for pod, port in row.endpoints),
+                        *(Endpoint(address[pod], port, terminating=True) for pod, port in row.terminating),
+                    ),
                     protocol=row.protocol,
                     node_port=row.node_port,
                 )
@@ -186,6 +200,8 @@ class Topology:
                     cluster_ip=rows[0].cluster_ip,
                     ports=ports,
                     external_ips=rows[0].external_ips,
+                    load_balancer_ips=rows[0].load_balancer_ips,
+                    source_ranges=rows[0].source_ranges,
                     external_traffic_policy=rows[0].external_traffic_policy,
                     internal_traffic_policy=rows[0].internal_traffic_policy,
                     affinity_s=rows[0].affinity_s,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .cluster_dump import Dump, dumped_topology
-from .errors import ConfigError
+from .errors import ConfigError, FastpathError
 from .service import TrafficPolicy
 from .topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
 from .vnet import HopKind, UserRoute, VnetHost
@@ -66,13 +66,18 @@ def read_topology(paths: Iterable[str | os.PathLike[str]]) -> TopologyFile:
     """
     found, own = Dump(), dict[str, Any]()
     names = [os.fspath(path) for path in paths]
-    for name in names:
-        own |= _sort(_load(Path(name)), found, name)
     said = ", ".join(names)
     try:
+        for name in names:
+            own |= _sort(_load(Path(name)), found, name)
         topology = _own(own, said) if own else dumped_topology(found, said)
+        _check_types(topology, said)
         return TopologyFile(topology, dict(found.skipped), tuple(found.notes))
-    except (KeyError, TypeError, AttributeError) as error:
+    except FastpathError as error:
+        # what a name in the file has of line ends and control characters must not reach a terminal
+        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
+        raise type(error)(said) from None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ConfigError(f"{said}: not as kubectl, az or a topology has it ({error!r})") from None
 
 
@@ -93,7 +98,10 @@ def open_topology(paths: Sequence[str | os.PathLike[str]]) -> tuple[Topology, li
 
 
 def _load(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text in UTF-8: octet {error.start}") from None
     if path.suffix in (".yaml", ".yml"):
         try:
             import yaml  # type: ignore[import-untyped]
@@ -181,7 +189,10 @@ def _own(data: dict[str, Any], name: str) -> Topology:
                     endpoints=tuple(_endpoint(text) for text in row.get("endpoints", ())),
                     protocol=row.get("protocol", "tcp"),
                     node_port=row.get("node_port"),
+                    terminating=tuple(_endpoint(text) for text in row.get("terminating", ())),
                     external_ips=tuple(row.get("external_ips", ())),
+                    load_balancer_ips=tuple(row.get("load_balancer_ips", ())),
+                    source_ranges=tuple(row.get("source_ranges", ())),
                     external_traffic_policy=TrafficPolicy(row.get("external_traffic_policy", "Cluster")),
                 )
             )
@@ -205,6 +216,33 @@ def _endpoint(text: str) -> tuple[str, int]:
     return pod, int(port)
 
 
+def _check_types(topology: Topology, said: str) -> None:
+    """Refuse a number for a name and the like, which a file may say and a `Topology` takes for granted."""
+    services = topology.services
+    texts: list[object] = [
+        topology.node_subnet,
+        topology.pod_cidr,
+        topology.pod_subnet,
+        *topology.address_space,
+    ]
+    texts += [*topology.frontends, *(topology.non_masquerade or ()), *topology.pod_cidrs]
+    texts += [part for node in topology.nodes for part in node]
+    texts += [part for pod in topology.pods for part in (pod.name, pod.node, pod.ip or "")]
+    texts += [part for host in topology.hosts for part in (host.name, host.ip)]
+    texts += [part for route in topology.routes for part in (route.prefix, route.address or "")]
+    texts += [part for service in services for part in (service.name, service.cluster_ip, service.protocol)]
+    texts += [ip for service in services for ip in (*service.outside, *service.source_ranges)]
+    numbers: list[object] = [topology.max_pods, *(service.port for service in services)]
+    numbers += [port for service in services for _, port in (*service.endpoints, *service.terminating)]
+    numbers += [service.node_port or 0 for service in services] + [
+        service.affinity_s or 0 for service in services
+    ]
+    for kind, name, values in ((str, "a text", texts), (int, "a number", numbers)):
+        for value in values:
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"{said}: {value!r} is where {name} belongs")
+
+
 def topology_json(topology: Topology) -> dict[str, Any]:
     """A topology in the form of our own files; what `read_topology` takes back."""
     services: dict[str, list[dict[str, Any]]] = {}
@@ -214,8 +252,11 @@ def topology_json(topology: Topology) -> dict[str, Any]:
             "port": site.port,
             "protocol": site.protocol,
             "endpoints": [f"{pod}:{port}" for pod, port in site.endpoints],
+            "terminating": [f"{pod}:{port}" for pod, port in site.terminating],
             "node_port": site.node_port,
             "external_ips": list(site.external_ips),
+            "load_balancer_ips": list(site.load_balancer_ips),
+            "source_ranges": list(site.source_ranges),
             "external_traffic_policy": site.external_traffic_policy.value,
         }
         services.setdefault(site.name, []).append(row)

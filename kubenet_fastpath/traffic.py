@@ -108,8 +108,8 @@ def resolve(flow: Flow, cluster: Cluster) -> int:
     kind, colon, name = flow.dst.partition(":")
     if colon and kind in ("service", "external"):
         for service in cluster.services:
-            if service.name == name and (kind == "service" or service.external_ips):
-                return ipv4(service.cluster_ip if kind == "service" else service.external_ips[0])
+            if service.name == name and (kind == "service" or service.outside):
+                return ipv4(service.cluster_ip if kind == "service" else service.outside[0])
         raise ConfigError(f"no {kind} address of a service {name!r}")
     if colon and kind == "node":
         if name not in cluster.nodes:
@@ -242,7 +242,7 @@ def built_in_flows(topology: Topology) -> tuple[Flow, ...]:
                     proto=udp,
                 )
             )
-        if service.external_ips:
+        if service.outside:
             flows.append(
                 Flow(
                     label=f"internet to service ({policy})",

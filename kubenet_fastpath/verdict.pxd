@@ -63,6 +63,8 @@ cdef enum:                  # Reason
     R_LOCALNET = 103
     R_MULTICAST_INVALID = 104
     R_SOURCE_ROUTE = 105
+    R_SOURCE_RANGE = 106
+    R_WIRESERVER = 107
 
 cdef enum:
     N_VERDICTS = 6

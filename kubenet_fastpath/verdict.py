@@ -75,3 +75,5 @@ class Reason(IntEnum):
     LOCALNET = 103  #: to 127.0.0.0/8 from elsewhere (KUBE-FIREWALL)
     MULTICAST_INVALID = 104  #: a broken IGMP message, or one group too many for the bridge
     SOURCE_ROUTE = 105  #: a source route, which the node does not follow (accept_source_route)
+    SOURCE_RANGE = 106  #: from outside loadBalancerSourceRanges (KUBE-PROXY-FIREWALL)
+    WIRESERVER = 107  #: to Azure's WireServer, which AKS keeps from pods

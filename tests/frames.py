@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from golden_compare import with_checksums
@@ -11,8 +12,14 @@ TCP, UDP, ICMP = 6, 17, 1
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
+@lru_cache
 def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
+
+
+@lru_cache
+def packed(address: str) -> bytes:
+    return IPv4Address(address).packed
 
 
 def eth(dst: str, src: str, payload: bytes, kind: int = 0x0800, tags: tuple[int, ...] = ()) -> bytes:
@@ -35,7 +42,7 @@ def ipv4(
 ) -> bytes:
     """An IPv4 packet; checksums are filled in by `frame`. `flags` is the whole fragment field."""
     words = 5 + len(options) // 4
-    addresses = IPv4Address(src).packed + IPv4Address(dst).packed
+    addresses = packed(src) + packed(dst)
     head = struct.pack("!BBHHHBBH", 0x40 | words, tos, words * 4 + len(payload), ident, flags, ttl, proto, 0)
     return head + addresses + options + payload
 
@@ -61,7 +68,7 @@ def packet(dst: str, src: str, l3: bytes, tags: tuple[int, ...] = ()) -> bytes:
 
 def arp(op: int, sha: str, spa: str, tha: str, tpa: str, dst: str = "ff:ff:ff:ff:ff:ff") -> bytes:
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, op)
-    body += mac(sha) + IPv4Address(spa).packed + mac(tha) + IPv4Address(tpa).packed
+    body += mac(sha) + packed(spa) + mac(tha) + packed(tpa)
     return eth(dst, sha, body, 0x0806)
 
 

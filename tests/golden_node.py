@@ -107,7 +107,7 @@ def bridge_of(node: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet:
+def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet | kf.AzureCniPodSubnet:
     """The configuration that a case's `node` object describes."""
     if node["mode"] not in ("kubenet", "azcni"):
         raise NotYet(f"mode {node['mode']}")
@@ -152,11 +152,17 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet:
         "services": tuple(map(service_of, node["services"])) if node["kubeproxy"] else (),
         "service_random_fully": node["random_fully"],
         "port_mapper": kf.PortMapper.KUBELET,
+        "zone": node.get("zone"),
+        "guard_wireserver": any("168.63.129.16" in rule for rule in node["extra_rules"]),
         "seed": 2028,
     }
     if kubenet:
         return kf.Kubenet(**(fields | bridge_of(node) | knobs))
-    return kf.AzureCniNodeSubnet(**(fields | {"proxy_arp": node["proxy_arp"]} | knobs))
+    fields |= {"proxy_arp": node["proxy_arp"]} | knobs
+    if "pod_subnet" in node:
+        del fields["cluster_cidr"]
+        return kf.AzureCniPodSubnet(**fields, pod_subnet=node["pod_subnet"])
+    return kf.AzureCniNodeSubnet(**fields)
 
 
 class GoldenNode:

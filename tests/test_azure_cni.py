@@ -61,6 +61,56 @@ def test_the_host_answers_for_what_it_routes_elsewhere(target: str, answered: bo
     assert wire.send("eth0", arp(1, GATEWAY_MAC, "10.240.0.1", "00:00:00:00:00:00", A)) == {}
 
 
+@pytest.mark.parametrize(
+    ("dst", "proto", "port", "translated"),
+    [
+        ("168.63.129.16", UDP, 53, True),
+        ("168.63.129.16", TCP, 53, True),
+        ("168.63.129.16", UDP, 80, False),
+        ("169.254.169.254", TCP, 80, True),
+        ("169.254.169.254", UDP, 80, False),
+        ("169.254.169.254", TCP, 443, False),
+        ("169.254.169.253", TCP, 80, False),
+    ],
+)
+@pytest.mark.parametrize("on", [True, False])
+def test_platform_services_see_the_node(
+    dst: str, proto: int, port: int, translated: bool, on: bool
+) -> None:  # T80
+    pod = "10.241.0.11"
+    wire = Direct(kf.AzureCniPodSubnet, {"pod1": (pod, A_MAC)}, pod_subnet="10.241.0.0/16", platform_snat=on)
+    l4 = tcp(40000, port, SYN) if proto == TCP else udp(40000, port)
+    found = fields(wire.send("pod1", packet(HOST_MAC, A_MAC, ipv4(pod, dst, proto, l4)))["eth0"][0])
+    assert (found["src"], found["sport"]) == (NODE_IP if on and translated else pod, 40000)
+    if on and translated:
+        answer = tcp(port, 40000, SYN | 16) if proto == TCP else udp(port, 40000)
+        back = packet(NODE_MAC, GATEWAY_MAC, ipv4(dst, NODE_IP, proto, answer))
+        assert fields(wire.send("eth0", back)["pod1"][0])["dst"] == pod
+    other = packet(NODE_MAC, GATEWAY_MAC, ipv4("10.242.0.9", dst, proto, l4))  # not from the pods' subnet
+    assert fields(wire.send("eth0", other)["eth0"][0])["src"] == "10.242.0.9"
+
+
+@pytest.mark.parametrize(
+    ("proto", "port", "dropped"), [(TCP, 80, True), (TCP, 32526, True), (TCP, 53, False), (UDP, 80, False)]
+)
+@pytest.mark.parametrize("guard", [True, False])
+def test_wireserver_is_kept_from_pods(proto: int, port: int, dropped: bool, guard: bool) -> None:  # T76
+    wire = Direct(guard_wireserver=guard)
+    l4 = tcp(40000, port, SYN) if proto == TCP else udp(40000, port)
+    out = wire.send("pod1", packet(HOST_MAC, A_MAC, ipv4(A, "168.63.129.16", proto, l4)))
+    if guard and dropped:
+        assert (out, wire.verdict, wire.reason) == ({}, Verdict.DROP, Reason.WIRESERVER)
+        assert len(wire.node.connections) == 0
+    else:
+        assert fields(out["eth0"][0])["src"] == NODE_IP
+    service = Service(
+        name="d/wire", cluster_ip="10.0.0.9", ports=(ServicePort(port=1, endpoints=("168.63.129.16:80",)),)
+    )
+    wire.node.set_services([service])  # outsiders' packets are marked, and marked ones are let pass later
+    out = wire.send("eth0", packet(NODE_MAC, GATEWAY_MAC, ipv4(INTERNET, "10.0.0.9", TCP, tcp(1, 1, SYN))))
+    assert bool(out) != guard
+
+
 @pytest.mark.parametrize(("config", "more", "pod", "source"), [
     (kf.AzureCniNodeSubnet, {}, "10.240.0.11", NODE_IP),
     (kf.AzureCniPodSubnet, {"pod_subnet": "10.241.0.0/16"}, "10.241.0.11", "10.241.0.11"),

@@ -247,3 +247,37 @@ def test_a_refused_call_changes_nothing(call: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         call(table)
     assert table.to_records().tolist() == before
+
+
+@pytest.mark.parametrize("name", ["free", "count", "heads", "rows", "sides"])
+def test_a_damaged_pickle_is_refused(name: str) -> None:
+    """Each octet of a pickled table, one after the other: refused, or a table that stands its calls."""
+    table = kf.ConnectionTable(capacity=10, seed=3)
+    packets = columns([(1, 2, 3, 80, 6), (1, 2, 4, 5, 17), (7, 2, 9, 9, 17)])
+    table.track(*packets, START)
+    table.delete(src=7)
+    function, (state,) = table.__reduce__()
+    refused = 0
+    whole = (
+        state[name]
+        if isinstance(state[name], np.ndarray)
+        else np.array([state[name]], np.uint32).view(np.uint8)
+    )
+    for at in range(len(whole)):
+        for value in (1, 0x80, 0xFF):
+            octets = whole.copy()
+            octets[at] ^= value
+            changed = octets if name in ("rows", "sides") else int(octets.view(np.uint32)[0])
+            try:
+                made = function(state | {name: changed})
+            except ValueError:
+                refused += 1
+                continue
+            made.track(*packets, START)
+            made.to_text(START)
+            made.expire(START + 10**15)
+            made.flush()
+            made.track(*packets, START + 10**15)
+            pickle.loads(pickle.dumps(made, protocol=5))
+    least = {"free": 12, "count": 12, "heads": 9, "rows": 40, "sides": 4}
+    assert refused >= least[name]

@@ -223,3 +223,27 @@ def test_what_is_no_fragment_is_refused(frame):
 def test_the_constructor_rejects(settings):
     with pytest.raises(ValueError, match="must not be negative"):
         FragmentTable(**settings)
+
+
+@pytest.mark.parametrize(
+    ("which", "field", "value"),
+    [(0, "l3", 13), (0, "l3", 2**31), (0, "header", 16), (0, "header", 61), (0, "length", 17), (1, "offset", 4),
+     (1, "offset", 2**32 - 8), (1, "length", 0), (1, "length", 9), (1, "truesize", 2**31), (1, "append", True)],
+)  # fmt: skip
+def test_a_damaged_pickle_is_refused(which, field, value):
+    table = FragmentTable(seed=1)
+    table.add(piece(0, b"a" * 8), 0)
+    table.add(piece(16, b"b" * 8), 0)
+    function, arguments, state = table.__reduce__()
+    rows = state[8].copy()
+    rows[field][which] = value
+    for changed in (
+        (*state[:8], rows, state[9]),
+        (*state[:8], state[8][:1], state[9]),
+        (*state[:9], state[9][:-1]),
+    ):
+        with pytest.raises(ValueError, match="damaged"):
+            function(*arguments).__setstate__(changed)
+    again = function(*arguments)
+    again.__setstate__(state)
+    assert again.held == 2

@@ -147,3 +147,42 @@ def test_a_refused_call_changes_nothing(call: object) -> None:
     with pytest.raises((ValueError, KeyError, TypeError, OverflowError)):
         call(fdb)
     assert fdb.to_records().tolist() == before
+
+
+@given(st.integers(0, 3), st.integers(0, 700), st.integers(0, 700), st.integers(0, 2000))
+def test_collections_long_overdue(ageing: int, first: int, second: int, late: int) -> None:
+    """As no call leaves a table behind, but a pickle may say: the entries are far younger than the next collection."""
+    fdb, model = kf.ForwardingDatabase(ageing, seed=1, now=0), Fdb(ageing * SECOND, 0, 0)
+    function, (arguments, times, counters, records) = fdb.__reduce__()
+    rows = np.zeros(2, records.dtype)
+    rows["mac"], rows["port"], rows["updated"] = (2, 4), 1, (first * SECOND, second * SECOND + 7 * MS)
+    model.entries = {int(row["mac"]): Entry(1, int(row["updated"])) for row in rows}
+    made = function(arguments, times, counters, rows)
+    now = max(first, second) * SECOND + late * MS
+    made.age(now)
+    model.age(now)
+    assert {int(mac) for mac in made.to_records()["mac"]} == set(model.entries)
+    assert made.gc_due == model.due
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("mac", 1 << 48),
+        ("mac", 0xFFFFFFFFFFFFFFFF),
+        ("mac", 4),
+        ("vlan", 4096),
+        ("port", -2),
+        ("port", 1 << 16),
+    ],
+)
+def test_a_damaged_pickle_is_refused(column: str, value: int) -> None:
+    fdb = kf.ForwardingDatabase(seed=1)
+    fdb["0a:58:0a:f4:01:02"], fdb["00:00:00:00:00:04"] = 3, 5
+    function, (arguments, times, counters, records) = fdb.__reduce__()
+    for wrong in ((times[0], -1, times[2]), (times[0], times[1], -1), (times[0], 1 << 62, times[2])):
+        with pytest.raises(ValueError, match="damaged"):
+            function(arguments, wrong, counters, records)
+    records[column][records["port"] == 3] = value
+    with pytest.raises(ValueError, match="damaged"):
+        function(arguments, times, counters, records)

@@ -17,11 +17,11 @@ from test_node import Wire
 import kubenet_fastpath as kf
 from kubenet_fastpath import Endpoint, HostPort, Reason, Service, ServicePort, TrafficPolicy, Verdict
 from kubenet_fastpath.connection import CtStatus
-from kubenet_fastpath.service_plan import stale_flows
+from kubenet_fastpath.service_plan import plan_services, stale_flows
 
 A, B, B_MAC = PODS["pod1"][0], PODS["pod2"][0], PODS["pod2"][1]
 C, CLIENT, VNET_HOST = "10.244.2.10", "198.51.100.7", "10.240.0.9"
-VIP, OTHER_VIP, EXTERNAL = "10.0.0.50", "10.0.0.51", "192.0.2.10"
+VIP, OTHER_VIP, EXTERNAL, BALANCED = "10.0.0.50", "10.0.0.51", "192.0.2.10", "192.0.2.20"
 LOCAL = TrafficPolicy.LOCAL
 
 
@@ -131,6 +131,92 @@ def test_node_port(endpoint: str, port: str, source: str, fully: bool) -> None: 
     mac, back = (NODE_MAC, GATEWAY_MAC) if port == "eth0" else (BRIDGE_MAC, B_MAC)
     found = fields(wire.send(port, packet(mac, back, answer))["eth0"][0])
     assert (found["src"], found["sport"], found["dst"], found["dport"]) == (NODE_IP, 30080, CLIENT, 40000)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "src", "passes"),
+    [
+        (("198.51.100.0/24",), CLIENT, True),
+        (("198.51.100.0/24",), VNET_HOST, False),
+        (("198.51.100.0/24",), A, False),
+        (("192.0.2.0/28", "10.244.1.99/24"), A, True),  # host bits are let pass, as Kubernetes does
+        (("198.51.100.0/24",), BALANCED, False),
+        (("10.240.0.0/16",), BALANCED, True),  # the node is in it, and speaks with the address that it calls
+        ((), VNET_HOST, True),
+    ],
+)
+def test_source_ranges(ranges: tuple[str, ...], src: str, passes: bool) -> None:
+    wire = node_with(
+        service(f"{B}:8080", load_balancer_ips=(BALANCED,), external_ips=(EXTERNAL,), source_ranges=ranges)
+    )
+    out = wire.send(*to(src, BALANCED, 40000, 80))
+    assert (set(out) == {"pod2"}) == passes
+    assert passes or (wire.reason, out) == (Reason.SOURCE_RANGE, {})
+    assert set(wire.send(*to(src, EXTERNAL, 40001, 80))) == {"pod2"}  # no load balancer's
+    assert set(wire.send(*to(src, NODE_IP, 40002, 30080))) == {"pod2"}
+    wire.node.set_services([service(load_balancer_ips=(BALANCED,), source_ranges=ranges)])
+    wire.send(*to(src, BALANCED, 40003, 80))
+    assert wire.reason is Reason.NO_ENDPOINTS  # then there is no KUBE-FW
+
+
+def test_source_ranges_at_an_address_of_the_node() -> None:
+    """What KUBE-FW does not let in goes on to KUBE-NODEPORTS, and KUBE-PROXY-FIREWALL is in INPUT too."""
+    same = service(
+        f"{B}:8080", node_port=80, load_balancer_ips=(NODE_IP,), source_ranges=("198.51.100.0/24",)
+    )
+    wire = node_with(same)
+    assert set(wire.send(*to(VNET_HOST, NODE_IP, 40000, 80))) == {"pod2"}
+    apart = service(f"{B}:8080", load_balancer_ips=(NODE_IP,), source_ranges=("198.51.100.0/24",))
+    wire = node_with(apart)
+    assert wire.send(*to(VNET_HOST, NODE_IP, 40000, 80)) == {}
+    assert wire.reason is Reason.SOURCE_RANGE
+
+
+def _targets(
+    *given: Endpoint, policy: TrafficPolicy = TrafficPolicy.CLUSTER, zone: str | None = "z1"
+) -> set[str]:
+    one = Service(
+        name="d/s", cluster_ip=VIP, topology_aware=True, internal_traffic_policy=policy,
+        ports=(ServicePort(port=80, endpoints=given),),
+    )  # fmt: skip
+    (chain,) = plan_services([one], lambda e: bool(e.local), 0, zone).chains
+    chosen = chain.targets if policy is TrafficPolicy.CLUSTER else chain.local
+    return {str(IPv4Address(target.ip)) for target in chosen}
+
+
+def test_endpoints_by_zone_and_by_readiness() -> None:
+    """pkg/proxy/topology.go, CategorizeEndpoints."""
+    near, far = Endpoint("1.1.1.1", 1, True, zones=("z1",)), Endpoint("2.2.2.2", 1, False, zones=("z2", "z3"))
+    bare = Endpoint("3.3.3.3", 1, False)
+    leaving = Endpoint("4.4.4.4", 1, True, terminating=True, zones=("z1",))
+    gone = Endpoint("5.5.5.5", 1, False, terminating=True, zones=("z2",))
+    assert _targets(near, far) == {near.ip}
+    assert _targets(near, far, zone="z3") == {far.ip}
+    assert _targets(near, far, zone="z4") == _targets(near, far, zone=None) == {near.ip, far.ip}
+    assert _targets(near, far, bare) == {near.ip, far.ip, bare.ip}  # one without a hint spoils them all
+    assert _targets(near, far, gone, leaving) == {near.ip}
+    assert _targets(leaving, gone) == {leaving.ip, gone.ip}  # hints do not count where none is ready
+    assert _targets(far, leaving, policy=LOCAL) == {leaving.ip}
+    assert _targets(near, leaving, policy=LOCAL) == {near.ip}
+    assert _targets(far, policy=LOCAL) == set()
+
+
+def test_flows_to_an_endpoint_that_terminates_are_stale() -> None:
+    ready = service(Endpoint(B, 53), Endpoint(C, 53), protocol="udp", node_port=None)
+    leaving = service(Endpoint(B, 53), Endpoint(C, 53, terminating=True), protocol="udp", node_port=None)
+    assert [flow.dst_nat for flow in stale_flows([ready], [leaving])] == [int(IPv4Address(C))]
+    assert stale_flows([leaving], [leaving]) == []
+    none = service(Endpoint(C, 53, terminating=True), protocol="udp", node_port=None)
+    assert [flow.dst_nat for flow in stale_flows([none], [ready])] == [None]
+
+
+def test_a_health_check_port_is_nobody_elses() -> None:
+    one = service(f"{B}:8080", external_traffic_policy=LOCAL, health_check_node_port=32000)
+    wire = node_with(one)
+    wire.send(*to(CLIENT, NODE_IP, 40000, 32000))
+    assert wire.verdict is Verdict.LOCAL
+    with pytest.raises(kf.ConfigError, match="both claim node port 32000"):
+        wire.node.set_services([one, service(name="d/other", ip=OTHER_VIP, node_port=32000)])
 
 
 def test_which_refusals_a_hook_asks_for() -> None:
@@ -394,6 +480,9 @@ def test_what_a_wrong_call_changes() -> None:
     (lambda: HostPort(port=0, pod_port=1), "host port 0"),
     (lambda: HostPort(port=1, pod_port=1, protocol="x"), "protocol 'x'"),
     (lambda: HostPort(port=1, pod_port=1, host_ip="x"), "x"),
+    (lambda: service(source_ranges=("10.0.0.0/33",)), "10.0.0.0/33"),
+    (lambda: service(load_balancer_ips=("0.0.0.0",)), "0.0.0.0"),
+    (lambda: service(health_check_node_port=0), "health_check_node_port 0"),
 ])  # fmt: skip
 def test_wrong_values_are_named(make: object, message: str) -> None:
     with pytest.raises((kf.ConfigError, kf.AddressError), match=message):
@@ -402,6 +491,16 @@ def test_wrong_values_are_named(make: object, message: str) -> None:
 
 endpoint_texts = st.sampled_from(
     [f"{ip}:8080" for ip, _ in PODS.values()] + [f"{B}:9090", f"{C}:8080", "10.244.2.11:8080"]
+)
+endpoints = st.builds(
+    lambda text, terminating, zones: dataclasses.replace(Endpoint.parse(text), terminating=terminating, zones=zones),
+    endpoint_texts, st.sampled_from([False, False, True]), st.sampled_from([("z1",), ("z1", "z2"), ("z2",), ()]),
+)  # fmt: skip
+RANGES = (
+    ("198.51.100.0/24",),
+    ("10.244.0.0/16", "10.240.0.9/32"),
+    ("10.240.0.0/16", "10.244.1.2/32"),
+    ("0.0.0.0/0",),
 )
 policies = st.sampled_from([TrafficPolicy.CLUSTER, TrafficPolicy.CLUSTER, LOCAL])
 
@@ -414,8 +513,10 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
     for number in range(draw(st.integers(0, 4))):
         vip, proto = draw(st.sampled_from([VIP, OTHER_VIP])), draw(st.sampled_from(["tcp", "tcp", "udp"]))
         port, node_port = draw(st.sampled_from([80, 80, 53])), draw(st.sampled_from([None, 30080, 30081, 80]))
-        outside = draw(st.sampled_from([(), (EXTERNAL,)]))
-        claims = {(ip, proto, port) for ip in (vip, *outside)}
+        outside, balanced = draw(
+            st.sampled_from([((), ()), ((EXTERNAL,), ()), ((), (EXTERNAL,)), ((), (BALANCED,))])
+        )
+        claims = {(ip, proto, port) for ip in (vip, *outside, *balanced)}
         if node_port is not None:
             claims.add(("", proto, node_port))
         if claims & claimed:
@@ -425,7 +526,7 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
             port=port,
             protocol=proto,
             node_port=node_port,
-            endpoints=tuple(draw(st.lists(endpoint_texts, max_size=6, unique=True))),
+            endpoints=tuple(draw(st.lists(endpoints, max_size=6, unique_by=lambda e: (e.ip, e.port)))),
         )
         made.append(
             Service(
@@ -433,6 +534,9 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
                 cluster_ip=vip,
                 ports=(one,),
                 external_ips=outside,
+                load_balancer_ips=balanced,
+                source_ranges=draw(st.sampled_from([(), *RANGES])),
+                topology_aware=draw(st.booleans()),
                 external_traffic_policy=draw(policies),
                 internal_traffic_policy=draw(policies),
                 affinity_s=draw(st.sampled_from([None, None, 10])),
@@ -441,12 +545,12 @@ def service_sets(draw: st.DrawFn) -> list[Service]:
     return made
 
 
-AIMS = [(dst, port) for dst in (VIP, VIP, OTHER_VIP, EXTERNAL) for port in (80, 80, 53)] + [
+AIMS = [(dst, port) for dst in (VIP, VIP, OTHER_VIP, EXTERNAL, BALANCED) for port in (80, 80, 53)] + [
     (dst, port) for dst in (NODE_IP, BRIDGE_IP) for port in (30080, 30081, 80, 53, 8080)
 ]
 packets = st.builds(
     lambda src, proto, aim: Packet(src, aim[0], proto, aim[1]),
-    st.sampled_from([A, B, CLIENT, VNET_HOST, "10.244.2.11"]),
+    st.sampled_from([A, B, CLIENT, VNET_HOST, "10.244.2.11", BALANCED]),
     st.sampled_from(["tcp", "tcp", "udp"]),
     st.sampled_from(AIMS),
 )
@@ -464,8 +568,9 @@ sent = st.tuples(packets, st.sampled_from([0, 1, 9, 11]))
 
 @given(service_sets(), st.lists(sent | sent | sent | service_sets(), min_size=8, max_size=40))
 def test_against_the_chains_walked_one_by_one(first: list[Service], steps: list[object]) -> None:
-    wire = node_with(host_ports=HOST_PORTS, hairpin=kf.Hairpin.VETH, masquerade=kf.Masquerade.NONE)
+    wire = node_with(host_ports=HOST_PORTS, hairpin=kf.Hairpin.VETH, masquerade=kf.Masquerade.NONE, zone="z1")
     model = KubeProxy("10.244.0.0/16", {NODE_IP, BRIDGE_IP}, "10.244.1.0/24", now=wire.now)
+    model.node_ip, model.zone = NODE_IP, "z1"
     model.host_ports = [(PODS[name][0], row) for name, rows in HOST_PORTS.items() for row in rows]
     for sport, step in enumerate([first, *steps], 20000):
         if isinstance(step, list):
@@ -485,7 +590,7 @@ def test_against_the_chains_walked_one_by_one(first: list[Service], steps: list[
                 assert model.filtered(new) is None
                 continue
             wanted = {"REJECT": Reason.NO_ENDPOINTS, "DROP": Reason.NO_LOCAL_ENDPOINTS}
-            assert wire.reason is wanted[str(model.filtered(new))]
+            assert wire.reason is (wanted | {"FIREWALL": Reason.SOURCE_RANGE})[str(model.filtered(new))]
             continue
         row = rows[0]
         came = (str(IPv4Address(int(row["reply_src"]))), int(row["reply_sport"]))

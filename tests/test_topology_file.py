@@ -178,7 +178,7 @@ def test_pods_and_services(everything: TopologyFile) -> None:
     http, metrics = topology.services
     assert http.endpoints == (("web-7d4b9c.shop", 8080), ("web-9f2k1x.shop", 8080))
     assert [port for _, port in metrics.endpoints] == [9091, 9091]
-    assert (http.external_ips, http.affinity_s, http.node_port) == (("20.61.1.1",), 600, 30080)
+    assert (http.load_balancer_ips, http.affinity_s, http.node_port) == (("20.61.1.1",), 600, 30080)
     assert http.external_traffic_policy is kf.TrafficPolicy.LOCAL
 
 
@@ -256,6 +256,18 @@ def test_the_cluster_carries_what_the_dump_says(tmp_path: Path) -> None:
             "pod:port",
         ),
         (items({"kind": "Node", "metadata": {}}), "not as kubectl"),
+        (items(None), "not as kubectl"),  # type: ignore[arg-type]
+        ({"nodes": {"n": "10.0.0.4"}, "pods\n\x1b[1m": {}}, r"has pods\\n\\x1b\[1m;"),
+        ({"nodes": {"n": 7}}, "7 is where a text belongs"),
+        ({"nodes": {"n": "10.0.0.4"}, "max_pods": True}, "True is where a number belongs"),
+        ({"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": "80"}}}, "'80' is where"),
+        (
+            {
+                "nodes": {"n": "1.1.1.1"},
+                "services": {"s": {"ip": "1.1.1.1", "port": 1, "external_traffic_policy": 2}},
+            },
+            "not as kubectl",
+        ),
     ],
 )
 def test_what_is_refused(data: Any, words: str, tmp_path: Path) -> None:
@@ -266,6 +278,12 @@ def test_what_is_refused(data: Any, words: str, tmp_path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.yaml").write_text("a: [")
+    (tmp_path / "c.json").write_bytes(b'{"nodes": "\xff"}')
+    (tmp_path / "d.json").write_text("[" * 100_000)
+    with pytest.raises(kf.ConfigError, match="no text in UTF-8: octet 11"):
+        read_topology([tmp_path / "c.json"])
+    with pytest.raises(kf.ConfigError, match="RecursionError"):
+        read_topology([tmp_path / "d.json"])
     with pytest.raises(kf.ConfigError, match="no JSON"):
         read_topology([tmp_path / "a.json"])
     pytest.importorskip("yaml")

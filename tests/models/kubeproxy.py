@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from kubenet_fastpath import HostPort, Service, TrafficPolicy
+from kubenet_fastpath import Endpoint, HostPort, Service, ServicePort, TrafficPolicy
 
 CLIENTS = 100
 
@@ -48,6 +48,26 @@ class KubeProxy:
     host_ports: list[tuple[str, HostPort]] = field(default_factory=list)
     recent: dict[str, OrderedDict[str, int]] = field(default_factory=dict)
     now: int = 0
+    node_ip: str = ""
+    zone: str = ""
+
+    def categorize(self, s: Service, p: ServicePort) -> tuple[list[Endpoint], list[Endpoint], bool]:
+        """Endpoints of the cluster, of this node, and whether there are any (topology.go CategorizeEndpoints)."""
+        ready = [e for e in p.targets if not e.terminating]
+        use_topology = s.topology_aware and bool(self.zone)
+        has_endpoint_for_zone = False
+        for e in ready:
+            if not e.zones:
+                use_topology = False
+            if self.zone in e.zones:
+                has_endpoint_for_zone = True
+        use_topology = use_topology and has_endpoint_for_zone
+        cluster = [e for e in ready if not use_topology or self.zone in e.zones]
+        if not cluster:
+            cluster = [e for e in p.targets if e.terminating]
+        here = [e for e in p.targets if self.local(e.ip)]
+        local = [e for e in here if not e.terminating] or [e for e in here if e.terminating]
+        return cluster, local, bool(p.targets)
 
     def local(self, ip: str) -> bool:
         return ip in self.own or ip_address(ip) in ip_network(self.pods)
@@ -111,7 +131,7 @@ class KubeProxy:
 
     def _service(self, made: dict[str, list[Rule]], portals: list[Rule], s: Service, p: object) -> None:
         key = f"{s.name}:{p.name}:{p.protocol}"
-        everyone, here = list(p.targets), [e for e in p.targets if self.local(e.ip)]
+        everyone, here, _ = self.categorize(s, p)
         internal_local = s.internal_traffic_policy is TrafficPolicy.LOCAL
         external_local = s.external_traffic_policy is TrafficPolicy.LOCAL
 
@@ -128,7 +148,7 @@ class KubeProxy:
                 for i, e in enumerate(targets)
             ]
             made[name] = rules
-        for e in everyone:
+        for e in p.targets:
             made[f"{key}:{e.ip}:{e.port}"] = [
                 Rule(lambda k, e=e: k.src == e.ip, "MARK"),
                 Rule(lambda k: True, (e.ip, e.port)),
@@ -146,10 +166,23 @@ class KubeProxy:
             portals.append(
                 Rule(lambda k, ip=ip: (k.dst, k.proto, k.dport) == (ip, p.protocol, p.port), f"EXT-{key}")
             )
+        for ip in s.load_balancer_ips if everyone else ():
+            chain = f"EXT-{key}"
+            if s.source_ranges:
+                chain = f"FW-{key}"
+                made[chain] = [self._source(prefix, f"EXT-{key}") for prefix in s.source_ranges]
+                if any(ip_address(self.node_ip) in ip_network(prefix) for prefix in s.source_ranges):
+                    made[chain] += [self._source(f"{own}/32", f"EXT-{key}") for own in s.load_balancer_ips]
+            portals.append(
+                Rule(lambda k, ip=ip: (k.dst, k.proto, k.dport) == (ip, p.protocol, p.port), chain)
+            )
         if p.node_port is not None and everyone:
             made["KUBE-NODEPORTS"].append(
                 Rule(lambda k: (k.proto, k.dport) == (p.protocol, p.node_port), f"EXT-{key}")
             )
+
+    def _source(self, prefix: str, target: str) -> Rule:
+        return Rule(lambda k: ip_address(k.src) in ip_network(prefix), target)
 
     def nat(self, packet: Packet) -> set[Outcome]:
         chains = self.chains()
@@ -178,18 +211,30 @@ class KubeProxy:
         return set(walk((("PREROUTING", 0),), False))
 
     def filtered(self, packet: Packet) -> str | None:
-        """What FORWARD or INPUT does to a new packet that was not translated: `REJECT`, `DROP` or None."""
+        """What FORWARD or INPUT does to a new packet that was not translated: `FIREWALL`, `REJECT`, `DROP` or None."""
         for s in self.services:
             for p in s.ports:
-                here = [e for e in p.targets if self.local(e.ip)]
-                target = "DROP" if p.targets else "REJECT"
-                internal = here if s.internal_traffic_policy is TrafficPolicy.LOCAL else p.targets
-                outside = here if s.external_traffic_policy is TrafficPolicy.LOCAL else p.targets
+                met = packet.dst in s.load_balancer_ips and (packet.proto, packet.dport) == (
+                    p.protocol,
+                    p.port,
+                )
+                if met and p.targets and s.source_ranges:
+                    return "FIREWALL"
+        for s in self.services:
+            for p in s.ports:
+                cluster, here, any_endpoints = self.categorize(s, p)
+                target = "DROP" if any_endpoints else "REJECT"
+                internal = here if s.internal_traffic_policy is TrafficPolicy.LOCAL else cluster
+                outside = here if s.external_traffic_policy is TrafficPolicy.LOCAL else cluster
                 if packet.proto != p.protocol:
                     continue
                 if not internal and (packet.dst, packet.dport) == (s.cluster_ip, p.port):
                     return target
-                if not outside and packet.dst in s.external_ips and packet.dport == p.port:
+                if (
+                    not outside
+                    and packet.dst in (*s.external_ips, *s.load_balancer_ips)
+                    and packet.dport == p.port
+                ):
                     return target
                 if not outside and packet.dst in self.own and packet.dport == p.node_port:
                     return target
