@@ -41,14 +41,40 @@ cdef enum track_t:          # what a protocol's tracker makes of a packet
     TRACK_REPEAT            # ends the connection, and is then looked up again as if it had never been
     TRACK_INVALID
 
-cdef struct tuple_t:        # 16 bytes, host order, no padding: compared and hashed as two words
-    uint32_t src
-    uint32_t dst
-    uint16_t sport          # ICMP query: the identifier
-    uint16_t dport          # ICMP query: type << 8 | code
-    uint8_t proto
-    uint8_t family          # 4
-    uint16_t zone
+cdef extern from "csrc/connection.h" nogil:     # the comments on their fields are there
+    ctypedef struct tuple_t:
+        uint32_t src
+        uint32_t dst
+        uint16_t sport
+        uint16_t dport
+        uint8_t proto
+        uint8_t family
+        uint16_t zone
+
+    ctypedef struct conn_t:
+        tuple_t original
+        tuple_t reply
+        int64_t expires
+        uint32_t status
+        uint32_t mark
+        uint32_t path[2]
+        uint16_t masquerade
+        uint8_t state
+        uint8_t last_index
+        uint8_t last_dir
+        uint8_t last_flags
+        uint8_t last_scale
+        uint8_t retrans
+        uint64_t packets[2]
+        uint64_t bytes[2]
+        int64_t created
+        uint32_t by_source_next
+        uint32_t by_source_prev
+        int64_t stream_after    # or last_seq and last_ack
+        uint32_t last_seq
+        uint32_t last_ack
+        uint32_t last_end
+        uint16_t last_win
 
 cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct ip_ct_tcp_state)
     uint32_t end            # highest seq + length
@@ -57,30 +83,6 @@ cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct 
     uint32_t max_ack
     uint8_t scale
     uint8_t flags           # TCP_SIDE_*
-
-cdef struct conn_t:         # two cache lines; the first is all that finding and translating need
-    tuple_t original
-    tuple_t reply           # inverse of `original` after NAT
-    int64_t expires         # ns; the row is dead from this time on. Unconfirmed: ns from its confirmation
-    uint32_t status
-    uint32_t mark
-    int64_t stream_after    # ns; UDP: a stream from then on
-    uint16_t masquerade     # interface index whose address masks the source, 0: not masqueraded
-    uint8_t state           # of TCP, SCTP
-    uint8_t last_index      # of the latest TCP segment that counted: kind, direction, seq ...
-    uint8_t last_dir
-    uint8_t last_flags      # TCP_SIDE_* of a SYN that was let through unproven
-    uint8_t last_scale
-    uint8_t retrans         # how often the latest bare ACK has come
-    uint64_t packets[2]
-    uint64_t bytes[2]
-    int64_t created         # ns, time of confirmation
-    uint32_t by_source_next # chain of connections with the same source; index + 1, 0: none
-    uint32_t by_source_prev
-    uint32_t last_seq
-    uint32_t last_ack
-    uint32_t last_end
-    uint16_t last_win
 
 cdef struct segment_t:      # what tracking reads of one unfragmented IPv4 packet
     tuple_t tuple           # src, dst, proto, family, zone by the caller; ports by whoever calls tuple_ports

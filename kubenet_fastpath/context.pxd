@@ -104,7 +104,7 @@ cdef struct packet_t:
     bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
 
 cdef struct out_t:              # a row of pipeline.OUTPUT
-    int64_t frame               # address; in the end its offset in the batch's bytes, or among the generated ones
+    int64_t frame               # its offset in the batch's bytes; of a generated one the address, in the end likewise
     int64_t time                # ns
     uint32_t length             # bytes present
     uint32_t wire_length
@@ -188,12 +188,23 @@ cdef struct node_t:
     out_t* out
     size_t n_out
     size_t out_capacity
+    bint out_lent               # `out` is somebody else's memory
+    int64_t batch               # address of the batch's bytes
+    uint64_t batch_size
+    size_t made                 # bytes of outputs that are not among them
     chunk_t* chunks
+    uint64_t changes            # of what the plan says: interfaces, next hops
+    uint32_t via                # the neighbour that the packet in hand went by, or NO_NEIGHBOUR
+    bint unsettled              # it has met what may decide otherwise next time
+    bint tracked                # conntrack has seen it already:
+    uint32_t tracked_conn       # its connection or NO_CONN
+    uint8_t tracked_info        # ctinfo_t
 
 cdef uint8_t* scratch(node_t* node, size_t n) noexcept nogil
 cdef void release_scratch(node_t* node) noexcept nogil
 cdef bint unshare(node_t* node, packet_t* p) noexcept nogil
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil
+cdef bint out_room(node_t* node, size_t n) noexcept nogil
 cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t value, int end) noexcept nogil
 
 
@@ -206,3 +217,13 @@ cdef inline void record(node_t* node, const packet_t* p, uint8_t stage, uint32_t
 cdef inline bint writable(node_t* node, packet_t* p) noexcept nogil:
     """Give the packet bytes of its own if they are shared (skb_ensure_writable). False without memory."""
     return True if not p.shared else unshare(node, p)
+
+
+cdef inline out_t* sent(node_t* node, uint16_t port, uint32_t length) noexcept nogil:
+    """Count a frame that leaves; its row among the outputs, for which there must be room."""
+    cdef interface_t* device = &node.interface[port]
+    device.tx_packets += 1
+    device.tx_bytes += length
+    node.n_out += 1
+    node.out[node.n_out - 1].port = port
+    return &node.out[node.n_out - 1]

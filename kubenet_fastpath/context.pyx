@@ -34,7 +34,7 @@ cdef void release_scratch(node_t* node) noexcept nogil:
         chunk = node.chunks
         node.chunks = chunk.next
         free(chunk)
-    node.n_out = 0
+    node.n_out = node.made = 0
 
 
 cdef bint unshare(node_t* node, packet_t* p) noexcept nogil:
@@ -65,21 +65,31 @@ cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t va
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil:
     """Let the frame leave by a port. False without memory."""
     cdef out_t* out
-    cdef interface_t* dev
-    cdef size_t capacity
-    if node.n_out == node.out_capacity:
-        capacity = 2 * node.out_capacity + 64
-        out = <out_t*>realloc(node.out, capacity * sizeof(out_t))
-        if out == NULL:
-            return False
-        node.out, node.out_capacity = out, capacity
+    cdef int64_t at = <int64_t>p.frame - node.batch
+    if not out_room(node, 1):
+        return False
     record(node, p, STAGE_EMIT, port, -1)
-    out = &node.out[node.n_out]
-    node.n_out += 1
-    out.frame, out.port, out.time, out.source = <int64_t>p.frame, port, p.now, p.source
+    out = sent(node, port, p.length)
+    out.frame, out.time, out.source = at, p.now, p.source
     out.wire_length = p.length
     out.length = p.length - p.missing
-    dev = &node.interface[port]
-    dev.tx_packets += 1
-    dev.tx_bytes += p.length
+    out.generated = <uint64_t>at >= node.batch_size
+    if out.generated:
+        out.frame = <int64_t>p.frame
+        node.made += out.length
+    return True
+
+
+cdef bint out_room(node_t* node, size_t n) noexcept nogil:
+    """Room for n more outputs. False without memory."""
+    cdef size_t capacity
+    cdef out_t* out
+    if node.n_out + n > node.out_capacity:
+        capacity = 2 * node.out_capacity + n + 64
+        out = <out_t*>realloc(NULL if node.out_lent else node.out, capacity * sizeof(out_t))
+        if out == NULL:
+            return False
+        if node.out_lent:
+            memcpy(out, node.out, node.n_out * sizeof(out_t))
+        node.out, node.out_capacity, node.out_lent = out, capacity, False
     return True

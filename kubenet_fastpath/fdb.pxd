@@ -8,8 +8,8 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from .fdb_table cimport (
-    FDB_LOCAL, FDB_UNKNOWN, fdb_age, fdb_entry_t, fdb_flush, fdb_hash, fdb_key, fdb_learn, fdb_learn_hashed,
-    fdb_lookup, fdb_lookup_hashed, fdb_prefetch, fdb_t,
+    FDB_LOCAL, FDB_NO_ROW, FDB_UNKNOWN, fdb_age, fdb_entry_t, fdb_flush, fdb_hash, fdb_key, fdb_learn,
+    fdb_learn_hashed, fdb_lookup, fdb_lookup_hashed, fdb_prefetch, fdb_refresh, fdb_row, fdb_t,
 )
 
 

@@ -217,6 +217,7 @@ cdef class ForwardingDatabase:
         else:
             f.n_learned -= not e.flags & FDB_STATIC
             e.port, e.flags = number, flags
+            f.changes += 1
         return 0
 
     def add_static(self, mac, port, vlan=0, *, sticky=False):

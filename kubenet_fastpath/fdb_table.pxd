@@ -24,6 +24,7 @@ cdef enum:
     FDB_NO_PORT = 0xFFFF    # fdb_entry_t.port of an address of the bridge itself
     FDB_ANY_PORT = -1
     FDB_ROWS_MAX = 1 << 30
+    FDB_NO_ROW = 0xFFFFFFFF
 
 cdef enum: FDB_FREE = 0xFFFFFFFFFFFFFFFFULL    # fdb_entry_t.key of a row that is not in use
 
@@ -71,6 +72,7 @@ cdef struct fdb_t:          # the table; opaque to its users
     uint32_t limit          # of n_learned; 0: none
     int64_t ageing          # ns; 0: nothing is learned
     int64_t gc_due          # ns, when the garbage collection runs next
+    uint64_t changes        # an entry went, moved, or was set anew: what was known of it may be wrong
     uint64_t secret[2]
     fdb_counters_t counters
 
@@ -158,6 +160,22 @@ cdef inline void fdb_learn(fdb_t* f, uint64_t mac, uint16_t vlan, uint16_t port,
     """Learn, refresh or move the source of a frame (br_fdb_update)."""
     cdef uint64_t key = fdb_key(mac, vlan)
     fdb_learn_hashed(f, key, fdb_hash(f, key), port, now)
+
+
+cdef inline uint32_t fdb_row(const fdb_t* f, uint64_t mac, uint16_t port) noexcept nogil:
+    """Where a frame from this address by this port is noted, if that changes nothing else; FDB_NO_ROW: not so.
+
+    It holds until `changes` does not.
+    """
+    cdef uint64_t key = fdb_key(mac, 0)
+    cdef const fdb_entry_t* e = fdb_find(f, key, fdb_hash(f, key))
+    if e == NULL or e.port != port or e.flags & FDB_IS_LOCAL or f.ageing == 0:
+        return FDB_NO_ROW
+    return <uint32_t>(e - f.entry)
+
+
+cdef inline void fdb_refresh(fdb_t* f, uint32_t row, int64_t now) noexcept nogil:
+    f.entry[row].updated = now
 
 
 cdef inline void fdb_age(fdb_t* f, int64_t now) noexcept nogil:

@@ -114,6 +114,7 @@ cdef void fdb_remove(fdb_t* f, fdb_entry_t* e) noexcept nogil:
     cdef uint32_t row = <uint32_t>(e - f.entry)
     kf_index_erase(&f.index, fdb_hash(f, e.key), row)
     f.count -= 1
+    f.changes += 1
     f.n_learned -= not e.flags & FDB_STATIC
     e.key = FDB_FREE
     e.next_free = f.free_row
@@ -134,6 +135,7 @@ cdef void fdb_learn_rare(fdb_t* f, uint64_t key, uint64_t hash, fdb_entry_t* e,
         if e.port != port and not e.flags & FDB_STICKY:
             e.port = port
             e.moves += 1
+            f.changes += 1
             f.counters.moved += 1
     elif mac >> 40 & 1 or mac == 0:
         f.counters.bad_source += 1

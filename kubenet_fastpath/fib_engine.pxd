@@ -25,6 +25,7 @@ cdef struct fib_t:              # opaque to its users
     rank_t rank
     int engine                  # KF_*, or ENGINE_ANY
     uint32_t drawn              # prefixes when everything was drawn last
+    uint64_t changes            # counts behind each change: an answer from before it may be wrong
 
 cdef fib_status fib_init(fib_t* f, const rib_t* r, int engine) noexcept nogil
 cdef void fib_adopt(fib_t* f, kf_lpm* block) noexcept nogil

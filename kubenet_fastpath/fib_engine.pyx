@@ -112,6 +112,7 @@ cdef fib_status fib_redraw(fib_t* f, const rib_t* r) noexcept nogil:
     if status == FIB_DRAWN:
         arena_replace(&f.arena, &fresh)
         f.drawn = r.count
+    f.changes += 1
     return status
 
 
@@ -137,13 +138,16 @@ cdef void fib_free(fib_t* f) noexcept nogil:
 cdef fib_status fib_draw(fib_t* f, const rib_t* r, kf_key net, int len) noexcept nogil:
     """Draw what a prefix decides, after the RIB has changed there; unless FIB_DRAWN the arrays have not changed."""
     cdef bint shrunk = f.drawn > MANY and r.count < f.drawn // 2
+    cdef bint drawn = False
     if not f.arena.borrowed and not shrunk:
         if f.arena.block.engine == KF_RANK:
-            if rank_draw(&f.rank, &f.arena, r, net, len):
-                return FIB_DRAWN
-        elif dense_draw(&f.arena, r, net, len):
-            return FIB_DRAWN
-    return fib_redraw(f, r)
+            drawn = rank_draw(&f.rank, &f.arena, r, net, len)
+        else:
+            drawn = dense_draw(&f.arena, r, net, len)
+    if not drawn:
+        return fib_redraw(f, r)
+    f.changes += 1
+    return FIB_DRAWN
 
 
 cdef void fib_lookup_ipv4(const kf_lpm* block, int isa, const uint32_t* key, size_t n, uint32_t* hop) noexcept nogil:

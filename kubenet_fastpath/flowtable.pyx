@@ -257,6 +257,7 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
         t.source_mask = 2 * t.source_mask + 1
     for conn in range(used):
         c = &t.row[conn]
+        c.path[0] = c.path[1] = 0               # they are another node's
         if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
             hash, reply_hash = ct_hash(t, &c.original), ct_hash(t, &c.reply)
             if not (make_room(t, hash) and make_room(t, reply_hash)):

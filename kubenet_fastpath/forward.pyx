@@ -138,6 +138,7 @@ cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     store16(l3 + IP_CHECK, csum_ttl(load16(l3 + IP_CHECK)))
     next_hop = hop.gateway if hop.gateway else load32(l3 + IP_DST)
     if p.redirect:
+        node.unsettled = True           # how often it is said depends on what was said before
         send_redirect(node, p, next_hop)
     end = forward_hook(node, p)
     record(node, p, STAGE_FORWARD, hop.dev, end)

@@ -34,6 +34,10 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     cdef segment_t seg
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint32_t header = (l3[0] & 15) * 4
+    if node.tracked:                    # by the fast path, which then gave the packet up
+        node.tracked = False
+        p.conn, p.info = node.tracked_conn, node.tracked_info
+        return PASS
     seg.tuple.src, seg.tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
     seg.tuple.proto, seg.tuple.family, seg.tuple.zone = l3[IP_PROTO], 4, 0
     seg.ip_len = load16(l3 + IP_TOTAL)

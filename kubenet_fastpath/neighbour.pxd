@@ -63,6 +63,7 @@ cdef struct neigh_table_t:
     int64_t due             # ns, the earliest timer
     uint64_t discarded      # packets that a full queue pushed out
     uint64_t held           # packets waiting now
+    uint64_t changes        # the MAC of a neighbour, or what a packet for it does, is another
 
 cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
 cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip, int64_t now) noexcept nogil

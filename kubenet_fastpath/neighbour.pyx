@@ -106,8 +106,14 @@ cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nog
                 t.due = min(t.due, t.row[i].timer)
 
 
+cdef inline void set_state(neigh_table_t* t, neighbour_t* n, nud_t state, int64_t now) noexcept nogil:
+    t.changes += n.state & NUD_VALID != 0
+    n.state, n.updated = state, now
+
+
 cdef void forget(neigh_table_t* t, uint32_t index) noexcept nogil:
     cdef neighbour_t* n = &t.row[index]
+    t.changes += 1
     while n.first != NULL:
         free(neigh_take(t, index))
     set_timer(t, n, 0)
@@ -158,12 +164,13 @@ cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noex
     if n.state & (NUD_DELAY | NUD_PROBE):
         return NEIGH_SEND
     if n.state == NUD_STALE:
-        n.state, n.updated = NUD_DELAY, now
+        set_state(t, n, NUD_DELAY, now)
         set_timer(t, n, now + DELAY)
         return NEIGH_SEND
     if n.state == NUD_INCOMPLETE:
         return NEIGH_HOLD
-    n.state, n.updated, n.probes = NUD_INCOMPLETE, now, UCAST_PROBES + 1
+    set_state(t, n, NUD_INCOMPLETE, now)
+    n.probes = UCAST_PROBES + 1
     set_timer(t, n, now + RETRANS)
     return NEIGH_ASK
 
@@ -224,6 +231,7 @@ cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t sta
             new = old
     if new != old or mac != n.mac:
         n.updated = now
+        t.changes += 1
     if new != old:
         n.state = new
         set_timer(t, n, now + REACHABLE if new == NUD_REACHABLE else 0)
@@ -256,22 +264,23 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
             if time < n.confirmed + REACHABLE:
                 set_timer(t, n, n.confirmed + REACHABLE)
             elif n.used != 0 and time <= n.used + DELAY:
-                n.state, n.updated = NUD_DELAY, time
+                set_state(t, n, NUD_DELAY, time)
                 set_timer(t, n, time + DELAY)
             else:
-                n.state, n.updated = NUD_STALE, time
+                set_state(t, n, NUD_STALE, time)
                 set_timer(t, n, 0)
         elif n.state == NUD_DELAY:
             if time <= n.confirmed + DELAY:
-                n.state, n.updated = NUD_REACHABLE, time
+                set_state(t, n, NUD_REACHABLE, time)
                 set_timer(t, n, n.confirmed + REACHABLE)
             else:
-                n.state, n.updated, n.probes = NUD_PROBE, time, 1
+                set_state(t, n, NUD_PROBE, time)
+                n.probes = 1
                 set_timer(t, n, time + RETRANS)
                 return NEIGH_PROBE
         elif n.state & (NUD_PROBE | NUD_INCOMPLETE):
             if n.probes >= UCAST_PROBES + (0 if n.state == NUD_PROBE else MCAST_PROBES):
-                n.state, n.updated = NUD_FAILED, time
+                set_state(t, n, NUD_FAILED, time)
                 set_timer(t, n, 0)
                 return NEIGH_UNREACHABLE
             n.probes += 1
@@ -343,6 +352,7 @@ cdef class NeighbourTable:
             raise MemoryError("no memory for a neighbour")
         self.table.dynamic -= self.table.row[i].state != NUD_PERMANENT
         self.table.row[i].mac, self.table.row[i].state = lladdr, NUD_PERMANENT
+        self.table.changes += 1
         set_timer(&self.table, &self.table.row[i], 0)
 
     def remove(self, dev, address):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .ipam import HostLocal
+from .lock import Lock
 from .neighbour import NeighbourTable
 from .node_config import NodeConfig
 from .node_plan import LOOPBACK, Interface, InterfaceKind, NextHop, RouteType
@@ -98,7 +100,7 @@ class Node:
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._notes = threading.Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
         for address in plan.pods.reserved:
@@ -343,9 +345,11 @@ class Node:
             address, _, host = self._pods[name]
             port = self.ports[name]
             if self.plan.permanent_neighbours:
-                self.neighbours.remove(self._pod_device(port), address)
+                with suppress(KeyError):  # the user may have been there before
+                    self.neighbours.remove(self._pod_device(port), address)
             if self.plan.routed:
-                del self.routes[address, 32]
+                with suppress(KeyError):
+                    del self.routes[address, 32]
                 hop = NextHop(type=RouteType.UNICAST, dev=name)
                 self.next_hops[self.next_hops.index(hop)] = NextHop(type=RouteType.NONE)
                 self._publish_hops()
@@ -390,24 +394,15 @@ class Node:
         """
         if not isinstance(batch, PacketBatch):
             raise TypeError(f"forward takes a PacketBatch, not {type(batch).__name__}")
-        if not batch.data.flags.writeable:
-            raise ValueError("batch has read-only bytes, and forwarding rewrites them: pass batch.copy()")
-        n = len(batch)
-        verdict, reason = np.empty(n, np.uint8), np.empty(n, np.uint8)
         with self._lock:
-            if n and self._silent:
+            if self._silent and len(batch):
                 self._announce(int(batch.time[0]))
-            outputs, generated = self._pipeline.forward(
-                batch.data,
-                batch.offset,
-                batch.length,
-                batch.wire_length,
-                batch.port,
-                batch.time,
-                verdict,
-                reason,
+            return Result(
+                *self._pipeline.forward(
+                    batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time
+                ),
+                self.ports,
             )
-            return Result(verdict, reason, outputs, batch.data, generated, self.ports)
 
     def record(self, batch: PacketBatch) -> tuple[Result, NDArray[Any]]:
         """Forward a batch and note what each packet meets in each stage; `explanation.explain` reads the notes out.

@@ -10,8 +10,12 @@ frames, the columns that come in and go out.
 """
 
 cimport cython
+cimport numpy as cnp
 import numpy as np
 
+from .isa import available
+
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -19,8 +23,7 @@ from libc.string cimport memcpy, memset
 from .arp cimport arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
-    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_hash, ct_prefetch,
-    ct_prefetch_conn, ct_source, tuple_invert, tuple_t,
+    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, tuple_t,
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
@@ -28,15 +31,17 @@ from .context cimport (
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport lose, solicit, waited
+from .fastpath cimport batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_look, fastpath_run, fastpath_t
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
 from .fragment_table cimport FragmentTable
 from .frame cimport (
     ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
-    IP_PROTO, IP_SRC, PROTO_TCP, PROTO_UDP, VLAN_LEN, load16, load32, load_mac,
+    IP_SRC, VLAN_LEN, load16, load32, load_mac,
 )
 from .hooks cimport let_go
+from .isa cimport isa_number
 from .icmp cimport icmp_send
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
@@ -44,29 +49,45 @@ from .neighbour cimport (
 )
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
-from .service_table cimport ServiceTable, door_prefetch
+from .rows cimport outside_at
+from .service_table cimport ServiceTable
+from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
 from .verdict cimport (
     N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
     R_UNHANDLED_PROTO, V_DROP, drop,
 )
 
-cdef extern from "csrc/bucket.h" nogil:
-    void kf_prefetch(const void* p)
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Empty(int nd, cnp.npy_intp* dims, void* descr, int fortran)
+
+cnp.import_array()
 
 cdef enum:
     HOST_UNREACH = 1
     FRAGMENT_TIME = 1           # ICMP_EXC_FRAGTIME
     MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
-    AHEAD_FRAME = 20            # packets from now: its headers are on the way
-    AHEAD_BUCKET = 12           # its connection's bucket is on the way; below 16
-    AHEAD_CONN = 6              # its connection is on the way; or, of a new one, what tells its endpoint and its source
-    AHEAD_SOURCE = 3            # the latest connection from that source is on the way
 
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
 #: A frame that left. `generated` is 1 if it is not among the batch's bytes.
 OUTPUT = np.dtype([("offset", "i8"), ("time", "i8"), ("length", "u4"), ("wire_length", "u4"), ("source", "i4"),
                    ("port", "u2"), ("generated", "u2")])
+
+
+cdef object NOTHING = np.empty(0, np.uint8)
+NOTHING.flags.writeable = False
+
+
+cdef object rows_new(cnp.npy_intp n):
+    """(n,) of OUTPUT, with whatever is in its memory."""
+    Py_INCREF(OUTPUT)           # numpy takes the reference
+    return PyArray_Empty(1, &n, <void*>OUTPUT, 0)
+
+
+cdef inline object column(object values, int kind, Py_ssize_t n, str name):
+    values = vector(values, kind, False, name)
+    vector_length(values, n, name)
+    return values
 
 
 cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int64_t now, int32_t source) noexcept nogil:
@@ -225,48 +246,13 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     node.now = max(node.now, now)
 
 
-cdef inline uint64_t look_ahead(node_t* node, const uint8_t* frame, uint32_t length) noexcept nogil:
-    """Bring the bucket of a frame's connection nearer; its hash, or 0. A wrong guess costs time only."""
-    cdef tuple_t tuple
-    cdef const uint8_t* l3 = frame + ETH_LEN
-    cdef uint64_t hash
-    if length < ETH_LEN + 28 or load16(frame + ETH_TYPE) != ETH_IP or l3[0] != 0x45:
-        return 0
-    if l3[IP_PROTO] != PROTO_UDP and l3[IP_PROTO] != PROTO_TCP:
-        return 0
-    tuple.src, tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
-    tuple.sport, tuple.dport = load16(l3 + 20), load16(l3 + 22)
-    tuple.proto, tuple.family, tuple.zone = l3[IP_PROTO], 4, 0
-    hash = ct_hash(node.conntrack, &tuple)
-    ct_prefetch(node.conntrack, hash)
-    return hash
-
-
-cdef inline uint32_t* look_ahead_new(node_t* node, const uint8_t* frame) noexcept nogil:
-    """The same for a connection that is about to begin, and for its answers; the chain of its source."""
-    cdef tuple_t tuple, reply
-    cdef const uint8_t* l3 = frame + ETH_LEN
-    cdef uint32_t* chain
-    tuple.src, tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
-    tuple.sport, tuple.dport = load16(l3 + 20), load16(l3 + 22)
-    tuple.proto, tuple.family, tuple.zone = l3[IP_PROTO], 4, 0
-    chain = ct_source(node.conntrack, &tuple)
-    kf_prefetch(chain)
-    tuple_invert(&reply, &tuple)
-    if node.mask and (tuple.dst ^ node.cluster.ip) & node.cluster.mask:
-        reply.dst = node.mask
-    ct_prefetch(node.conntrack, ct_hash(node.conntrack, &reply))
-    if node.services.doors.used != 0:
-        door_prefetch(node.services, load32(l3 + IP_DST), l3[IP_PROTO], load16(l3 + 22))
-    return chain
-
-
 @cython.final
 cdef class Pipeline:
     """The compiled part of a node. `node.Node` owns one and is its only user."""
 
     cdef node_t node
     cdef recorder_t recorder
+    cdef fastpath_t fast
     cdef readonly RouteTable routes
     cdef readonly ForwardingDatabase fdb
     cdef readonly ConnectionTable connections
@@ -283,10 +269,14 @@ cdef class Pipeline:
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
         self.node.services = &services.table
         self.node.now = -0x8000000000000000
+        if not fastpath_init(&self.fast, isa_number(None)):
+            raise MemoryError("no memory for a node")
 
     def __dealloc__(self):
         release_scratch(&self.node)
-        free(self.node.out)
+        fastpath_free(&self.fast)
+        if not self.node.out_lent:
+            free(self.node.out)
         free(self.node.interface)
         free(self.node.hops)
         free(self.node.icmp.peer)
@@ -303,6 +293,7 @@ cdef class Pipeline:
         RANGE_* of kube-proxy's masquerading; `snat` lists (network, mask, dst, protocol, port, to).
         """
         cdef node_t* node = &self.node
+        node.changes += 1
         if len(direct) > MAX_CIDRS:
             raise ValueError(f"at most {MAX_CIDRS} CIDRs can be left alone, not {len(direct)}")
         node.bridge_nf, node.drop_invalid, node.verify_checksums = bridge_nf, drop_invalid, verify_checksums
@@ -333,6 +324,7 @@ cdef class Pipeline:
     def set_localhost_masquerade(self, bint on):
         """Whether kubelet's `-s 127.0.0.0/8 -o cbr0 -j MASQUERADE` is there, as it is with its host ports."""
         self.node.mask_localhost = on
+        self.node.changes += 1
 
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
@@ -355,10 +347,12 @@ cdef class Pipeline:
         for k, (ip, mask) in enumerate(addresses):
             i.address[k].ip, i.address[k].mask = ip, mask
         i.n_addresses = len(addresses)
+        self.node.changes += 1
 
     def remove_interface(self, uint16_t index):
         """Detach an interface: frames that come in by it are refused, and its counters are gone."""
         multicast_forget(&self.node.multicast, index)
+        self.node.changes += 1
         if index < self.node.n_interfaces:
             memset(&self.node.interface[index], 0, sizeof(interface_t))
 
@@ -371,15 +365,18 @@ cdef class Pipeline:
             row[i].type, row[i].dev, row[i].gateway, row[i].source = kind, dev, gateway, source
         free(self.node.hops)
         self.node.hops, self.node.n_hops = row, len(hops)
+        self.node.changes += 1
 
-    cdef void one(self, uint8_t* frame, uint32_t length, uint32_t wire_length, uint16_t port, int64_t time,
-                  int32_t source, uint8_t* verdict, uint8_t* reason) noexcept nogil:
+    cdef void one(self, const batch_t* b, Py_ssize_t i) noexcept nogil:
+        """Packet i of a batch goes the full path."""
+        cdef uint8_t* frame = b.base + b.offset[i]
+        cdef uint32_t length = b.length[i], wire_length = b.wire_length[i]
         cdef node_t* node = &self.node
         cdef packet_t p
         cdef int end
-        if time > node.now:
-            run_timers(node, time)
-        begin(&p, frame, length, port, node.now, source)
+        if b.time[i] > node.now:
+            run_timers(node, b.time[i])
+        begin(&p, frame, length, b.port[i], node.now, <int32_t>i)
         end = PASS
         if wire_length > length:
             p.length = min(wire_length, <uint32_t>MAX_FRAME)
@@ -392,60 +389,79 @@ cdef class Pipeline:
                     memcpy(p.frame, frame, p.length - p.missing)
                 memset(p.frame + p.length - p.missing, 0, p.missing)
         if end == PASS:
-            record(node, &p, STAGE_RECEIVE, port, PASS)
+            record(node, &p, STAGE_RECEIVE, b.port[i], PASS)
             end = receive(node, &p)
         if unlikely(node.recorder != NULL):
-            begin(&p, NULL, 0, port, node.now, source)
+            begin(&p, NULL, 0, b.port[i], node.now, <int32_t>i)
             record(node, &p, STAGE_VERDICT, 0, end)
-        verdict[0], reason[0] = <uint8_t>(end >> 8), <uint8_t>(end & 0xFF)
+        b.verdict[i], b.reason[i] = <uint8_t>(end >> 8), <uint8_t>(end & 0xFF)
         node.verdicts[end >> 8] += 1
         node.reasons[end & 0xFF] += 1
 
-    def forward(self, uint8_t[::1] data not None, const int64_t[::1] offset not None,
-                const uint32_t[::1] length not None, const uint32_t[::1] wire_length not None,
-                const uint16_t[::1] port not None, const int64_t[::1] time not None,
-                uint8_t[::1] verdict not None, uint8_t[::1] reason not None):
-        """Run a batch. The frames are rewritten in place; the caller has checked that the columns agree.
+    def forward(self, object data, object offset, object length, object wire_length, object port, object time):
+        """Run a batch. The frames are rewritten in place.
+
+        Parameters
+        ----------
+        data, offset, length, wire_length, port, time
+            Columns of a `PacketBatch`.
 
         Returns
         -------
+        verdict, reason : (N,) ndarray of uint8
         outputs : (M,) ndarray of OUTPUT
+        data
+            As given.
         generated : (G,) ndarray of uint8
             Frames that are not in `data`; an output's `offset` points there when it is `generated`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For columns that do not agree any more, for they can be changed behind the batch's back, and for read-only
+            bytes. Nothing has changed then.
         """
-        cdef Py_ssize_t i, n = offset.shape[0]
-        cdef uint8_t* base = &data[0] if data.shape[0] else NULL
-        cdef node_t* node = &self.node
-        cdef uint64_t ahead[16]
-        cdef uint32_t* source[16]
-        cdef uint32_t* chain
-        cdef Py_ssize_t k
-        cdef int epoch = fib_enter(self.routes.fib)
-        memset(ahead, 0, sizeof(ahead))
-        memset(source, 0, sizeof(source))
+        cdef object frames = vector(data, cnp.NPY_UINT8, False, "data")
+        cdef object verdict, reason
+        cdef batch_t batch
+        cdef Py_ssize_t i = 0, first, end, n
+        cdef int epoch
+        if not cnp.PyArray_ISWRITEABLE(frames):
+            raise ValueError("batch has read-only bytes, and forwarding rewrites them: pass batch.copy()")
+        offset = vector(offset, cnp.NPY_INT64, False, "offset")
+        n = vector_size(offset)
+        length = column(length, cnp.NPY_UINT32, n, "length")
+        wire_length = column(wire_length, cnp.NPY_UINT32, n, "wire_length")
+        port = column(port, cnp.NPY_UINT16, n, "port")
+        time = column(time, cnp.NPY_INT64, n, "time")
+        verdict, reason = vector_new(n, cnp.NPY_UINT8), vector_new(n, cnp.NPY_UINT8)
+        batch.base, batch.size = <uint8_t*>vector_data(frames), <uint64_t>vector_size(frames)
+        batch.offset, batch.length = <const int64_t*>vector_data(offset), <const uint32_t*>vector_data(length)
+        batch.wire_length, batch.port = <const uint32_t*>vector_data(wire_length), <const uint16_t*>vector_data(port)
+        batch.time = <const int64_t*>vector_data(time)
+        batch.verdict, batch.reason = <uint8_t*>vector_data(verdict), <uint8_t*>vector_data(reason)
+        i = outside_at(batch.size, batch.offset, batch.length, n)
+        if i < n:
+            raise ValueError(f"frame {i} at offset {batch.offset[i]} with length {batch.length[i]} is outside the "
+                             f"{batch.size} bytes of data")
+        self.node.batch, self.node.batch_size = <int64_t>batch.base, batch.size
+        outputs = self.lend_outputs(n)
+        epoch = fib_enter(self.routes.fib)
         with nogil:
-            for i in range(min(n, <Py_ssize_t>AHEAD_FRAME)):
-                kf_prefetch(base + offset[i])
-            for i in range(min(n, <Py_ssize_t>AHEAD_BUCKET)):
-                ahead[i & 15] = look_ahead(node, base + offset[i], length[i])
-            for i in range(n):
-                if i + AHEAD_FRAME < n:
-                    kf_prefetch(base + offset[i + AHEAD_FRAME])
-                if i + AHEAD_BUCKET < n:
-                    ahead[(i + AHEAD_BUCKET) & 15] = look_ahead(node, base + offset[i + AHEAD_BUCKET],
-                                                                length[i + AHEAD_BUCKET])
-                k = i + AHEAD_CONN
-                source[k & 15] = NULL
-                if k < n and ahead[k & 15] != 0 and not ct_prefetch_conn(node.conntrack, ahead[k & 15]):
-                    source[k & 15] = look_ahead_new(node, base + offset[k])
-                chain = source[(i + AHEAD_SOURCE) & 15]
-                if chain != NULL and chain[0]:
-                    kf_prefetch(ct_conn(node.conntrack, chain[0] - 1))
-                    kf_prefetch(&ct_conn(node.conntrack, chain[0] - 1).packets)
-                self.one(base + offset[i], length[i], wire_length[i], port[i], time[i], <int32_t>i, &verdict[i],
-                         &reason[i])
+            i = 0
+            while i < n:
+                first = i
+                end = i + fastpath_look(&self.fast, &self.node, &batch, i, n)
+                while True:
+                    i = fastpath_run(&self.fast, &self.node, &batch, first, i, end)
+                    if i == end:
+                        break
+                    self.one(&batch, i)
+                    fastpath_learn(&self.fast, &self.node, &batch, i)
+                    i += 1
         fib_leave(self.routes.fib, epoch)
-        return self.take_outputs(base, data.shape[0])
+        outputs, generated = self.take_outputs(outputs)
+        return verdict, reason, outputs, data, generated
 
     def start_notes(self):
         """Note from now on what every packet meets, in each of its stages."""
@@ -460,42 +476,44 @@ cdef class Pipeline:
     def advance(self, int64_t now):
         """Let time pass without a packet; returns what `forward` returns."""
         cdef int epoch = fib_enter(self.routes.fib)
+        self.node.batch_size = 0
         with nogil:
             if now > self.node.now:
                 run_timers(&self.node, now)
         fib_leave(self.routes.fib, epoch)
-        return self.take_outputs(NULL, 0)
+        return self.take_outputs(None)
 
-    cdef object take_outputs(self, const uint8_t* base, Py_ssize_t size):
+    cdef object lend_outputs(self, Py_ssize_t n):
+        """Room for n outputs, which most batches do not exceed: the array that will be given back."""
+        cdef object rows = rows_new(n)
+        free(self.node.out)
+        self.node.out, self.node.out_capacity, self.node.out_lent = <out_t*>vector_data(rows), n, True
+        return rows
+
+    cdef object take_outputs(self, object rows):
+        """What left, and the bytes of what is not among the batch's; nothing is kept. `rows` is what was lent."""
         cdef node_t* node = &self.node
-        cdef Py_ssize_t i, n = node.n_out, size_made = 0, at = 0
-        cdef int64_t first = <int64_t>base
+        cdef size_t i, n = node.n_out, at = 0
         cdef out_t* out
-        with nogil:
+        cdef uint8_t* bytes_made
+        made = vector_new(node.made, cnp.NPY_UINT8) if node.made else NOTHING
+        if node.made:
+            bytes_made = <uint8_t*>vector_data(made)
             for i in range(n):
                 out = &node.out[i]
-                out.generated = not first <= out.frame < first + size
                 if out.generated:
-                    size_made += out.length
-        made = np.empty(size_made, np.uint8)
-        cdef uint8_t[::1] bytes_made = made
-        outputs = np.empty(n, OUTPUT)
-        cdef uint8_t[::1] rows
-        with nogil:
-            for i in range(n):
-                out = &node.out[i]
-                if not out.generated:
-                    out.frame -= first
-                    continue
-                if out.length:
-                    memcpy(&bytes_made[at], <const void*>out.frame, out.length)
-                out.frame = at
-                at += out.length
-        if n:
-            rows = outputs.view(np.uint8)
-            memcpy(&rows[0], node.out, n * sizeof(out_t))
+                    memcpy(bytes_made + at, <const void*>out.frame, out.length)
+                    out.frame = at
+                    at += out.length
+        if not node.out_lent:
+            rows = rows_new(n)
+            memcpy(vector_data(rows), node.out, n * sizeof(out_t))
+            free(node.out)
+        elif n != node.out_capacity:
+            rows = rows[:n] if 4 * n > node.out_capacity else rows[:n].copy()
+        node.out, node.out_capacity, node.out_lent = NULL, 0, False
         release_scratch(node)
-        return outputs, made
+        return rows, made
 
     @property
     def now(self):
@@ -509,6 +527,28 @@ cdef class Pipeline:
     def reason_counts(self):
         """(128,) list: packets by Reason since the node was made."""
         return [self.node.reasons[i] for i in range(N_REASONS)]
+
+    @property
+    def fast_path(self):
+        """Whether established flows go the short way; what they do is the same."""
+        return not self.fast.off
+
+    @fast_path.setter
+    def fast_path(self, bint on):
+        self.fast.off = not on
+
+    @property
+    def isa(self):
+        """The variant in which frames are looked at; `isa.available` lists them."""
+        return available()[self.fast.isa]
+
+    @isa.setter
+    def isa(self, name):
+        self.fast.isa = isa_number(name)
+
+    def paths(self):
+        """What the fast path knows: paths, room for them, generation, packets that went by it."""
+        return self.fast.used, self.fast.mask + 1, self.fast.generation, self.fast.packets
 
     def totals(self):
         """What else is counted: generated, released, dropped of these, copies that went up."""

@@ -63,6 +63,8 @@ class Result:
         `offset`, `length`, `wire_length`, `time` (ns), `generated` (1: the frame is not among the batch's bytes).
     """
 
+    __slots__ = ("_data", "_generated", "_ports", "outputs", "reason", "verdict")
+
     def __init__(
         self,
         verdict: NDArray[np.uint8],

@@ -83,6 +83,7 @@ cdef struct service_table_t:
     host_port_t* host_port
     range_t* range
     uint64_t secret[2]
+    uint64_t changes            # how often services or host ports have been replaced
 
 cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nogil
 cdef bint clients_check(const clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil

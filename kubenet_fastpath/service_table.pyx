@@ -183,6 +183,7 @@ cdef class ServiceTable:
         free(t.clients)
         free(t.range)
         t.doors, t.refusals, t.endpoint, t.clients, t.range = doors, refusals, endpoints, lists, ranges
+        t.changes += 1
         self._clients, self.services = clients, len(plan.chains)
 
     def replace_host_ports(self, rows):
@@ -210,3 +211,4 @@ cdef class ServiceTable:
         free(self.table.host_doors.row)
         free(self.table.host_port)
         self.table.host_doors, self.table.host_port = doors, table
+        self.table.changes += 1

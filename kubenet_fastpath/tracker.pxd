@@ -2,8 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from .connection cimport ctinfo_t, segment_t
-from .flowtable cimport ct_t
+from .connection cimport (
+    IPS_ASSURED, IPS_CONFIRMED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_SEEN_REPLY, conn_t, ctinfo_t, segment_t,
+)
+from .flowtable cimport EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t
 from .frame cimport ICMP_PARAMETER, ICMP_QUENCH, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_UNREACH
 
 # nf_conntrack_in. CT_INVALID and CT_DROP come with NO_CONN; with CT_NEW the connection is unconfirmed, unless
@@ -18,3 +20,24 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
 cdef inline bint is_icmp_error(uint8_t kind) noexcept nogil:
     return (kind == ICMP_UNREACH or kind == ICMP_QUENCH or kind == ICMP_REDIRECT
             or kind == ICMP_TIME_EXCEEDED or kind == ICMP_PARAMETER)
+
+
+cdef inline int64_t udp_timeout(const ct_t* t, conn_t* c, int64_t now) noexcept nogil:
+    """How long a UDP flow lives behind a packet (nf_conntrack_udp_packet); a stream is assured."""
+    if not c.status & IPS_SEEN_REPLY or now <= c.stream_after:
+        return t.timeout[EXPIRY_UDP]
+    if not c.status & IPS_NAT_CLASH:
+        c.status |= IPS_ASSURED
+    return t.timeout[EXPIRY_UDP_STREAM]
+
+
+cdef inline void ct_account(conn_t* c, int direction, uint32_t ip_len) noexcept nogil:
+    c.packets[direction] += 1
+    c.bytes[direction] += ip_len
+
+
+cdef inline void ct_refresh(conn_t* c, int direction, uint32_t ip_len, int64_t now, int64_t timeout) noexcept nogil:
+    """Count a packet, and let the timeout start anew (nf_ct_refresh_acct)."""
+    ct_account(c, direction, ip_len)
+    if not c.status & IPS_FIXED_TIMEOUT:
+        c.expires = timeout + now if c.status & IPS_CONFIRMED else timeout

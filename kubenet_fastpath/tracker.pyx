@@ -38,11 +38,7 @@ cdef track_t udp_track(ct_t* t, conn_t* c, const segment_t* seg, int64_t now,
         return TRACK_INVALID
     if not c.status & IPS_CONFIRMED:
         c.stream_after = now + 2 * <int64_t>SECOND
-    timeout[0] = t.timeout[EXPIRY_UDP]
-    if c.status & IPS_SEEN_REPLY and now > c.stream_after:
-        timeout[0] = t.timeout[EXPIRY_UDP_STREAM]
-        if not c.status & IPS_NAT_CLASH:
-            c.status |= IPS_ASSURED
+    timeout[0] = udp_timeout(t, c, now)
     return TRACK_REFRESH
 
 
@@ -140,13 +136,11 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
         if verdict != TRACK_REPEAT:
             break
         ct_kill(t, index)
-    if verdict != TRACK_IGNORE:
-        c.packets[direction] += 1
-        c.bytes[direction] += seg.ip_len
-        if verdict == TRACK_END:
-            ct_kill(t, index)
-        elif not c.status & IPS_FIXED_TIMEOUT:
-            c.expires = timeout + now if c.status & IPS_CONFIRMED else timeout
+    if verdict == TRACK_REFRESH:
+        ct_refresh(c, direction, seg.ip_len, now, timeout)
+    elif verdict == TRACK_END:
+        ct_account(c, direction, seg.ip_len)
+        ct_kill(t, index)
     if direction:
         c.status |= IPS_SEEN_REPLY
     conn[0] = index

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "verdict", "frame", "isa", "carriage", "vector"),
+    ("errors", "verdict", "frame", "isa", "carriage", "vector", "lock"),
     (
         "address",
         "connection",
@@ -73,7 +73,7 @@ FLOORS = (
     ),
     ("capture", "columns", "snapshot", "result", "plan", "fib"),
     ("conntrack", "context", "prefix_list"),
-    ("route", "lookup"),
+    ("route", "lookup", "fastpath"),
     ("kubeproxy", "options"),
     ("hooks",),
     ("egress",),

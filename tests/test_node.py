@@ -497,3 +497,10 @@ def test_the_first_of_two_arp_replies_counts_for_a_second(wire: Wire) -> None:
         wire.send("eth0", arp(2, second, peer, NODE_MAC, NODE_IP, dst=NODE_MAC))
         out = wire.send("pod1", from_a(peer, UDP, udp(1, 2)))
         assert fields(out["eth0"][0])["eth_dst"] == mac
+
+
+def test_a_pod_whose_entries_the_user_removed_can_leave() -> None:
+    node = make_node()
+    node.neighbours.flush(node._device("cbr0"))
+    node.detach("pod1")
+    assert "pod1" not in node.ports

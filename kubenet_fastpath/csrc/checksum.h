@@ -9,46 +9,54 @@
 
 #include "bytes.h"
 
-static inline uint16_t kf_csum_fold(uint64_t sum)
+/* A sum as 16 bits, every carry added again. Half on half, both ways round at once: the carry out of the lower halves
+ * is the one that has to come round. 0 stays 0, and nothing else becomes 0. */
+static inline uint16_t kf_csum_short(uint64_t sum)
 {
-    sum = (sum & 0xFFFFFFFF) + (sum >> 32);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    return (uint16_t)~sum;
+    uint32_t half;
+    sum += sum << 32 | sum >> 32;
+    half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return (uint16_t)(half >> 16);
+}
+
+static inline uint16_t kf_csum_fold(uint64_t sum) { return (uint16_t)~kf_csum_short(sum); }
+
+/* Sum of the words of n bytes as they are in memory, below 2^33; it may be the wrong way round: byte-swapping commutes
+ * with the sum (RFC 1071, 2B). An odd last byte is the first half of its word. */
+static inline uint64_t kf_csum_native(const uint8_t *p, size_t n)
+{
+    uint64_t sum = 0, word;
+    size_t left = n;
+    for (; left >= 8; p += 8, left -= 8) {
+        memcpy(&word, p, 8);
+        sum += word;
+        sum += sum < word;          /* the carry: two instructions a word */
+    }
+    if (left) {
+        const unsigned shift = 64 - 8 * (unsigned)left;
+        if (n >= 8) {               /* the last eight bytes, without those that have been summed */
+            memcpy(&word, p + left - 8, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+            word >>= shift;
+#else
+            word <<= shift;
+#endif
+        } else {
+            word = 0;
+            memcpy(&word, p, left);
+        }
+        sum += word;
+        sum += sum < word;
+    }
+    return (sum & 0xFFFFFFFF) + (sum >> 32);
 }
 
 /* Sum of n bytes, an odd last byte being the high half of its word. Sums over pieces may be added
  * when every piece but the last has an even length. */
 static inline uint64_t kf_csum_partial(const uint8_t *p, size_t n, uint64_t sum)
 {
-    uint64_t native = 0;    /* words in memory order: byte-swapping commutes with the sum (RFC 1071, 2B) */
-    uint64_t pair;
-    uint32_t word;
-    uint16_t tail = 0;
-    for (; n >= 8; p += 8, n -= 8) {
-        memcpy(&pair, p, 8);
-        native += (pair & 0xFFFFFFFF) + (pair >> 32);
-    }
-    if (n & 4) {
-        memcpy(&word, p, 4);
-        native += word;
-        p += 4;
-    }
-    if (n & 2) {
-        memcpy(&tail, p, 2);
-        native += tail;
-        p += 2;
-    }
-    if (n & 1) {
-        tail = 0;
-        memcpy(&tail, p, 1);
-        native += tail;
-    }
-    native = (native & 0xFFFFFFFF) + (native >> 32);
-    native = (native & 0xFFFF) + (native >> 16);
-    native = (native & 0xFFFF) + (native >> 16);
-    native = (native & 0xFFFF) + (native >> 16);
+    uint32_t native = kf_csum_short(kf_csum_native(p, n));
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     native = (native & 0xFF) << 8 | native >> 8;
 #endif

@@ -1,0 +1,6 @@
+from typing import final
+
+@final
+class Lock:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
