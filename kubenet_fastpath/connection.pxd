@@ -107,6 +107,12 @@ cdef inline uint64_t tuple_tail(uint16_t sport, uint16_t dport, uint8_t proto, u
     return (<uint64_t>zone << 48 | <uint64_t>family << 40 | <uint64_t>proto << 32 | <uint32_t>dport << 16 | sport)
 
 
+cdef inline bint tuple_is(const tuple_t* tuple, uint64_t head, uint64_t tail) noexcept nogil:
+    cdef uint64_t[2] word
+    memcpy(word, tuple, sizeof(tuple_t))
+    return ((word[0] ^ head) | (word[1] ^ tail)) == 0
+
+
 cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:
     """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few."""
     cdef uint8_t proto = tuple.proto

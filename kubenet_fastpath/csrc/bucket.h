@@ -47,6 +47,7 @@ typedef struct {
     uint64_t used;              /* references held */
     uint32_t bits;
     uint32_t segments;
+    uint32_t bytes;             /* of a bucket and what else a segment has for each */
     kf_segment *single[KF_SINGLE];
     void **block;               /* memory of the others, KF_HUGE bytes each */
     uint32_t blocks;            /* in use */
@@ -108,7 +109,10 @@ static inline uint32_t kf_match(const kf_bucket *b, uint8_t tag)
 
 static inline int kf_first(uint32_t mask) { return __builtin_ctz(mask); }
 
-static inline size_t kf_segment_bytes(uint64_t buckets) { return sizeof(kf_segment) + buckets * sizeof(kf_bucket); }
+static inline size_t kf_segment_bytes(const kf_index *x, uint64_t buckets)
+{
+    return (sizeof(kf_segment) + buckets * x->bytes + 63) & ~(size_t)63;
+}
 
 static inline int kf_block_take(kf_index *x)
 {
@@ -126,7 +130,7 @@ static inline int kf_block_take(kf_index *x)
 /* A zeroed segment, or NULL. The first few by themselves; then many in one piece of memory with large pages. */
 static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 {
-    const size_t bytes = kf_segment_bytes(buckets);
+    const size_t bytes = kf_segment_bytes(x, buckets);
     kf_segment *s;
     if (x->segments < KF_SINGLE) {
         s = x->single[x->segments] = (kf_segment *)aligned_alloc(64, bytes);
@@ -150,7 +154,7 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 static inline int kf_index_reserve(kf_index *x, uint64_t references)
 {
     const uint64_t each = KF_BUCKETS * KF_SLOTS * KF_FILL / 100 / 2;     /* at least, in segments just divided */
-    const uint64_t in_block = KF_HUGE / kf_segment_bytes(KF_BUCKETS);
+    const uint64_t in_block = KF_HUGE / kf_segment_bytes(x, KF_BUCKETS);
     uint64_t blocks = (references / each + in_block - 1) / in_block;
     while (x->taken < blocks) {
         if (kf_block_take(x))
@@ -172,14 +176,12 @@ static inline void kf_index_free(kf_index *x)
     memset(x, 0, sizeof *x);
 }
 
-/* An empty index with room for some references before it grows. 0, or -1 without memory. */
-static inline int kf_index_init(kf_index *x, uint64_t references)
+/* An empty index with so many buckets, a power of two up to KF_BUCKETS, each of so many bytes. 0, or -1 without memory. */
+static inline int kf_index_make(kf_index *x, uint64_t buckets, uint32_t bytes)
 {
-    uint64_t buckets = 1;
     memset(x, 0, sizeof *x);
-    while (buckets < KF_BUCKETS && buckets * KF_SLOTS * KF_FILL / 100 < references)
-        buckets *= 2;
     x->mask = buckets - 1;
+    x->bytes = bytes;
     x->segment = (kf_segment **)malloc(sizeof *x->segment);
     if (x->segment && (x->segment[0] = kf_segment_new(x, buckets)))
         return 0;
@@ -187,10 +189,19 @@ static inline int kf_index_init(kf_index *x, uint64_t references)
     return -1;
 }
 
+/* An empty index with room for some references before it grows. 0, or -1 without memory. */
+static inline int kf_index_init(kf_index *x, uint64_t references)
+{
+    uint64_t buckets = 1;
+    while (buckets < KF_BUCKETS && buckets * KF_SLOTS * KF_FILL / 100 < references)
+        buckets *= 2;
+    return kf_index_make(x, buckets, sizeof(kf_bucket));
+}
+
 /* Bytes of memory. */
 static inline uint64_t kf_index_bytes(const kf_index *x)
 {
-    return ((uint64_t)sizeof *x->segment << x->bits) + x->segments * kf_segment_bytes(x->mask + 1);
+    return ((uint64_t)sizeof *x->segment << x->bits) + x->segments * kf_segment_bytes(x, x->mask + 1);
 }
 
 static inline void kf_segment_insert(kf_index *x, kf_segment *segment, uint64_t hash, uint32_t ref)

@@ -168,12 +168,15 @@ KF_TARGET_AVX512 static inline void kf_find_hash_avx512(const kf_quest *q, kf_fi
         const __m512i tag = _mm512_max_epu64(_mm512_srli_epi64(hash, 56), _mm512_set1_epi64(1));
         const __m512i place = _mm512_and_si512(_mm512_srli_epi64(hash, 32), places);
         const __m512i offset = _mm512_add_epi64(_mm512_slli_epi64(_mm512_and_si512(hash, numbers), 6), first);
-        const __m512i segment = _mm512_i64gather_epi64(place, (const void *)directory, sizeof(void *));
+        uint32_t place_of[8] __attribute__((aligned(32))), offset_of[8] __attribute__((aligned(32)));
         _mm512_store_si512(&f->hash[i], hash);
         _mm_storel_epi64((__m128i *)&f->tag[i], _mm512_cvtepi64_epi8(tag));
-        _mm512_store_si512(&f->bucket[i], _mm512_add_epi64(segment, offset));
-        for (int k = i; k < i + 8; k++)
-            __builtin_prefetch(f->bucket[k]);
+        _mm256_store_si256((__m256i *)place_of, _mm512_cvtepi64_epi32(place));
+        _mm256_store_si256((__m256i *)offset_of, _mm512_cvtepi64_epi32(offset));
+        for (int k = 0; k < 8; k++) {      /* a gather of the directory's pointers takes longer */
+            f->bucket[i + k] = (const kf_bucket *)((const char *)directory[place_of[k]] + offset_of[k]);
+            __builtin_prefetch(f->bucket[i + k]);
+        }
     }
     kf_find_hash_scalar(q, f, i, end);
 }
