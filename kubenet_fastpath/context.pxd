@@ -143,6 +143,15 @@ cdef struct snat_rule_t:        # -s NETWORK -d DST -p PROTO --dport PORT -j SNA
 
 cdef enum: MAX_SNAT_RULES = 8
 
+cdef enum: PROXY_QLEN = 64      # requests that wait on one interface, less one (neigh/default/proxy_qlen)
+
+cdef struct proxied_t:          # a request that is answered by proxy, later (pneigh_enqueue)
+    int64_t due                 # ns
+    uint64_t sha
+    uint32_t spa
+    uint32_t tpa
+    uint16_t dev
+
 cdef struct node_t:
     recorder_t* recorder        # NULL: nothing is noted
     const fib_t* fib
@@ -152,6 +161,11 @@ cdef struct node_t:
     neigh_table_t* neighbours
     service_table_t* services
     multicast_t multicast       # of the bridge
+    int64_t proxy_delay         # ns, neigh/default/proxy_delay
+    proxied_t* proxied          # in the order of arrival
+    uint32_t n_proxied
+    uint32_t proxied_room
+    int64_t proxied_due         # of the earliest of them
     interface_t* interface
     uint32_t n_interfaces
     nexthop_t* hops

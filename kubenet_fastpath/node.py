@@ -131,6 +131,7 @@ class Node:
             seed=config.seed,
             multicast_snooping=plan.multicast_snooping,
             snat=plan.snat,
+            proxy_delay_ns=config.proxy_delay_ms * 1_000_000,
         )
         for interface in plan.interfaces:
             self._install(self._devices[interface.name], interface, interface.mac)

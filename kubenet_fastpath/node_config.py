@@ -138,6 +138,9 @@ class NodeConfig:
         The main table without the pods, as `Route` or lines of `ip route`; the node's usual ones if omitted.
     neighbours : tuple of Neighbour
         Permanent ones.
+    proxy_delay_ms : int
+        net.ipv4.neigh.default.proxy_delay: what the node answers by proxy, it answers after a random time below this,
+        unless it was asked by unicast.
     permanent_neighbours : bool
         Pods' and the gateway's MACs are known from the start; otherwise the node asks by ARP as a kernel does.
     neighbours_max : int
@@ -184,6 +187,7 @@ class NodeConfig:
     conntrack_max: int = 262144
     ageing_s: float = 300
     neighbours_max: int = 1024
+    proxy_delay_ms: int = 800
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -209,6 +213,8 @@ class NodeConfig:
             raise ConfigError(
                 f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
             )
+        if not 0 <= self.proxy_delay_ms <= 3_600_000:
+            raise ConfigError(f"proxy_delay_ms {self.proxy_delay_ms} is not in 0..3600000")
         for mapping in (self.rp_filter, self.send_redirects):
             values = mapping.values() if isinstance(mapping, Mapping) else (mapping,)
             if any(int(v) not in (0, 1, 2) for v in values):

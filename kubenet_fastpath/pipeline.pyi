@@ -55,6 +55,7 @@ class Pipeline:
         seed: int,
         multicast_snooping: bool = True,
         snat: Sequence[tuple[int, int, int, int, int, int]] = (),
+        proxy_delay_ns: int = 0,
     ) -> None: ...
     def set_localhost_masquerade(self, on: bool) -> None: ...
     def set_interface(

@@ -20,7 +20,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from .arp cimport arp_receive
+from .arp cimport arp_forget, arp_proxy_answer, arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
     CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, tuple_t,
@@ -227,7 +227,9 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     cdef expired_t expired
     while True:
         when = defrag_next_due(node.defrag)
-        if when <= now and when <= node.neighbours.due:
+        if node.n_proxied and node.proxied_due <= min(now, when, node.neighbours.due):
+            arp_proxy_answer(node)
+        elif when <= now and when <= node.neighbours.due:
             node.now = max(node.now, when)
             if defrag_expire(node.defrag, when, &expired):
                 end_reassembly(node, &expired)
@@ -275,6 +277,7 @@ cdef class Pipeline:
     def __dealloc__(self):
         release_scratch(&self.node)
         fastpath_free(&self.fast)
+        free(self.node.proxied)
         if not self.node.out_lent:
             free(self.node.out)
         free(self.node.interface)
@@ -285,7 +288,7 @@ cdef class Pipeline:
 
     def configure(self, *, bridge_nf, drop_invalid, verify_checksums, dedup, masquerade, masquerade_flags,
                   masquerade_ports, direct, cluster, service_flags, icmp_interval_ns, icmp_per_second, icmp_burst, seed,
-                  multicast_snooping=True, snat=()):
+                  multicast_snooping=True, snat=(), proxy_delay_ns=0):
         """Set what the plan says of the node as a whole.
 
         `dedup` is None or (gateway, network, mask); `direct` lists (network, mask) of destinations that are not
@@ -305,6 +308,7 @@ cdef class Pipeline:
         for i, (network, mask) in enumerate(direct):
             node.direct[i].ip, node.direct[i].mask = network, mask
         node.n_direct = len(direct)
+        node.proxy_delay = proxy_delay_ns
         if len(snat) > MAX_SNAT_RULES:
             raise ValueError(f"at most {MAX_SNAT_RULES} rules of SNAT, not {len(snat)}")
         for i, (network, mask, dst, proto, port, to) in enumerate(snat):
@@ -352,6 +356,7 @@ cdef class Pipeline:
     def remove_interface(self, uint16_t index):
         """Detach an interface: frames that come in by it are refused, and its counters are gone."""
         multicast_forget(&self.node.multicast, index)
+        arp_forget(&self.node, index)
         self.node.changes += 1
         if index < self.node.n_interfaces:
             memset(&self.node.interface[index], 0, sizeof(interface_t))

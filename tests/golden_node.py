@@ -158,7 +158,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet | kf.A
     }
     if kubenet:
         return kf.Kubenet(**(fields | bridge_of(node) | knobs))
-    fields |= {"proxy_arp": node["proxy_arp"]} | knobs
+    fields |= {"proxy_arp": node["proxy_arp"], "proxy_delay_ms": node.get("proxy_delay_ms", 800)} | knobs
     if "pod_subnet" in node:
         del fields["cluster_cidr"]
         return kf.AzureCniPodSubnet(**fields, pod_subnet=node["pod_subnet"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import frames
 import pytest
 from frames import SYN, TCP, UDP, arp, fields, ipv4, packet, tcp, udp
 from golden_compare import with_checksums
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Event, histories
+from strategies import SECOND, Event, histories
 from test_batch_invariance import START, batch_of, seen
 from test_node import Wire
 
@@ -54,11 +56,52 @@ def test_a_frame_for_another_mac_goes_nowhere() -> None:
     ("169.254.1.1", True), (INTERNET, True), (NODE_IP, True), (B, True), (A, False),
 ])  # fmt: skip
 def test_the_host_answers_for_what_it_routes_elsewhere(target: str, answered: bool) -> None:  # T78
-    wire = Direct()
+    wire = Direct(proxy_delay_ms=0)
     out = wire.send("pod1", arp(1, A_MAC, A, "00:00:00:00:00:00", target))
     want = {"pod1": [arp(2, HOST_MAC, target, A_MAC, A, A_MAC)]}
     assert out == (want if answered else {})
     assert wire.send("eth0", arp(1, GATEWAY_MAC, "10.240.0.1", "00:00:00:00:00:00", A)) == {}
+
+
+def test_proxies_take_their_time() -> None:
+    """neigh/default/proxy_delay 0.8 s, proxy_qlen 64: pneigh_enqueue."""
+    late = set()
+    for seed in range(40):
+        wire = Direct(seed=seed)
+        asks = arp(1, A_MAC, A, "00:00:00:00:00:00", INTERNET)
+        reply = arp(2, HOST_MAC, INTERNET, A_MAC, A, A_MAC)
+        assert wire.send("pod1", asks) == {}
+        assert (wire.verdict, wire.reason) == (Verdict.LOCAL, Reason.ARP)
+        result = wire.node.advance(START + 799_999_999)
+        assert result.packets("pod1").frames() == [reply]
+        assert result.source("pod1").tolist() == [-1]
+        late.add(int(result.outputs["time"][0]) - START)
+        assert len(wire.node.advance(START + 10**12).outputs) == 0
+    assert len(late) == 40
+    assert min(late) < 200_000_000
+    assert max(late) > 600_000_000
+
+
+def test_what_proxies_answer_at_once_or_never() -> None:
+    wire = Direct()
+    for target in (NODE_IP, INTERNET):
+        asked = arp(
+            1, A_MAC, A, "00:00:00:00:00:00", target, HOST_MAC if target == INTERNET else "ff:ff:ff:ff:ff:ff"
+        )
+        assert wire.send("pod1", asked) == {"pod1": [arp(2, HOST_MAC, target, A_MAC, A, A_MAC)]}
+    targets = [f"198.51.100.{i}" for i in range(1, 70)]
+    for target in targets:
+        wire.send("pod1", arp(1, A_MAC, A, "00:00:00:00:00:00", target))
+    wire.send("pod2", arp(1, B_MAC, B, "00:00:00:00:00:00", INTERNET))  # a queue of its own
+    result = wire.node.advance(START + SECOND)
+    answered = {str(IPv4Address(bytes(frame)[28:32])) for frame in result.packets("pod1").frames()}
+    assert answered == set(targets[:65])
+    assert len(result.packets("pod2")) == 1
+    wire.send("pod1", arp(1, A_MAC, A, "00:00:00:00:00:00", INTERNET))
+    wire.send("pod2", arp(1, B_MAC, B, "00:00:00:00:00:00", INTERNET))
+    wire.node.detach("pod1")
+    result = wire.node.advance(START + 5 * SECOND)
+    assert [len(result.packets(port)) for port in ("eth0", "pod2")] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 def case_of(mode: str) -> tuple[dict[str, Any], str]:
     case = json.loads((CASES / f"{MODES[mode]}.json").read_text())
-    return case["node"], (CASES / case["rules"]).read_text()
+    return case["node"] | {"proxy_delay_ms": 0}, (CASES / case["rules"]).read_text()
 
 
 def text(frame: bytes) -> str:
