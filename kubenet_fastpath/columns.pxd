@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from .connection cimport tuple_t
 from .flowtable cimport ct_t
 
 cdef struct columns_t:      # n rows each; those that may be NULL say what stands for them
@@ -12,6 +13,7 @@ cdef struct columns_t:      # n rows each; those that may be NULL say what stand
     const uint16_t* sport
     const uint16_t* dport
     const uint8_t* proto
+    const tuple_t* tuple    # instead of those and of `zone`, for finding; NULL: none
     const int64_t* now      # ns
     bint one_time           # now[0] holds for all rows
     const uint16_t* length  # bytes of the IPv4 packet; NULL: as short as it can be
@@ -21,4 +23,4 @@ cdef struct columns_t:      # n rows each; those that may be NULL say what stand
     const uint16_t* window  # NULL: 0
 
 cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* info) noexcept nogil
-cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil
+cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil

@@ -1,14 +1,13 @@
 """Tracking and finding columns of tuples: hashed and their lines fetched a vector ahead, then one by one."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from .connection cimport (
-    CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_head, tuple_is, tuple_t, tuple_tail,
+    CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_t,
 )
 from .flowtable cimport (
-    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_bucket, kf_first, kf_hash128,
-    kf_home, kf_match, kf_prefetch, kf_probe, kf_tag,
+    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_index,
 )
 from .frame cimport (
     ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
@@ -16,13 +15,42 @@ from .frame cimport (
 )
 from .tracker cimport ct_track_hashed, is_icmp_error
 
-cdef enum:
-    VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is looked up
-    FIND_VECTOR = 256      # the same of a lookup, which has but little to do with each
-    LAST_SLOT = 1 << 11    # of a bucket
+cdef extern from "csrc/flow_find.h" nogil:
+    enum:
+        KF_FIND_VECTOR      # tuples a call
+        KF_ROW_SHIFT        # where a row has what
+        KF_ROW_EXPIRES
+    ctypedef struct kf_tuple:
+        uint64_t head       # as `tuple_head` makes it
+        uint64_t tail
+    ctypedef struct kf_finding:
+        uint64_t* hash
+        uint16_t* late      # `lates` of them, that are still to be searched
+        uint32_t lates
+    ctypedef struct kf_quest:
+        const kf_index* index
+        const char* row
+        uint64_t* secret
+        const kf_tuple* key
+        const int64_t* now
+        bint each           # one time for each key
+        uint32_t* conn
+        uint8_t* reply
+    ctypedef struct kf_tuple_columns:
+        const uint32_t* src
+        const uint32_t* dst
+        const uint16_t* sport
+        const uint16_t* dport
+        const uint8_t* proto
+        uint16_t zone
+    void kf_find(const kf_quest* q, int isa, kf_finding* f, int m)
+    void kf_pack(const kf_tuple_columns* c, int isa, size_t base, int m, kf_tuple* key)
 
-cdef uint32_t NO_CANDIDATE = <uint32_t>0xFFFFFFFF   # the bucket names none, but has been passed
-cdef uint32_t NOWHERE = <uint32_t>0xFFFFFFFE        # and has not
+cdef enum:
+    VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is tracked
+
+if sizeof(conn_t) != 1 << KF_ROW_SHIFT or <size_t>&(<conn_t*>NULL).expires != KF_ROW_EXPIRES or sizeof(tuple_t) != 16:
+    raise ImportError("csrc/flow_find.h has another layout of a connection")
 
 
 cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
@@ -38,74 +66,38 @@ cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple
         ct_prefetch_conn(t, hash[k])
 
 
-cdef void columns_find(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil:
-    """Passes over a vector: hash, and ask for the buckets; ask for the rows that their tags name; compare.
-
-    One in 20 keys shares its tag with another, or has gone on to a further bucket. These are put off, and their memory is
-    asked for in passes of their own: one row waited for costs as much as ten that were asked for.
-    """
-    cdef Py_ssize_t base = 0, i
+cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil:
+    """Search a vector at a time (csrc/flow_find.h); what needs to look closer, or is found expired, one by one."""
+    cdef Py_ssize_t base = 0
     cdef int k, m, direction = 0
-    cdef uint32_t j, n
-    cdef tuple_t tuple
-    cdef uint64_t[FIND_VECTOR] head
-    cdef uint64_t[FIND_VECTOR] tail
-    cdef uint64_t[FIND_VECTOR] hash
-    cdef const kf_bucket* bucket[FIND_VECTOR]
-    cdef uint32_t[FIND_VECTOR] candidate
-    cdef uint8_t[FIND_VECTOR] late
-    cdef uint32_t ref, match
-    cdef const kf_bucket* b
-    cdef const conn_t* row
-    cdef int64_t now
+    cdef uint32_t j
+    cdef kf_tuple[KF_FIND_VECTOR] key
+    cdef kf_finding finding
+    cdef kf_tuple_columns tuples
+    cdef kf_quest quest
+    tuples.src, tuples.dst, tuples.sport, tuples.dport, tuples.proto = c.src, c.dst, c.sport, c.dport, c.proto
+    tuples.zone = c.zone
+    quest.index, quest.row, quest.each = &t.index, <const char*>t.row, not c.one_time
+    quest.secret[0], quest.secret[1] = t.secret[0], t.secret[1]
     while base < c.n:
-        m = <int>min(<Py_ssize_t>FIND_VECTOR, c.n - base)
-        n = 0
-        for k in range(m):
-            i = base + k
-            head[k] = tuple_head(c.src[i], c.dst[i])
-            tail[k] = tuple_tail(c.sport[i], c.dport[i], c.proto[i], 4, c.zone)
-            hash[k] = kf_hash128(head[k], tail[k], t.secret)
-            bucket[k] = kf_home(&t.index, hash[k])
-            kf_prefetch(bucket[k])
-        for k in range(m):
-            b = bucket[k]
-            match = kf_match(b, kf_tag(hash[k]))
-            ref = b.ref[kf_first(match | LAST_SLOT)]
-            candidate[k] = ref if match else (NO_CANDIDATE if b.passed else NOWHERE)
-            kf_prefetch(<const void*>&t.row[ref >> 1] if match else <const void*>b)
-        for k in range(m):
-            ref, i = candidate[k], base + k
-            if ref < NOWHERE:
-                now = c.now[0 if c.one_time else i]
-                row = &t.row[ref >> 1]
-                if row.expires > now and tuple_is(&row.original + (ref & 1), head[k], tail[k]):
-                    conn[i], reply[i] = ref >> 1, ref & 1
-                    continue
-            conn[i], reply[i] = NO_CONN, 0
-            late[n] = <uint8_t>k
-            n += ref != NOWHERE
-            if ref == NO_CANDIDATE:
-                kf_prefetch(kf_probe(&t.index, hash[k], 1))
-        for j in range(n):
-            k = late[j]
-            b = bucket[k]
-            match = kf_match(b, kf_tag(hash[k]))
-            match &= match - 1
-            if not match and b.passed:
-                b = kf_probe(&t.index, hash[k], 1)
-                match = kf_match(b, kf_tag(hash[k]))
-            if match:
-                kf_prefetch(&t.row[b.ref[kf_first(match)] >> 1])
-        for j in range(n):
-            k, i = late[j], base + late[j]
-            now = c.now[0 if c.one_time else i]
+        m = <int>min(<Py_ssize_t>KF_FIND_VECTOR, c.n - base)
+        quest.key = key
+        if c.tuple == NULL:
+            kf_pack(&tuples, isa, base, m, key)
+        elif <size_t>c.tuple & 7:
+            memcpy(key, c.tuple + base, m * sizeof(tuple_t))
+        else:
+            quest.key = <const kf_tuple*>(c.tuple + base)
+        quest.now = c.now if c.one_time else c.now + base
+        quest.conn, quest.reply = conn + base, reply + base
+        kf_find(&quest, isa, &finding, m)
+        for j in range(finding.lates):
+            k = finding.late[j]
             direction = 0
-            tuple.src, tuple.dst, tuple.sport, tuple.dport = c.src[i], c.dst[i], c.sport[i], c.dport[i]
-            tuple.proto, tuple.family, tuple.zone = c.proto[i], 4, c.zone
-            conn[i] = ct_find(t, &tuple, hash[k], now, &direction)
-            reply[i] = direction
-        base += FIND_VECTOR
+            conn[base + k] = ct_find(t, <const tuple_t*>&quest.key[k], finding.hash[k],
+                                     quest.now[0 if c.one_time else k], &direction)
+            reply[base + k] = direction
+        base += KF_FIND_VECTOR
 
 
 cdef void build_l4(uint8_t* l4, const columns_t* c, Py_ssize_t i, uint32_t l4_len) noexcept nogil:

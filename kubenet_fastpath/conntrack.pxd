@@ -24,6 +24,7 @@ from .tracker cimport ct_track, ct_track_hashed
 @cython.final
 cdef class ConnectionTable:
     cdef ct_t* table
+    cdef int isa_number
     cdef readonly object timeouts
     cdef readonly object seed
 

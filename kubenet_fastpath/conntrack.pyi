@@ -13,6 +13,9 @@ FILTERS: Final[tuple[str, ...]]
 @final
 class ConnectionTable:
     MISS: Final = 0xFFFFFFFF
+    TUPLE: Final[np.dtype[np.void]]
+    @property
+    def isa(self) -> str: ...
     @property
     def capacity(self) -> int: ...
     @property
@@ -39,6 +42,7 @@ class ConnectionTable:
         ignore_invalid_rst: bool = False,
         max_retrans: int = 3,
         reserve: bool = False,
+        isa: str | None = None,
     ) -> ConnectionTable: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[np.void]: ...
@@ -71,6 +75,13 @@ class ConnectionTable:
         zone: int = 0,
         out: NDArray[np.uint32] | None = None,  # (N,)
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...  # conn (N,), reply (N,)
+    def lookup_tuples(
+        self,
+        tuples: NDArray[np.void],  # (N,) TUPLE
+        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        *,
+        out: NDArray[np.uint32] | None = None,  # (N,)
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...
     def to_records(self, now: int | None = None) -> NDArray[np.void]: ...
     def to_text(self, now: int, *, extended: bool = False) -> str: ...
     def delete(self, index: ArrayLike | None = None, **fields: int) -> int: ...

@@ -12,9 +12,11 @@ import numpy as np
 cimport numpy as cnp
 
 from .columns cimport columns_find, columns_t, columns_track
-from .connection cimport tcp_side_t
+from .connection cimport tcp_side_t, tuple_t
 from .errors import ConfigError
 from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_bytes
+from .isa cimport isa_number
+from .isa import available
 from .listing import connections_text
 from .records cimport record_t, records_fill
 from .records import RECORD
@@ -34,11 +36,30 @@ FILTERS = ("src", "dst", "sport", "dport", "reply_src", "reply_dst", "reply_spor
            "zone", "mark")
 
 
+TUPLE = np.dtype([("src", "u4"), ("dst", "u4"), ("sport", "u2"), ("dport", "u2"), ("proto", "u1"), ("family", "u1"),
+                  ("zone", "u2")])      # tuple_t
+
+
 cdef inline object rows_of(object value, int kind, Py_ssize_t n, str name):
     array = vector(value, kind, False, name)
     if vector_size(array) != n:
         raise ValueError(f"{name} has {vector_size(array)} rows, src has {n}")
     return array
+
+
+cdef object times_of(columns_t* c, int64_t* time, now):
+    """Point c to the times of its rows, or to the one of all; they live as long as what is given back."""
+    if isinstance(now, int):
+        time[0] = now
+        c.now, c.one_time = time, True
+        return now
+    now = np.asarray(now)
+    if now.dtype != np.int64 or now.shape not in ((), (c.n,)):
+        raise ValueError(f"now must be one time or ({c.n},) int64 in ns, not {now.shape} {now.dtype}")
+    c.one_time = now.ndim == 0
+    now = np.ascontiguousarray(now)
+    c.now = <const int64_t*>vector_data(now)
+    return now
 
 
 cdef class ConnectionTable:
@@ -66,11 +87,16 @@ cdef class ConnectionTable:
     reserve : bool
         Take the memory of a full table at once, so that no packet waits while the system finds and clears pages,
         2 MiB at a time.
+    isa : str, optional
+        The variant of the lookup: "scalar", "avx2" or "avx512"; the best one that this machine has, unless told otherwise
+        (`kubenet_fastpath.isa`). All find the same.
 
     Raises
     ------
     ConfigError
         An argument is out of range.
+    ValueError
+        A variant that this machine does not run.
 
     Notes
     -----
@@ -91,9 +117,10 @@ cdef class ConnectionTable:
     """
 
     MISS = 0xFFFFFFFF   #: instead of a connection's index
+    TUPLE = TUPLE       #: a record of `lookup_tuples`
 
     def __cinit__(self, capacity=262144, *, timeouts=None, seed=0, loose=True, liberal=False, checksum=True,
-                  ignore_invalid_rst=False, max_retrans=3, reserve=False):
+                  ignore_invalid_rst=False, max_retrans=3, reserve=False, isa=None):
         timeouts = Timeouts() if timeouts is None else timeouts
         if not 1 <= capacity <= MOST:
             raise ConfigError(f"capacity must be 1..{MOST}: {capacity}")
@@ -103,6 +130,7 @@ cdef class ConnectionTable:
             raise ConfigError(f"max_retrans must be 0..255: {max_retrans}")
         if not isinstance(timeouts, Timeouts):
             raise TypeError(f"timeouts must be Timeouts, not {type(timeouts).__name__}")
+        self.isa_number = isa_number(isa)
         self.table = <ct_t*>calloc(1, sizeof(ct_t))
         if (not self.table or not ct_init(self.table, capacity, seed)
                 or (reserve and not ct_reserve(self.table))):
@@ -140,6 +168,11 @@ cdef class ConnectionTable:
     def capacity(self):
         """The most connections held at once."""
         return self.table.room
+
+    @property
+    def isa(self):
+        """The variant of the lookup."""
+        return available()[self.isa_number]
 
     @property
     def loose(self):
@@ -240,16 +273,7 @@ cdef class ConnectionTable:
         sport = rows_of(sport, cnp.NPY_UINT16, c.n, "sport")
         dport = rows_of(dport, cnp.NPY_UINT16, c.n, "dport")
         proto = rows_of(proto, cnp.NPY_UINT8, c.n, "proto")
-        if isinstance(now, int):
-            time[0] = now
-            c.now, c.one_time = time, True
-        else:
-            now = np.asarray(now)
-            if now.dtype != np.int64 or now.shape not in ((), (c.n,)):
-                raise ValueError(f"now must be one time or ({c.n},) int64 in ns, not {now.shape} {now.dtype}")
-            c.one_time = now.ndim == 0
-            now = np.ascontiguousarray(now)
-            c.now = <const int64_t*>vector_data(now)
+        now = times_of(c, time, now)
         if not 0 <= zone < 1 << 16:
             raise ValueError(f"zone must be 0..65535: {zone}")
         c.zone = <uint16_t>zone
@@ -293,7 +317,61 @@ cdef class ConnectionTable:
         cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
         cdef uint8_t* reply_out = <uint8_t*>vector_data(reply)
         with nogil:
-            columns_find(self.table, &c, conn_out, reply_out)
+            columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
+        return conn, reply
+
+    def lookup_tuples(self, tuples, now, *, out=None):
+        """Find the connections of tuples that are ready as records: `lookup` without the packing of columns.
+
+        Parameters
+        ----------
+        tuples : (N,) structured ndarray of `TUPLE`
+            Sixteen bytes each, host order: `src`, `dst`, `sport`, `dport`, `proto`, `family` and `zone`, as `track` takes
+            them. A record whose `family` is not 4 finds nothing.
+        now : int or (N,) ndarray of int64
+            Time in ns; connections that have expired by then are not found.
+        out : (N,) ndarray of uint32, optional
+            Receives the indices; allocated when omitted.
+
+        Returns
+        -------
+        conn : (N,) ndarray of uint32
+            Index of each connection, or `MISS`.
+        reply : (N,) ndarray of bool
+            True where the tuple is that of the answers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an array of another shape or type, or that is not contiguous. Nothing has changed then.
+
+        Examples
+        --------
+        >>> table = ConnectionTable()
+        >>> tuples = np.zeros(1, ConnectionTable.TUPLE)
+        >>> tuples["family"] = 4
+        >>> conn, reply = table.lookup_tuples(tuples, now=0)
+        >>> conn[0] == ConnectionTable.MISS
+        np.True_
+        """
+        cdef columns_t c
+        cdef int64_t time
+        if not isinstance(tuples, np.ndarray):
+            raise TypeError(f"tuples must be an array of ConnectionTable.TUPLE, not {type(tuples).__name__}")
+        if tuples.dtype != TUPLE or tuples.ndim != 1:
+            raise ValueError(f"tuples must be a (N,) array of ConnectionTable.TUPLE, not {tuples.shape} {tuples.dtype}")
+        if not tuples.flags.c_contiguous:
+            raise ValueError("tuples must be contiguous: copy it with np.ascontiguousarray")
+        memset(&c, 0, sizeof(columns_t))
+        c.n, c.tuple = vector_size(tuples), <const tuple_t*>vector_data(tuples)
+        times = times_of(&c, &time, now)
+        conn = vector_new(c.n, cnp.NPY_UINT32) if out is None else vector(out, cnp.NPY_UINT32, True, "out")
+        vector_length(conn, c.n, "out")
+        reply = vector_new(c.n, cnp.NPY_BOOL)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
+        cdef uint8_t* reply_out = <uint8_t*>vector_data(reply)
+        with nogil:
+            columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
         return conn, reply
 
     def to_records(self, now=None):

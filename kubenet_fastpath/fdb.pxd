@@ -17,6 +17,7 @@ from .fdb_table cimport (
 cdef class ForwardingDatabase:
     cdef fdb_t* table           # valid as long as the object lives; under the caller's care while it is used
     cdef fdb_t rows
+    cdef int isa_number
     cdef readonly object seed
     cdef int64_t created        # ns
 

@@ -5,23 +5,23 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
 
-cdef extern from "csrc/bucket.h" nogil:
-    ctypedef struct kf_bucket:
-        uint32_t passed
-        uint32_t* ref
+cdef extern from "csrc/pair.h" nogil:
     ctypedef struct kf_index:
-        uint64_t mask       # of the buckets in a segment
-    uint8_t kf_tag(uint64_t hash)
-    kf_bucket* kf_home(const kf_index* x, uint64_t hash)
-    kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n)
-    uint32_t kf_match(const kf_bucket* b, uint8_t tag)
-    int kf_first(uint32_t mask)
+        pass
+    ctypedef struct kf_pairs:
+        uint16_t* value         # the port, FDB_NO_PORT for a local entry
+    ctypedef struct kf_place:
+        kf_pairs* line           # NULL: the key is not there
+        uint32_t* ref           # the row of its entry
+        int slot
+    kf_place kf_pair_find(const kf_index* x, uint64_t key, uint64_t hash)
+    kf_pairs* kf_pair_home(const kf_index* x, uint64_t hash)
     void kf_prefetch(const void* p)
 
 cdef enum:
     FDB_UNKNOWN = -1        # no entry: flood
     FDB_LOCAL = -2          # the bridge's own address or a port's: up to the host
-    FDB_NO_PORT = 0xFFFF    # fdb_entry_t.port of an address of the bridge itself
+    FDB_NO_PORT = 0xFFFF    # fdb_entry_t.port of an address of the bridge itself; in a line, of any local entry
     FDB_ANY_PORT = -1
     FDB_ROWS_MAX = 1 << 30
     FDB_NO_ROW = 0xFFFFFFFF
@@ -61,7 +61,7 @@ cdef struct fdb_counters_t:
     uint64_t full           # frames from an unknown address while `limit` entries were learned
 
 cdef struct fdb_t:          # the table; opaque to its users
-    kf_index index
+    kf_index index          # of csrc/pair.h: key -> port, and the row
     fdb_entry_t* entry      # a slab of `capacity` rows, of which `rows` have ever been used
     int64_t* due            # scratch of the garbage collection, one item a row
     uint32_t capacity
@@ -85,7 +85,8 @@ cdef uint32_t fdb_flush(fdb_t* f, int32_t port, bint everything) noexcept nogil
 cdef void fdb_export(const fdb_t* f, fdb_record_t* record) noexcept nogil
 cdef bint fdb_import(fdb_t* f, const fdb_record_t* record, Py_ssize_t n) noexcept nogil
 cdef size_t fdb_nbytes(const fdb_t* f) noexcept nogil
-cdef void fdb_lookup_batch(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
+cdef void fdb_set(fdb_t* f, fdb_entry_t* e, uint16_t port, uint8_t flags) noexcept nogil
+cdef void fdb_lookup_batch(const fdb_t* f, int isa, const uint64_t* mac, const uint16_t* vlan, bint each_vlan,
                            Py_ssize_t n, int32_t* out) noexcept nogil
 cdef void fdb_learn_batch(fdb_t* f, const uint64_t* src, const uint64_t* dst, const uint16_t* port,
                           Py_ssize_t port_step, const uint16_t* vlan, Py_ssize_t vlan_step,
@@ -109,36 +110,23 @@ cdef inline uint64_t fdb_hash(const fdb_t* f, uint64_t key) noexcept nogil:
 
 cdef inline void fdb_prefetch(const fdb_t* f, uint64_t hash) noexcept nogil:
     """Ask for the first line that a lookup of this hash reads."""
-    kf_prefetch(kf_home(&f.index, hash))
+    kf_prefetch(kf_pair_home(&f.index, hash))
 
 
 cdef inline fdb_entry_t* fdb_find(const fdb_t* f, uint64_t key, uint64_t hash) noexcept nogil:
-    cdef uint8_t tag = kf_tag(hash)
-    cdef uint64_t n = 0
-    cdef uint32_t m
-    cdef kf_bucket* b
-    cdef fdb_entry_t* e
-    while n <= f.index.mask:    # under churn every bucket may have been passed, so count
-        b = kf_probe(&f.index, hash, n)
-        m = kf_match(b, tag)
-        while m:
-            e = &f.entry[b.ref[kf_first(m)]]
-            if e.key == key:
-                return e
-            m &= m - 1
-        if b.passed == 0:
-            break
-        n += 1
-    return NULL
+    cdef kf_place place = kf_pair_find(&f.index, key, hash)
+    return &f.entry[place.ref[0]] if place.line else NULL
 
 
 cdef inline int32_t fdb_lookup_hashed(const fdb_t* f, uint64_t key, uint64_t hash) noexcept nogil:
-    cdef const fdb_entry_t* e = fdb_find(f, key, hash)
-    if e == NULL:
+    cdef kf_place place = kf_pair_find(&f.index, key, hash)
+    cdef uint16_t port
+    if place.line == NULL:
         return FDB_UNKNOWN
-    if e.flags & FDB_IS_LOCAL:
+    port = place.line.value[place.slot]
+    if port == FDB_NO_PORT:
         return FDB_LOCAL
-    return e.port
+    return port
 
 
 cdef inline int32_t fdb_lookup(fdb_t* f, uint64_t mac, uint16_t vlan) noexcept nogil:
@@ -149,8 +137,9 @@ cdef inline int32_t fdb_lookup(fdb_t* f, uint64_t mac, uint16_t vlan) noexcept n
 
 cdef inline void fdb_learn_hashed(fdb_t* f, uint64_t key, uint64_t hash,
                                   uint16_t port, int64_t now) noexcept nogil:
-    cdef fdb_entry_t* e = fdb_find(f, key, hash)
-    if e != NULL and e.port == port and not e.flags & FDB_IS_LOCAL and f.ageing != 0:
+    cdef kf_place place = kf_pair_find(&f.index, key, hash)
+    cdef fdb_entry_t* e = &f.entry[place.ref[0]] if place.line else NULL
+    if e != NULL and place.line.value[place.slot] == port and f.ageing != 0:
         e.updated = now
     else:
         fdb_learn_rare(f, key, hash, e, port, now)

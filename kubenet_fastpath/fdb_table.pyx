@@ -1,7 +1,7 @@
 """The rows behind `ForwardingDatabase`, with the semantics of Linux's net/bridge/br_fdb.c (6.1; limit: 6.7).
 
-A keyed index of row numbers over a slab of entries; both grow, neither shrinks. Rows of removed entries form
-a chain and are used again.
+A keyed table of (VLAN, MAC) -> port, which is all that a lookup reads, over a slab of entries; both grow, neither
+shrinks. Rows of removed entries form a chain and are used again.
 """
 
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -11,26 +11,35 @@ from libc.string cimport memcpy
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
 
-cdef extern from "csrc/bucket.h" nogil:
-    int kf_index_init(kf_index* x, uint64_t references)
+cdef extern from "csrc/pair.h" nogil:
+    int kf_pair_init(kf_index* x)
     void kf_index_free(kf_index* x)
-    ctypedef uint64_t (*kf_hash_of)(const void* table, uint32_t ref) noexcept nogil
-    ctypedef void (*kf_ask_for)(const void* table, uint32_t ref) noexcept nogil
-    int kf_index_room(kf_index* x, uint64_t hash, const void* table, kf_hash_of hash_of, kf_ask_for ask)
     uint64_t kf_index_bytes(const kf_index* x)
-    void kf_index_insert(kf_index* x, uint64_t hash, uint32_t ref)
-    bint kf_index_erase(kf_index* x, uint64_t hash, uint32_t ref)
+    int kf_pair_room(kf_index* x, uint64_t hash, const uint64_t* secret)
+    void kf_pair_insert(kf_index* x, uint64_t key, uint64_t hash, uint16_t value, uint32_t ref)
+    void kf_pair_erase(kf_index* x, uint64_t key, uint64_t hash)
+    const uint32_t* kf_pair_home_refs(const kf_index* x, uint64_t hash)
+
+cdef extern from "csrc/pair_find.h" nogil:
+    enum:
+        KF_PAIR_VECTOR          # keys a call
+    ctypedef struct kf_pair_finding:
+        pass
+    ctypedef struct kf_pair_quest:
+        const kf_index* index
+        uint64_t* secret
+        const uint64_t* mac
+        const uint16_t* vlan
+        bint each               # a VLAN for each key
+        int32_t all             # what stands for FDB_NO_PORT
+        int32_t* out
+    void kf_pair_find_many(const kf_pair_quest* q, int isa, kf_pair_finding* f, int m)
 
 cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
-cdef fdb_entry_t NOWHERE            # stands for the entry of a key that has none
-cdef fdb_entry_t MAYBE              # and of one that may have gone on to a further bucket
-NOWHERE.key = MAYBE.key = FDB_FREE
-
 cdef enum:
     BLOCK = 64                          # packets hashed ahead of the pass in order
-    VECTOR = 256                        # the same of a lookup, which has but little to do with each
     FIRST_ROWS = 64
 cdef int64_t GC_FIRST = 100_000_000     # ns; br_stp_enable_bridge: HZ / 10
 cdef int64_t GC_APART = 10_000_000      # ns; br_fdb_cleanup: at least 10 ms between two runs
@@ -40,7 +49,7 @@ cdef bint fdb_init(fdb_t* f, int64_t ageing, uint32_t limit, uint64_t seed, int6
     """An empty table, from zeroed memory; False without memory."""
     f.secret[0], f.secret[1] = kf_splitmix(&seed), kf_splitmix(&seed)
     f.ageing, f.limit, f.gc_due = ageing, limit, later(now, GC_FIRST)
-    return kf_index_init(&f.index, FIRST_ROWS) == 0
+    return kf_pair_init(&f.index) == 0
 
 
 cdef void fdb_free(fdb_t* f) noexcept nogil:
@@ -79,12 +88,19 @@ cdef bint fdb_grow_slab(fdb_t* f) noexcept nogil:
     return True
 
 
-cdef uint64_t hash_of(const void* table, uint32_t row) noexcept nogil:
-    return fdb_hash(<const fdb_t*>table, (<const fdb_t*>table).entry[row].key)
+cdef inline uint16_t answer(uint16_t port, uint8_t flags) noexcept nogil:
+    """What a line says of an entry."""
+    return FDB_NO_PORT if flags & FDB_IS_LOCAL else port
 
 
-cdef void ask_for(const void* table, uint32_t row) noexcept nogil:
-    kf_prefetch(&(<const fdb_t*>table).entry[row])
+cdef void fdb_set(fdb_t* f, fdb_entry_t* e, uint16_t port, uint8_t flags) noexcept nogil:
+    """Give an entry another port or other flags."""
+    cdef kf_place place = kf_pair_find(&f.index, e.key, fdb_hash(f, e.key))
+    f.n_learned += not flags & FDB_STATIC
+    f.n_learned -= not e.flags & FDB_STATIC
+    place.line.value[place.slot] = answer(port, flags)
+    e.port, e.flags = port, flags
+    f.changes += 1
 
 
 cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, uint8_t flags,
@@ -94,7 +110,7 @@ cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, 
     cdef fdb_entry_t* e
     if f.count == f.rows and f.rows == f.capacity and not fdb_grow_slab(f):
         return NULL
-    if kf_index_room(&f.index, hash, f, hash_of, ask_for) != 0:
+    if kf_pair_room(&f.index, hash, f.secret) != 0:
         return NULL
     if f.count < f.rows:
         row = f.free_row
@@ -104,7 +120,7 @@ cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, 
         f.rows += 1
     f.count += 1
     f.n_learned += not flags & FDB_STATIC
-    kf_index_insert(&f.index, hash, row)
+    kf_pair_insert(&f.index, key, hash, answer(port, flags), row)
     e = &f.entry[row]
     e.key, e.updated, e.moves, e.port, e.flags = key, now, 0, port, flags
     return e
@@ -112,7 +128,7 @@ cdef fdb_entry_t* fdb_new(fdb_t* f, uint64_t key, uint64_t hash, uint16_t port, 
 
 cdef void fdb_remove(fdb_t* f, fdb_entry_t* e) noexcept nogil:
     cdef uint32_t row = <uint32_t>(e - f.entry)
-    kf_index_erase(&f.index, fdb_hash(f, e.key), row)
+    kf_pair_erase(&f.index, e.key, fdb_hash(f, e.key))
     f.count -= 1
     f.changes += 1
     f.n_learned -= not e.flags & FDB_STATIC
@@ -133,9 +149,8 @@ cdef void fdb_learn_rare(fdb_t* f, uint64_t key, uint64_t hash, fdb_entry_t* e,
             return
         e.updated = now
         if e.port != port and not e.flags & FDB_STICKY:
-            e.port = port
+            fdb_set(f, e, port, e.flags)
             e.moves += 1
-            f.changes += 1
             f.counters.moved += 1
     elif mac >> 40 & 1 or mac == 0:
         f.counters.bad_source += 1
@@ -238,61 +253,38 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
             fdb_remove(f, e)
             f.counters.aged += 1
 
+
 cdef void hash_block(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
-                     Py_ssize_t n, uint64_t* key, uint64_t* hash) noexcept nogil:
-    """Keys and hashes of n addresses; asks for the buckets, then for the entries, that they will read."""
+                     Py_ssize_t n, bint rows, uint64_t* key, uint64_t* hash) noexcept nogil:
+    """Keys and hashes of n addresses; asks for the lines that they will read, and for the rows of their entries."""
     cdef Py_ssize_t i
-    cdef uint32_t m
-    cdef const kf_bucket* b
+    cdef kf_place place
     for i in range(n):
         key[i] = fdb_key(mac[i], vlan[i * vlan_step])
         hash[i] = fdb_hash(f, key[i])
         fdb_prefetch(f, hash[i])
-    for i in range(n):
-        b = kf_home(&f.index, hash[i])
-        m = kf_match(b, kf_tag(hash[i]))
-        if m:
-            kf_prefetch(&f.entry[b.ref[kf_first(m)]])
+        if rows:
+            kf_prefetch(kf_pair_home_refs(&f.index, hash[i]))
+    if rows:
+        for i in range(n):
+            place = kf_pair_find(&f.index, key[i], hash[i])
+            if place.line:
+                kf_prefetch(&f.entry[place.ref[0]])
 
 
-cdef inline int32_t port_of(const fdb_entry_t* e) noexcept nogil:
-    return FDB_LOCAL if e.flags & FDB_IS_LOCAL else <int32_t>e.port
-
-
-cdef void fdb_lookup_batch(const fdb_t* f, const uint64_t* mac, const uint16_t* vlan, Py_ssize_t vlan_step,
+cdef void fdb_lookup_batch(const fdb_t* f, int isa, const uint64_t* mac, const uint16_t* vlan, bint each_vlan,
                            Py_ssize_t n, int32_t* out) noexcept nogil:
-    """Passes over a vector: hash, and ask for the buckets; ask for the entries that their tags name; compare. What the
-    first entry named is not goes through the table's own search, in a pass of its own."""
-    cdef uint64_t key[VECTOR]
-    cdef uint64_t hash[VECTOR]
-    cdef const kf_bucket* bucket[VECTOR]
-    cdef const fdb_entry_t* entry[VECTOR]
-    cdef uint8_t late[VECTOR]
-    cdef Py_ssize_t at = 0, i, size
-    cdef uint32_t m, k, n_late
-    cdef const kf_bucket* b
-    cdef const fdb_entry_t* e
+    """Ports of n addresses, a vector at a time (csrc/pair_find.h)."""
+    cdef kf_pair_finding finding
+    cdef kf_pair_quest quest
+    cdef Py_ssize_t at = 0
+    quest.index, quest.each, quest.all = &f.index, each_vlan, FDB_LOCAL
+    quest.secret[0], quest.secret[1] = f.secret[0], f.secret[1]
     while at < n:
-        size = min(<Py_ssize_t>VECTOR, n - at)
-        n_late = 0
-        for i in range(size):
-            key[i] = fdb_key(mac[at + i], vlan[(at + i) * vlan_step])
-            hash[i] = fdb_hash(f, key[i])
-            bucket[i] = kf_home(&f.index, hash[i])
-            kf_prefetch(bucket[i])
-        for i in range(size):
-            b = bucket[i]
-            m = kf_match(b, kf_tag(hash[i]))
-            entry[i] = &f.entry[b.ref[kf_first(m)]] if m else (&MAYBE if b.passed else &NOWHERE)
-            kf_prefetch(entry[i])
-        for i in range(size):
-            e = entry[i]
-            out[at + i] = port_of(e) if e.key == key[i] else <int32_t>FDB_UNKNOWN
-            late[n_late] = <uint8_t>i
-            n_late += e.key != key[i] and e != &NOWHERE
-        for k in range(n_late):
-            out[at + late[k]] = fdb_lookup_hashed(f, key[late[k]], hash[late[k]])
-        at += size
+        quest.mac, quest.out = mac + at, out + at
+        quest.vlan = vlan + at if each_vlan else vlan
+        kf_pair_find_many(&quest, isa, &finding, <int>min(<Py_ssize_t>KF_PAIR_VECTOR, n - at))
+        at += KF_PAIR_VECTOR
 
 
 cdef void fdb_learn_batch(fdb_t* f, const uint64_t* src, const uint64_t* dst, const uint16_t* port,
@@ -306,9 +298,10 @@ cdef void fdb_learn_batch(fdb_t* f, const uint64_t* src, const uint64_t* dst, co
     cdef Py_ssize_t at = 0, i, size
     while at < n:
         size = min(<Py_ssize_t>BLOCK, n - at)
-        hash_block(f, src + at, vlan + at * vlan_step, vlan_step, size, src_key, src_hash)
+        hash_block(f, src + at, vlan + at * vlan_step, vlan_step, size, True, src_key, src_hash)
         if dst != NULL:
-            hash_block(f, dst + at, vlan + at * vlan_step, vlan_step, size, dst_key, dst_hash)
+            hash_block(f, dst + at, vlan + at * vlan_step, vlan_step, size, False, dst_key,
+                       dst_hash)
         for i in range(size):
             fdb_age(f, now[(at + i) * now_step])
             fdb_learn_hashed(f, src_key[i], src_hash[i], port[(at + i) * port_step], now[(at + i) * now_step])

@@ -9,12 +9,13 @@ from .tcp cimport tcp_policy_t
 
 cdef extern from "csrc/bucket.h" nogil:
     ctypedef struct kf_bucket:
-        uint32_t passed
+        uint16_t passed
         uint32_t ref[12]
     ctypedef struct kf_index:
         uint64_t mask       # of the buckets in a segment
         uint64_t used
     uint8_t kf_tag(uint64_t hash)
+    bint kf_passed(const kf_bucket* b, uint64_t hash)
     kf_bucket* kf_home(const kf_index* x, uint64_t hash)
     kf_bucket* kf_probe(const kf_index* x, uint64_t hash, uint64_t n)
     uint32_t kf_match(const kf_bucket* b, uint8_t tag)
@@ -152,6 +153,6 @@ cdef inline uint32_t ct_find(ct_t* t, const tuple_t* tuple, uint64_t hash, int64
                     return ref >> 1
                 ct_expire_row(t, ref >> 1)
             m &= m - 1
-        if b.passed == 0 or n >= t.index.mask:
+        if not kf_passed(b, hash) or n >= t.index.mask:
             return NO_CONN
         n += 1

@@ -360,6 +360,6 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
             elif not tuple_equal(&c.original, &t.row[ignored].original):
                 t.counters.found += 1
                 return True
-        if b.passed == 0 or n >= t.index.mask:
+        if not kf_passed(b, hash) or n >= t.index.mask:
             return False
         n += 1

@@ -1,9 +1,9 @@
 /* A hash index of 32-bit references in buckets of one cache line, which grows a segment at a time.
  *
  * A bucket holds 12 references, a tag byte for each (0: empty), and a count of the references that
- * found it full and went on. A lookup compares 12 tags at once and stops at the first bucket that
- * nobody passed, so a deletion leaves no tombstone and a table does not decay (the idea of F14,
- * Bronson and Shi 2019). What a reference names, and when keys are equal, is the caller's business.
+ * found it full and went on, with a trace of their hashes. A lookup compares 12 tags at once and stops at the first bucket
+ * that nobody like it passed, so a deletion leaves no tombstone and a table does not decay (the idea of F14,
+ * Bronson and Shi 2019; theirs has the count alone, and every miss goes on from a bucket that overflowed). What a reference names, and when keys are equal, is the caller's business.
  *
  * Probing: bucket i, i + d, i + 2d, ... with d = 2 * tag + 1; d is odd, so all buckets of the segment are reached.
  *
@@ -15,6 +15,7 @@
 #ifndef KF_BUCKET_H
 #define KF_BUCKET_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,8 @@ enum { KF_SINGLE = 32 };                                /* so many segments are 
 
 typedef struct {
     uint8_t tag[KF_SLOTS];
-    uint32_t passed;            /* references that found this bucket full */
+    uint16_t passed;            /* references that found this bucket full; a segment has room for 3,072 */
+    uint16_t trace;             /* a bit for each of 16 parts of their hashes, until none of them is left */
     uint32_t ref[KF_SLOTS];
 } kf_bucket;
 
@@ -45,6 +47,7 @@ typedef struct {
     uint64_t used;              /* references held */
     uint32_t bits;
     uint32_t segments;
+    uint32_t bytes;             /* of a bucket and what else a segment has for each */
     kf_segment *single[KF_SINGLE];
     void **block;               /* memory of the others, KF_HUGE bytes each */
     uint32_t blocks;            /* in use */
@@ -78,6 +81,11 @@ static inline kf_bucket *kf_home(const kf_index *x, uint64_t hash)
     return &kf_segment_of(x, hash)->bucket[hash & x->mask];
 }
 
+static inline uint16_t kf_trace(uint64_t hash) { return (uint16_t)(1u << (hash >> 8 & 15)); }
+
+/* Whether what has this hash may lie in a further bucket. */
+static inline int kf_passed(const kf_bucket *b, uint64_t hash) { return b->trace & kf_trace(hash); }
+
 /* The empty statement keeps gcc from finding that a function which only prefetches has no effect. */
 static inline void kf_prefetch(const void *p)
 {
@@ -101,7 +109,10 @@ static inline uint32_t kf_match(const kf_bucket *b, uint8_t tag)
 
 static inline int kf_first(uint32_t mask) { return __builtin_ctz(mask); }
 
-static inline size_t kf_segment_bytes(uint64_t buckets) { return sizeof(kf_segment) + buckets * sizeof(kf_bucket); }
+static inline size_t kf_segment_bytes(const kf_index *x, uint64_t buckets)
+{
+    return (sizeof(kf_segment) + buckets * x->bytes + 63) & ~(size_t)63;
+}
 
 static inline int kf_block_take(kf_index *x)
 {
@@ -119,7 +130,7 @@ static inline int kf_block_take(kf_index *x)
 /* A zeroed segment, or NULL. The first few by themselves; then many in one piece of memory with large pages. */
 static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 {
-    const size_t bytes = kf_segment_bytes(buckets);
+    const size_t bytes = kf_segment_bytes(x, buckets);
     kf_segment *s;
     if (x->segments < KF_SINGLE) {
         s = x->single[x->segments] = (kf_segment *)aligned_alloc(64, bytes);
@@ -143,7 +154,7 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 static inline int kf_index_reserve(kf_index *x, uint64_t references)
 {
     const uint64_t each = KF_BUCKETS * KF_SLOTS * KF_FILL / 100 / 2;     /* at least, in segments just divided */
-    const uint64_t in_block = KF_HUGE / kf_segment_bytes(KF_BUCKETS);
+    const uint64_t in_block = KF_HUGE / kf_segment_bytes(x, KF_BUCKETS);
     uint64_t blocks = (references / each + in_block - 1) / in_block;
     while (x->taken < blocks) {
         if (kf_block_take(x))
@@ -165,14 +176,12 @@ static inline void kf_index_free(kf_index *x)
     memset(x, 0, sizeof *x);
 }
 
-/* An empty index with room for some references before it grows. 0, or -1 without memory. */
-static inline int kf_index_init(kf_index *x, uint64_t references)
+/* An empty index with so many buckets, a power of two up to KF_BUCKETS, each of so many bytes. 0, or -1 without memory. */
+static inline int kf_index_make(kf_index *x, uint64_t buckets, uint32_t bytes)
 {
-    uint64_t buckets = 1;
     memset(x, 0, sizeof *x);
-    while (buckets < KF_BUCKETS && buckets * KF_SLOTS * KF_FILL / 100 < references)
-        buckets *= 2;
     x->mask = buckets - 1;
+    x->bytes = bytes;
     x->segment = (kf_segment **)malloc(sizeof *x->segment);
     if (x->segment && (x->segment[0] = kf_segment_new(x, buckets)))
         return 0;
@@ -180,10 +189,19 @@ static inline int kf_index_init(kf_index *x, uint64_t references)
     return -1;
 }
 
+/* An empty index with room for some references before it grows. 0, or -1 without memory. */
+static inline int kf_index_init(kf_index *x, uint64_t references)
+{
+    uint64_t buckets = 1;
+    while (buckets < KF_BUCKETS && buckets * KF_SLOTS * KF_FILL / 100 < references)
+        buckets *= 2;
+    return kf_index_make(x, buckets, sizeof(kf_bucket));
+}
+
 /* Bytes of memory. */
 static inline uint64_t kf_index_bytes(const kf_index *x)
 {
-    return ((uint64_t)sizeof *x->segment << x->bits) + x->segments * kf_segment_bytes(x->mask + 1);
+    return ((uint64_t)sizeof *x->segment << x->bits) + x->segments * kf_segment_bytes(x, x->mask + 1);
 }
 
 static inline void kf_segment_insert(kf_index *x, kf_segment *segment, uint64_t hash, uint32_t ref)
@@ -201,6 +219,7 @@ static inline void kf_segment_insert(kf_index *x, kf_segment *segment, uint64_t 
             return;
         }
         b->passed++;
+        b->trace |= kf_trace(hash);
     }
 }
 
@@ -309,11 +328,14 @@ static inline int kf_index_erase(kf_index *x, uint64_t hash, uint32_t ref)
             b->tag[s] = 0;
             segment->used--;
             x->used--;
-            for (i = hash; n--; i += step)
-                segment->bucket[i & x->mask].passed--;
+            for (i = hash; n--; i += step) {
+                b = &segment->bucket[i & x->mask];
+                if (!--b->passed)
+                    b->trace = 0;
+            }
             return 1;
         }
-        if (!b->passed || n > x->mask)
+        if (!kf_passed(b, hash) || n > x->mask)
             return 0;
     }
 }
