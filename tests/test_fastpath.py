@@ -658,3 +658,18 @@ def test_a_reset_ends_a_flow() -> None:
     events = [Event(way.port, frame) for way, frame in begin + data + end + again]
     same(fast, full, events, list(range(len(events))))
     same(fast, full, events, [])
+
+
+def test_an_address_that_becomes_a_service() -> None:
+    """An unanswered flow to where there was none is refused from then on, for nobody stands behind it."""
+    fast, full = warm(services=False)
+    out = replace(PAIRS["routed"][0], dst="10.0.0.52")
+    for _ in range(3):
+        same(fast, full, [Event(out.port, out.udp())], [])
+    assert fast._pipeline.paths()[3] > 0
+    changed(fast, "services")
+    changed(full, "services")
+    result = fast.forward(batch_of(fast, [Event(out.port, out.udp())]))
+    assert result.reason.tolist() == [kf.Reason.NO_ENDPOINTS]
+    full.forward(batch_of(full, [Event(out.port, out.udp())]))
+    same(fast, full, [Event(out.port, out.udp())] * 2, [])
