@@ -291,8 +291,8 @@ KF_FIND(kf_find_avx2, KF_TARGET_AVX2, kf_find_hash_avx2, kf_find_match_scalar, k
 KF_FIND(kf_find_avx512, KF_TARGET_AVX512, kf_find_hash_avx512, kf_find_match_avx512, kf_find_compare_avx512)
 #endif
 
-/* The tuples that the first row named was not: those for which the same bucket or the next one has another. What is left is in
- * the order of the keys again, for the caller's searches may reclaim rows that a later key has found expired. */
+/* The tuples that the first row named was not: those for which the same bucket or the next one has another. What is left
+ * is in the order of the keys again, for the caller's searches may reclaim rows that a later key has found expired. */
 static inline void kf_find_settle(const kf_quest *q, kf_finding *f)
 {
     uint16_t on[KF_FIND_VECTOR], again[KF_FIND_VECTOR];
