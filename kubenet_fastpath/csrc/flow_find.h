@@ -1,12 +1,11 @@
-/* Finding many tuples in the flow table: hashed and their memory asked for groups of eight ahead, then compared.
+/* Finding many tuples in the flow table: hashed, and their memory asked for, a block ahead of its use.
  *
- * A group goes through three stages, which take turns with those of other groups: hash the tuples and ask for their buckets;
- * match the tags and ask for the row that the first match names; compare. Between its stages lie `ahead` groups, so the
- * processor always has as many lines under way as it can follow. One tuple in thirty shares its tag with another, or has
- * gone on to a further bucket; these are settled behind the vector, by passes of their own. What is left then, and what is found
- * to have expired, is the caller's to search one by one, since that may change the table.
+ * A block goes through three stages, which take turns with those of the blocks beside it: hash the tuples and ask for their
+ * buckets; match the tags and ask for the row that the first match names; compare. One tuple in thirty shares its tag with
+ * another, or has gone on to a further bucket; these are settled behind the vector, by passes of their own. What is left
+ * then, and what is found to have expired, is the caller's to search one by one, since that may change the table.
  *
- * The scalar, AVX2 and AVX-512 variants do the same.
+ * The scalar, AVX2 and AVX-512 variants do the same, and stand side by side: hence the length.
  */
 #ifndef KF_FLOW_FIND_H
 #define KF_FLOW_FIND_H
@@ -33,9 +32,12 @@ typedef struct {
 
 typedef struct {                /* a vector on its way */
     uint64_t hash[KF_FIND_VECTOR] __attribute__((aligned(64)));
+    uint32_t place[KF_FIND_VECTOR] __attribute__((aligned(64)));     /* in the directory */
+    uint32_t offset[KF_FIND_VECTOR] __attribute__((aligned(64)));    /* in the segment, bytes */
     const kf_bucket *bucket[KF_FIND_VECTOR] __attribute__((aligned(64)));
     uint32_t ref[KF_FIND_VECTOR] __attribute__((aligned(64)));
-    uint16_t match[KF_FIND_VECTOR] __attribute__((aligned(64)));    /* slots with the tag, the latest of which was looked at */
+    uint16_t match[KF_FIND_VECTOR] __attribute__((aligned(64)));    /* slots with the tag, the first of which is looked at */
+    uint16_t trace[KF_FIND_VECTOR] __attribute__((aligned(64)));    /* of the bucket */
     uint8_t tag[KF_FIND_VECTOR];
     uint16_t late[KF_FIND_VECTOR + 8];
     uint32_t lates;
@@ -103,6 +105,7 @@ static inline void kf_find_match_scalar(const kf_quest *q, kf_finding *f, int i,
         const uint32_t match = kf_match(b, f->tag[i]);
         const uint32_t ref = b->ref[kf_first(match | KF_LAST_SLOT)] & -(uint32_t)(match != 0);
         f->match[i] = (uint16_t)match;
+        f->trace[i] = b->trace;
         f->ref[i] = ref;        /* without a match the first row's */
         kf_prefetch(kf_row_at(row, ref));
     }
@@ -115,13 +118,15 @@ static inline void kf_find_compare_scalar(const kf_quest *quest, kf_finding *f, 
     for (; i < end; i++) {
         const uint32_t ref = f->ref[i];
         const char *row = kf_row_at(q.row, ref);
-        if (f->match[i] && kf_row_has(row, ref, &q.key[i]) && kf_row_expires(row) > q.now[q.each ? i : 0]) {
+        const int same = f->match[i] && kf_row_has(row, ref, &q.key[i]);
+        if (same && kf_row_expires(row) > q.now[q.each ? i : 0]) {
             q.conn[i] = ref >> 1;
             q.reply[i] = ref & 1;
         } else {
             q.conn[i] = (uint32_t)KF_NO_ROW;
             q.reply[i] = 0;
-            f->late[lates++] = (uint16_t)i;
+            f->late[lates] = (uint16_t)i;
+            lates += same || (f->match[i] & (f->match[i] - 1)) || (f->trace[i] & kf_trace(f->hash[i]));
         }
     }
     f->lates = lates;
@@ -159,6 +164,7 @@ KF_TARGET_AVX512 static inline void kf_find_hash_avx512(const kf_quest *q, kf_fi
     const __m512i numbers = _mm512_set1_epi64((long long)q->index->mask);
     const __m512i first = _mm512_set1_epi64(offsetof(kf_segment, bucket));
     kf_segment *const *directory = q->index->segment;
+    const int begin = i;
     const uint64_t secret[2] = {q->secret[0], q->secret[1]};
     const kf_tuple *key = q->key;
     for (; i + 8 <= end; i += 8) {
@@ -168,15 +174,14 @@ KF_TARGET_AVX512 static inline void kf_find_hash_avx512(const kf_quest *q, kf_fi
         const __m512i tag = _mm512_max_epu64(_mm512_srli_epi64(hash, 56), _mm512_set1_epi64(1));
         const __m512i place = _mm512_and_si512(_mm512_srli_epi64(hash, 32), places);
         const __m512i offset = _mm512_add_epi64(_mm512_slli_epi64(_mm512_and_si512(hash, numbers), 6), first);
-        uint32_t place_of[8] __attribute__((aligned(32))), offset_of[8] __attribute__((aligned(32)));
         _mm512_store_si512(&f->hash[i], hash);
         _mm_storel_epi64((__m128i *)&f->tag[i], _mm512_cvtepi64_epi8(tag));
-        _mm256_store_si256((__m256i *)place_of, _mm512_cvtepi64_epi32(place));
-        _mm256_store_si256((__m256i *)offset_of, _mm512_cvtepi64_epi32(offset));
-        for (int k = 0; k < 8; k++) {      /* a gather of the directory's pointers takes longer */
-            f->bucket[i + k] = (const kf_bucket *)((const char *)directory[place_of[k]] + offset_of[k]);
-            __builtin_prefetch(f->bucket[i + k]);
-        }
+        _mm256_store_si256((__m256i *)&f->place[i], _mm512_cvtepi64_epi32(place));
+        _mm256_store_si256((__m256i *)&f->offset[i], _mm512_cvtepi64_epi32(offset));
+    }
+    for (int k = begin; k < i; k++) {       /* a gather of the directory's pointers takes longer */
+        f->bucket[k] = (const kf_bucket *)((const char *)directory[f->place[k]] + f->offset[k]);
+        __builtin_prefetch(f->bucket[k]);
     }
     kf_find_hash_scalar(q, f, i, end);
 }
@@ -190,6 +195,7 @@ KF_TARGET_AVX512 static inline void kf_find_match_avx512(const kf_quest *q, kf_f
                                                         _mm_set1_epi8((char)f->tag[i]));
         const uint32_t ref = b->ref[_tzcnt_u32(match | KF_LAST_SLOT)] & -(uint32_t)(match != 0);
         f->match[i] = (uint16_t)match;
+        f->trace[i] = b->trace;
         f->ref[i] = ref;
         __builtin_prefetch(kf_row_at(row, ref));
     }
@@ -208,9 +214,14 @@ KF_TARGET_AVX512 static inline void kf_find_compare_avx512(const kf_quest *quest
     for (; i + 8 <= end; i += 8) {
         const __m256i refs = _mm256_load_si256((const __m256i *)&f->ref[i]);
         const __m128i numbers = _mm_add_epi16(_mm_set1_epi16((short)i), _mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7));
-        const uint32_t named = _mm_test_epi16_mask(_mm_load_si128((const __m128i *)&f->match[i]), _mm_set1_epi16(-1));
+        const __m128i match = _mm_load_si128((const __m128i *)&f->match[i]);
+        const uint32_t named = _mm_test_epi16_mask(match, match);
+        const uint32_t more = _mm_test_epi16_mask(match, _mm_add_epi16(match, _mm_set1_epi16(-1)));
+        const __m512i part = _mm512_and_si512(_mm512_srli_epi64(_mm512_load_si512(&f->hash[i]), 8), _mm512_set1_epi64(15));
+        const __m128i trace = _mm512_cvtepi64_epi16(_mm512_sllv_epi64(_mm512_set1_epi64(1), part));
+        const uint32_t further = _mm_test_epi16_mask(trace, _mm_load_si128((const __m128i *)&f->trace[i]));
         const uint32_t *ref = &f->ref[i];
-        uint32_t equal = 0, alive = 0, good;
+        uint32_t equal = 0, alive = 0, same, good, late;
         for (int k = 0; k < 8; k += 4) {
             __m512i four = _mm512_castsi128_si512(kf_row_tuple(q.row, ref[k]));
             four = _mm512_inserti32x4(four, kf_row_tuple(q.row, ref[k + 1]), 1);
@@ -224,13 +235,15 @@ KF_TARGET_AVX512 static inline void kf_find_compare_avx512(const kf_quest *quest
         else
             for (int k = 8; k--;)
                 alive = 2 * alive + (kf_row_expires(kf_row_at(q.row, ref[k])) > now);
-        good = _pext_u32(equal & equal >> 1, 0x5555) & alive & named;
+        same = _pext_u32(equal & equal >> 1, 0x5555) & named;
+        good = same & alive;
+        late = ~good & (same | more | further);
         _mm256_storeu_si256((__m256i *)&q.conn[i],
                             _mm256_mask_srli_epi32(_mm256_set1_epi32(KF_NO_ROW), (__mmask8)good, refs, 1));
         _mm_storel_epi64((__m128i *)&q.reply[i],
                          _mm_maskz_set1_epi8((__mmask16)(good & _mm256_test_epi32_mask(refs, _mm256_set1_epi32(1))), 1));
-        _mm_storeu_si128((__m128i *)&f->late[lates], _mm_maskz_compress_epi16((__mmask8)~good, numbers));
-        lates += (uint32_t)__builtin_popcount(~good & 0xFF);
+        _mm_storeu_si128((__m128i *)&f->late[lates], _mm_maskz_compress_epi16((__mmask8)late, numbers));
+        lates += (uint32_t)__builtin_popcount(late);
     }
     f->lates = lates;
     kf_find_compare_scalar(quest, f, i, end);
@@ -278,20 +291,13 @@ KF_FIND(kf_find_avx2, KF_TARGET_AVX2, kf_find_hash_avx2, kf_find_match_scalar, k
 KF_FIND(kf_find_avx512, KF_TARGET_AVX512, kf_find_hash_avx512, kf_find_match_avx512, kf_find_compare_avx512)
 #endif
 
-/* The tuples that the first row named was not: those for which the same bucket or the next one has another. What is left is in
- * the order of the keys again, for the caller's searches may reclaim rows that a later key has found expired. */
+/* The tuples that the first row named was not: those for which the same bucket or the next one has another. What is left
+ * is in the order of the keys again, for the caller's searches may reclaim rows that a later key has found expired. */
 static inline void kf_find_settle(const kf_quest *q, kf_finding *f)
 {
     uint16_t on[KF_FIND_VECTOR], again[KF_FIND_VECTOR];
     uint64_t left[KF_FIND_VECTOR / 64] = {0};
     uint32_t n = 0, agains = 0, j;
-    for (j = 0; j < f->lates; j++) {
-        const uint16_t i = f->late[j];
-        f->late[n] = i;
-        n += f->match[i] || kf_passed(f->bucket[i], f->hash[i]);
-    }
-    f->lates = n;
-    n = 0;
     for (j = 0; j < f->lates; j++) {
         const uint16_t i = f->late[j];
         const int dead = f->match[i] && kf_row_has(kf_row_at(q->row, f->ref[i]), f->ref[i], &q->key[i]);

@@ -1,8 +1,8 @@
 /* A hash table of 8-byte keys and 2-byte values, which lie in the bucket itself: a lookup reads one cache line.
  *
- * A line holds 6 keys, the value of each, and what bucket.h keeps of those that found it full; a 32-bit reference of each key,
- * for who needs more than its value, lies behind the lines of its segment. Segments, directory, probing and growth are those
- * of bucket.h. The key 0 marks an empty place: no entry may have it.
+ * A line holds 6 keys, the value of each, and what bucket.h keeps of those that found it full; a 32-bit reference of each
+ * key, for who needs more than its value, lies behind the lines of its segment. Segments, directory, probing and growth are
+ * those of bucket.h. The key 0 marks an empty place: no entry may have it.
  */
 #ifndef KF_PAIR_H
 #define KF_PAIR_H

@@ -20,6 +20,8 @@ static const uint64_t KF_PAIR_NO_KEY = (uint64_t)1 << 40;
 typedef struct {
     uint64_t key[KF_PAIR_VECTOR] __attribute__((aligned(64)));
     uint64_t hash[KF_PAIR_VECTOR] __attribute__((aligned(64)));
+    uint32_t place[KF_PAIR_VECTOR] __attribute__((aligned(64)));     /* in the directory */
+    uint32_t offset[KF_PAIR_VECTOR] __attribute__((aligned(64)));    /* in the segment, bytes */
     const kf_pairs *line[KF_PAIR_VECTOR] __attribute__((aligned(64)));
     uint16_t late[KF_PAIR_VECTOR];
     uint32_t lates;
@@ -118,6 +120,7 @@ KF_TARGET_AVX512 static inline void kf_pair_hash_avx512(const kf_pair_quest *q, 
     const uint64_t secret[2] = {q->secret[0], q->secret[1]}, *mac = q->mac;
     const uint16_t *vlans = q->vlan;
     kf_segment *const *directory = q->index->segment;
+    const int begin = i;
     const int each = q->each;
     for (; i + 8 <= end; i += 8) {
         const __m512i vlan =
@@ -127,15 +130,14 @@ KF_TARGET_AVX512 static inline void kf_pair_hash_avx512(const kf_pair_quest *q, 
         const __m512i hash = kf_hash64_avx512(key, secret);
         const __m512i place = _mm512_and_si512(_mm512_srli_epi64(hash, 32), places);
         const __m512i offset = _mm512_add_epi64(_mm512_slli_epi64(_mm512_and_si512(hash, numbers), 6), first);
-        uint32_t place_of[8] __attribute__((aligned(32))), offset_of[8] __attribute__((aligned(32)));
         _mm512_store_si512(&f->key[i], key);
         _mm512_store_si512(&f->hash[i], hash);
-        _mm256_store_si256((__m256i *)place_of, _mm512_cvtepi64_epi32(place));
-        _mm256_store_si256((__m256i *)offset_of, _mm512_cvtepi64_epi32(offset));
-        for (int k = 0; k < 8; k++) {      /* a gather of the directory's pointers takes longer */
-            f->line[i + k] = (const kf_pairs *)((const char *)directory[place_of[k]] + offset_of[k]);
-            __builtin_prefetch(f->line[i + k]);
-        }
+        _mm256_store_si256((__m256i *)&f->place[i], _mm512_cvtepi64_epi32(place));
+        _mm256_store_si256((__m256i *)&f->offset[i], _mm512_cvtepi64_epi32(offset));
+    }
+    for (int k = begin; k < i; k++) {       /* a gather of the directory's pointers takes longer */
+        f->line[k] = (const kf_pairs *)((const char *)directory[f->place[k]] + f->offset[k]);
+        __builtin_prefetch(f->line[k]);
     }
     kf_pair_hash_scalar(q, f, i, end);
 }
