@@ -49,7 +49,9 @@ cdef extern from "csrc/flow_find.h" nogil:
 cdef enum:
     VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is tracked
 
-if sizeof(conn_t) != 1 << KF_ROW_SHIFT or <size_t>&(<conn_t*>NULL).expires != KF_ROW_EXPIRES or sizeof(tuple_t) != 16:
+cdef conn_t layout
+if (sizeof(conn_t) != 1 << KF_ROW_SHIFT or sizeof(tuple_t) != 16
+        or <char*>&layout.expires - <char*>&layout != <Py_ssize_t>KF_ROW_EXPIRES):
     raise ImportError("csrc/flow_find.h has another layout of a connection")
 
 

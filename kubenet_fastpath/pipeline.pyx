@@ -512,7 +512,8 @@ cdef class Pipeline:
                     at += out.length
         if not node.out_lent:
             rows = rows_new(n)
-            memcpy(vector_data(rows), node.out, n * sizeof(out_t))
+            if n:       # without any the address is NULL, which memcpy must not be given
+                memcpy(vector_data(rows), node.out, n * sizeof(out_t))
             free(node.out)
         elif n != node.out_capacity:
             rows = rows[:n] if 4 * n > node.out_capacity else rows[:n].copy()

@@ -32,7 +32,9 @@ def library(name: str) -> Path:
     Absent
     """
     if not shutil.which("clang"):
-        raise Absent("clang is not installed: apt-get install clang libclang-rt-dev")
+        raise Absent(
+            "clang is not installed: apt-get install clang libclang-rt-14-dev, or of another version"
+        )
     for file in (
         f"libclang_rt.{name}",
         f"libclang_rt.{name.partition('.')[0]}-{platform.machine()}.{name.partition('.')[2]}",
