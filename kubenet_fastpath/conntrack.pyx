@@ -13,12 +13,12 @@ cimport numpy as cnp
 
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t, tuple_t
-from .errors import ConfigError
+from .errors import ConfigError, TableFull
 from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_bytes
 from .isa cimport isa_number
 from .isa import available
-from .listing import connections_text
-from .records cimport record_t, records_fill
+from .listing import connections_of, connections_text, statistics_text
+from .records cimport record_insert, record_known, record_t, records_fill
 from .records import RECORD
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
@@ -60,6 +60,11 @@ cdef object times_of(columns_t* c, int64_t* time, now):
     now = np.ascontiguousarray(now)
     c.now = <const int64_t*>vector_data(now)
     return now
+
+
+cdef Py_ssize_t numbered(str text, Py_ssize_t i):
+    """The number of the line that the i-th connection of a text is in; empty ones count."""
+    return [number for number, line in enumerate(text.splitlines(), 1) if line.strip()][i]
 
 
 cdef class ConnectionTable:
@@ -402,9 +407,68 @@ cdef class ConnectionTable:
             n = records_fill(self.table, r, at)
         return rows[:n]
 
-    def to_text(self, now, *, extended=False):
-        """Return the connections alive at `now` (ns) as `conntrack -L` prints them, or `-L -o extended`."""
-        return connections_text(self.to_records(now), extended=extended)
+    def to_text(self, now, *, extended=False, accounting=True):
+        """Return what `conntrack -L` prints at `now`, in ns; with `extended`, what `-o extended` adds; without
+        `accounting`, no packets and bytes."""
+        return connections_text(self.to_records(now), extended=extended, accounting=accounting)
+
+    def statistics_text(self):
+        """Return the line of `conntrack -S`."""
+        return statistics_text(self.counters)
+
+    def load_text(self, text, now=0):
+        """Enter the connections that `conntrack -L` has printed, as `conntrack -I` does.
+
+        Parameters
+        ----------
+        text : str
+            With or without `-o extended`, packets and bytes.
+        now : int
+            Time in ns; timeouts begin then.
+
+        Raises
+        ------
+        ValueError
+            A line is none, or its connection is there already, by either of its tuples, in the table or in an earlier
+            line: the message has its number. Nothing has changed then.
+        TableFull
+            There is no room for all of them. Nothing has changed then.
+
+        Notes
+        -----
+        What the text does not have is unknown: a TCP connection's windows are taken from the next packets, as
+        `nf_conntrack_tcp_loose` takes up a connection.
+        """
+        found = list(connections_of(text))
+        cdef Py_ssize_t i, n = len(found)
+        cdef int64_t time = now
+        cdef record_t* r
+        cdef set seen = set()
+        rows = np.zeros(n, RECORD)
+        for i, fields in enumerate(found):
+            rows[i] = tuple(fields.get(name, 0) for name in RECORD.names)
+            tuples = {(fields["proto"], fields["zone"], *(fields[side + name] for name in ("src", "dst", "sport", "dport")))
+                      for side in ("", "reply_")}
+            if tuples & seen:
+                raise ValueError(f"line {numbered(text, i)} has a tuple of an earlier one")
+            seen |= tuples
+        r = <record_t*><size_t>rows.ctypes.data
+        for i in range(n):
+            if record_known(self.table, r + i, time):
+                raise ValueError(f"line {numbered(text, i)} has a tuple of a connection that is there already")
+        if n > self.table.room - self.table.count:
+            raise TableFull(f"{n} connections do not fit beside the {self.table.count} of {self.table.room}")
+        for i in range(n):
+            if not record_insert(self.table, r + i, time):
+                raise MemoryError(f"no memory for connection {i} of {n}")
+
+    @classmethod
+    def from_text(cls, text, now=0, **settings):
+        """Return a table of the connections that `conntrack -L` has printed; see `load_text`. `settings` are the
+        constructor's."""
+        table = cls(**settings)
+        table.load_text(text, now)
+        return table
 
     def delete(self, index=None, **fields):
         """End connections (`conntrack -D`).

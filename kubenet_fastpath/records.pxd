@@ -21,3 +21,5 @@ cdef packed struct record_t:
     uint16_t masquerade     # index of the interface whose address masks the source, 0: none
 
 cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexcept nogil
+cdef bint record_known(ct_t* t, const record_t* r, int64_t now) noexcept nogil
+cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil

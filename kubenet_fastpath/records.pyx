@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from .connection cimport IPS_CONFIRMED, IPS_DYING, SECOND, conn_t
+from .connection cimport (
+    IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DYING, IPS_NAT_DONE_MASK, IPS_SEEN_REPLY, IPS_SRC_NAT, NO_CONN, SECOND, conn_t, tuple_equal,
+    tuple_invert, tuple_t,
+)
+from .flowtable cimport CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_new, ct_source_link
 
 RECORD = np.dtype([
     ("index", "u4"), ("src", "u4"), ("dst", "u4"), ("sport", "u2"), ("dport", "u2"), ("reply_src", "u4"),
@@ -36,3 +40,41 @@ cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexc
             r[n].timeout = <int32_t>((c.expires - now[0]) // SECOND)
         n += 1
     return n
+
+
+cdef tuple_t tuple_of(uint32_t src, uint32_t dst, uint16_t sport, uint16_t dport, const record_t* r) noexcept nogil:
+    cdef tuple_t tuple
+    tuple.src, tuple.dst, tuple.sport, tuple.dport = src, dst, sport, dport
+    tuple.proto, tuple.family, tuple.zone = r.proto, 4, r.zone
+    return tuple
+
+
+cdef bint record_known(ct_t* t, const record_t* r, int64_t now) noexcept nogil:
+    """Whether one of its tuples is that of a connection alive."""
+    cdef tuple_t original = tuple_of(r.src, r.dst, r.sport, r.dport, r)
+    cdef tuple_t reply = tuple_of(r.reply_src, r.reply_dst, r.reply_sport, r.reply_dport, r)
+    cdef int direction
+    return (ct_find(t, &original, ct_hash(t, &original), now, &direction) != NO_CONN
+            or ct_find(t, &reply, ct_hash(t, &reply), now, &direction) != NO_CONN)
+
+
+cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil:
+    """Enter a connection as `conntrack -I` does; False: no room. What NAT did to it is told by its tuples."""
+    cdef tuple_t original = tuple_of(r.src, r.dst, r.sport, r.dport, r)
+    cdef tuple_t reply = tuple_of(r.reply_src, r.reply_dst, r.reply_sport, r.reply_dport, r), plain
+    cdef uint32_t conn = ct_new(t, &original, &reply, ct_hash(t, &original), now)
+    cdef conn_t* c
+    if conn == NO_CONN:
+        return False
+    c = &t.row[conn]
+    c.status = r.status & (IPS_SEEN_REPLY | IPS_ASSURED) | IPS_NAT_DONE_MASK
+    tuple_invert(&plain, &original)
+    if not tuple_equal(&plain, &reply):
+        if plain.dst != reply.dst or plain.dport != reply.dport:
+            c.status |= IPS_SRC_NAT
+        if plain.src != reply.src or plain.sport != reply.sport:
+            c.status |= IPS_DST_NAT
+    c.state, c.mark, c.expires = r.state, r.mark, r.timeout * <int64_t>SECOND
+    c.packets[0], c.packets[1], c.bytes[0], c.bytes[1] = r.packets, r.reply_packets, r.bytes, r.reply_bytes
+    ct_source_link(t, conn)
+    return ct_confirm(t, &conn, now) == CONFIRM_OK
