@@ -24,7 +24,7 @@ def test_established(benchmark, path, flows, batch_size):
     trace.check()
     benchmark.group = f"{path.name.lower()}, batches of {batch_size}"
     result = benchmark.pedantic(trace.run, setup=trace.restore, rounds=15, warmup_rounds=2)
-    assert (result.reason == path.value).all()
+    assert (result.reason == path.reason).all()
     if benchmark.stats is not None:  # None under --benchmark-disable
         benchmark.extra_info |= {
             "ns_per_packet": round(1e9 * benchmark.stats.stats.median / TRACE, 1),

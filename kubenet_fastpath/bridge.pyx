@@ -119,7 +119,6 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     if index == NO_NEIGHBOUR:
         return drop(R_NEIGH_CREATEFAIL)
     state = neigh_resolve(node.neighbours, index, p.now)
-    node.via = index
     if state == NEIGH_SEND:
         store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)
         return PASS

@@ -208,7 +208,6 @@ cdef struct node_t:
     size_t made                 # bytes of outputs that are not among them
     chunk_t* chunks
     uint64_t changes            # of what the plan says: interfaces, next hops
-    uint32_t via                # the neighbour that the packet in hand went by, or NO_NEIGHBOUR
     bint unsettled              # it has met what may decide otherwise next time
     bint tracked                # conntrack has seen it already:
     uint32_t tracked_conn       # its connection or NO_CONN

@@ -219,7 +219,6 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     store_mac(eth + ETH_SRC, node.interface[dev].mac)
     store16(eth + ETH_TYPE, ETH_IP)
     p.tagged, p.hooked, p.dev = False, False, dev
-    node.via = index
     state = NEIGH_SEND
     if not node.neighbours.row[index].state & NUD_CONNECTED:
         state = neigh_resolve(node.neighbours, index, p.now)

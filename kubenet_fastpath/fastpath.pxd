@@ -30,7 +30,6 @@ cdef struct path_t:             # a cache line; what precedes `generation` tells
     uint32_t macs_end           # and 4 more
     uint32_t out_macs_end
     uint32_t fdb_row            # of the source's MAC, FDB_NO_ROW: nothing is learned
-    uint32_t neighbour          # the use of this one is noted, NO_NEIGHBOUR: of none
     uint16_t port               # it comes in by
     uint16_t out                # it leaves by
     uint16_t bridge             # which the host sent it by, NO_BRIDGE
@@ -40,7 +39,7 @@ cdef struct path_t:             # a cache line; what precedes `generation` tells
     uint8_t routed              # 1: TTL is one less
     uint8_t copied              # 1: the host gets a copy, which FORWARD drops: it has no connection
     uint32_t generation         # valid in this one alone
-    uint32_t fill_end[2]
+    uint32_t fill[3]
 
 cdef struct batch_t:          # a batch
     uint8_t* base
@@ -63,7 +62,6 @@ cdef struct candidate_t:        # a packet of a known connection whose path is n
     uint64_t made               # what the node had made and lost till then
     uint64_t copies
     uint64_t sent_up            # that the bridge's host side had sent
-    uint64_t changes
 
 cdef struct fastpath_t:
     path_t* path                # open addressing by contents

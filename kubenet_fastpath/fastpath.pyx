@@ -8,7 +8,8 @@ entries that keep an adjacency). Only the third changes anything, so a batch mea
 overlap are looked at one at a time, for one may have rewritten the other.
 
 What a path cannot hold is done for every packet: connection tracking (accounting, timeout, TCP's window), translation
-by the connection's tuples, TTL, and what refreshes entries: the FDB's, a neighbour's.
+by the connection's tuples, TTL, and the time stamp of the source's MAC in the FDB. (When a neighbour was used last the
+kernel notes too; between two states of it nothing comes of that.)
 """
 
 from libc.stdlib cimport free
@@ -16,7 +17,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .connection cimport tuple_is
 from .conntrack cimport (
-    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_NEW, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SEEN_REPLY, NO_CONN, conn_t,
+    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, NO_CONN, conn_t,
     ct_conn, ct_find, ct_hash, ct_prefetch, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
 )
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
@@ -27,7 +28,6 @@ from .frame cimport (
     ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_LEN, IP_PROTO, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK,
     csum_fold, csum_ttl, load16, load32, load_mac, store16, store32,
 )
-from .neighbour cimport NO_NEIGHBOUR, NUD_CONNECTED, NUD_DELAY, NUD_PROBE, neighbour_t
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
 from .verdict cimport V_BRIDGED, V_ROUTED
@@ -233,14 +233,12 @@ cdef inline bint track_tcp(node_t* node, const fastpath_t* f, Py_ssize_t k, uint
     """Let conntrack judge a TCP segment. False: it is not simply one more; the full path gets what it said."""
     cdef segment_t seg
     cdef uint32_t found
-    cdef conn_t* c = ct_conn(node.conntrack, conn)
     cdef ctinfo_t info
     seg.tuple = tuple_of(&f.glance, k)
     seg.ip_len, seg.l4, seg.l4_len = f.glance.total[k], l3 + IP_LEN, f.glance.total[k] - <uint32_t>IP_LEN
     seg.verify = node.verify_checksums
     info = ct_track_hashed(node.conntrack, &seg, f.hash[k], node.now, &found)
-    if found == conn and c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and (
-            info == CT_ESTABLISHED or info == CT_ESTABLISHED_REPLY):
+    if found == conn and (info == CT_ESTABLISHED or info == CT_ESTABLISHED_REPLY):     # a reset's row is still there
         return True
     node.tracked, node.tracked_conn, node.tracked_info = True, found, <uint8_t>info
     return False
@@ -263,9 +261,9 @@ cdef void consider(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t i, 
     c.conn, c.direction, c.packets = ref >> 1, ref & 1, ct_conn(node.conntrack, ref >> 1).packets[ref & 1]
     c.ttl = frame[ETH_LEN + IP_TTL]
     memcpy(c.macs, frame, 12)
-    c.n_out, c.changes = node.n_out, f.changes
+    c.n_out = node.n_out
     c.made, c.copies, c.sent_up = made(node), node.local_copies, sent_by_host(node, b.port[i])
-    node.via, node.unsettled = NO_NEIGHBOUR, False
+    node.unsettled = False
 
 
 cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t first, Py_ssize_t i,
@@ -334,15 +332,11 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
                 return i
         else:
             ct_refresh(c, direction, g.total[k], node.now, udp_timeout(t, c, node.now))
-            if direction:
-                c.status |= IPS_SEEN_REPLY
         device = &node.interface[path.port]
         device.rx_packets += 1
         device.rx_bytes += b.length[i]
         if path.fdb_row != FDB_NO_ROW:
             fdb_refresh(node.fdb, path.fdb_row, node.now)
-        if path.neighbour != NO_NEIGHBOUR:
-            node.neighbours.row[path.neighbour].used = node.now
         node.local_copies += path.copied
         if path.routed:
             l3[IP_TTL] = ttl - 1
@@ -393,13 +387,15 @@ cdef uint32_t path_number(fastpath_t* f, const path_t* wanted, ct_t* t, int64_t 
 
 
 cdef void fastpath_learn(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t i) noexcept nogil:
-    """Note for a connection where the full path has just sent its packet i, if the next one is sure to go there."""
+    """Note for a connection where the full path has just sent its packet i, if the next one is sure to go there.
+
+    What has changed meanwhile, by the packet or by another thread, begins a new generation before anybody believes it.
+    """
     cdef const candidate_t* seen = &f.candidate
     cdef conn_t* c
     cdef const tuple_t* other
     cdef const out_t* out
     cdef const interface_t* port
-    cdef const neighbour_t* neighbour
     cdef uint8_t* frame = b.base + b.offset[i]
     cdef uint8_t* l3 = frame + ETH_LEN
     cdef path_t path
@@ -412,8 +408,7 @@ cdef void fastpath_learn(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize
     if b.verdict[i] != V_ROUTED and b.verdict[i] != V_BRIDGED or node.unsettled or node.n_out != seen.n_out + 1 or (
             seen.made != made(node) or node.local_copies - seen.copies > 1):
         return
-    if changes_of(node) != seen.changes or c.status & (IPS_CONFIRMED | IPS_DYING) != IPS_CONFIRMED or (
-            c.packets[seen.direction] != seen.packets + 1):
+    if c.status & (IPS_CONFIRMED | IPS_DYING) != IPS_CONFIRMED or c.packets[seen.direction] != seen.packets + 1:
         return
     out = &node.out[seen.n_out]
     if out.generated or out.frame != b.offset[i] or out.source != <int32_t>i or out.length != out.wire_length:
@@ -428,7 +423,7 @@ cdef void fastpath_learn(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize
     path.copied = node.local_copies != seen.copies
     if path.copied and (b.verdict[i] != V_BRIDGED or sent_by_host(node, b.port[i]) != seen.sent_up):
         return
-    path.bridge, path.neighbour, path.fdb_row = NO_BRIDGE, NO_NEIGHBOUR, FDB_NO_ROW
+    path.bridge, path.fdb_row = NO_BRIDGE, FDB_NO_ROW
     port = &node.interface[b.port[i]]
     if port.kind == IF_BRIDGE_PORT:
         path.fdb_row = fdb_row(node.fdb, load_mac(seen.macs + ETH_SRC), b.port[i])
@@ -444,12 +439,6 @@ cdef void fastpath_learn(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize
             path.bridge = port.bridge
     if out.length - ETH_LEN > path.mtu:
         return
-    if node.via != NO_NEIGHBOUR:
-        neighbour = &node.neighbours.row[node.via]
-        if neighbour.state & (NUD_DELAY | NUD_PROBE):
-            path.neighbour = node.via
-        elif not neighbour.state & NUD_CONNECTED:
-            return
     number = path_number(f, &path, node.conntrack, node.now)
     if number <= f.mask:
         c.path[seen.direction] = f.generation << 16 | number

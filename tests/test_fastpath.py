@@ -326,33 +326,65 @@ def test_frames_that_overlap() -> None:
     assert results[0] == results[1]
 
 
+def test_a_frame_inside_another() -> None:
+    """What is forwarded first changes bytes of the other one's payload, whose checksum is wrong then."""
+    out, _ = PAIRS["masqueraded"]
+    inner = out.udp(1024)
+    outer = out.udp(1025, data=inner)
+    results = []
+    for fast in (True, False):
+        node = make_node()
+        node._pipeline.fast_path = fast
+        port = node.ports["pod1"]
+        for frame in (inner, outer) * 3:
+            node.forward(kf.PacketBatch.from_frames([frame], port, START))
+        data = np.frombuffer(bytearray(outer), np.uint8)
+        batch = kf.PacketBatch(data, [42, 0], [len(inner), len(outer)], port=port, time=START)
+        result = node.forward(batch)
+        results.append((data.tobytes(), result.reason.tolist(), result.outputs.tolist()))
+    assert results[0] == results[1]
+    assert results[0][1] == [kf.Reason.MASQUERADE, kf.Reason.CT_INVALID]
+
+
+def test_a_flow_expires() -> None:
+    fast, full = warm()
+    for gap in (29, 30, 31, 119, 120, 121):
+        for way in WAYS:
+            same(fast, full, [Event(way.port, way.udp(), gap * SECOND)] * 2, [1])
+
+
+def test_a_capture_that_lost_padding() -> None:
+    """The packet is whole, but not the frame: what came in by the port counts as it was on the wire."""
+    fast, full = warm()
+    for way in WAYS:
+        same(fast, full, [Event(way.port, way.udp() + bytes(20), cut=20)] * 2, [1])
+
+
 def test_a_generation_number_comes_again() -> None:
-    """What was known when it was last in use is not taken for new."""
+    """What was known when it was last in use is not taken for new, though another flow has the same path again."""
     fast, full = twins()
-    bridged, routed = PAIRS["bridged"][0], PAIRS["routed"][0]
-    one = [Event(bridged.port, bridged.udp())] * 3
-    other = [Event(routed.port, routed.udp())] * 3
-    same(fast, full, one, [])
+    way = PAIRS["masqueraded"][0]
+    elsewhere = replace(way, dst="203.0.113.9")
+    same(fast, full, [Event(way.port, way.udp())] * 3, [1, 2])
     generation = fast._pipeline.paths()[2]
-    ticks = [Event(routed.port, routed.udp(1030))]
     hop = fast.routes["0.0.0.0/0"]
-    while True:
+    while fast._pipeline.paths()[2] != generation - 1:
         for node in (fast, full):
-            node.routes["203.0.113.0/24"] = hop
-        if fast._pipeline.paths()[2] == generation - 1:
-            break
-        fast.forward(batch_of(fast, ticks))
-        full.forward(batch_of(full, ticks))
-    same(fast, full, other, [])  # the first path of this generation has the number that the other one's had
+            node.routes["192.0.2.0/24"] = hop
+            node.forward(batch_of(node, [Event(elsewhere.port, elsewhere.udp(1030))]))
+    for node in (fast, full):
+        changed(node, "blackhole")  # what the first flow goes to
+    same(fast, full, [Event(elsewhere.port, elsewhere.udp())] * 3, [1, 2])
     assert fast._pipeline.paths()[2] == generation
-    same(fast, full, one, [])
+    same(fast, full, [Event(way.port, way.udp())] * 3, [1, 2])
 
 
 def test_recorded_packets_go_the_full_path() -> None:
     node = make_node()
     out, _ = PAIRS["routed"]
-    seen(node, [Event(out.port, out.udp())] * 4, [])
+    seen(node, [Event(out.port, out.udp())] * 4, [1, 2, 3])
     before = node._pipeline.paths()[3]
+    assert before == 2
     _, notes = node.record(batch_of(node, [Event(out.port, out.udp())]))
     assert node._pipeline.paths()[3] == before
     assert len(notes) > 5
@@ -558,3 +590,86 @@ def test_sizes_around_the_mtu(size: int) -> None:
     fast, full = warm()
     for _ in range(2):
         same(fast, full, [Event(way.port, way.udp(data=bytes(size))) for way in WAYS], [])
+
+
+def test_redirects_are_said_again() -> None:
+    """Whether a redirect is due depends on time, so such a flow has no path."""
+    fast, full = warm()
+    out = Way("eth0", (NODE_MAC, VNET_MAC), VNET, OUT)
+    for gap in (0, SECOND // 100, SECOND, 9 * SECOND, 25 * SECOND):
+        same(fast, full, [Event(out.port, out.udp(), gap)] * 12, list(range(12)))
+
+
+def test_a_flood_that_meets_one_port_is_no_path() -> None:
+    out, back = PAIRS["masqueraded"]
+    fast, full = warm()
+    for node in (fast, full):
+        node.detach("pod2")
+        node.detach("pod3")
+    same(fast, full, [Event(out.port, out.udp())] * 2, [])
+    for node in (fast, full):
+        node.fdb.flush_learned()
+    for _ in range(3):
+        same(fast, full, [Event(back.port, back.udp())], [])
+    for node in (fast, full):
+        node.fdb.add_local(POD1[1])
+    same(fast, full, [Event(back.port, back.udp())], [])
+
+
+@pytest.mark.parametrize("kube_proxy", [True, False])
+def test_the_hosts_copy_of_a_frame(kube_proxy: bool) -> None:
+    """A frame to the bridge's MAC whose destination becomes a pod beside is bridged, and the host gets a copy."""
+    nodes = []
+    for fast in (True, False):
+        node = make_node(kube_proxy=kube_proxy)
+        node.detach("pod1")
+        node.attach(
+            kf.Pod(
+                "pod1",
+                ip=POD1[0],
+                mac=POD1[1],
+                host_ports=(kf.HostPort(port=5353, pod_port=53, protocol="udp"),),
+            )
+        )
+        node._pipeline.fast_path = fast
+        nodes.append(node)
+    way = Way("pod3", (BRIDGE_MAC, POD3[1]), POD3[0], NODE_IP)
+    for size in (4, 1472, 1473):
+        for ttl in (64, 2, 1):
+            same(*nodes, [Event(way.port, way.udp(dport=5353, ttl=ttl, data=bytes(size)))] * 3, [1, 2])
+    assert nodes[0].counters["local_copies"] > 0
+
+
+def test_a_reset_ends_a_flow() -> None:
+    fast, full = warm()
+    out, back = PAIRS["masqueraded"]
+    begin = [
+        (out, out.tcp(SYN, 100, 0)),
+        (back, back.tcp(SYN | ACK, 500, 101)),
+        (out, out.tcp(ACK, 101, 501)),
+    ]
+    data = [(out, out.tcp(ACK, 101, 501)), (back, back.tcp(ACK, 501, 101))] * 3
+    end = [
+        (out, out.tcp(RST | ACK, 101, 501)),
+        (back, back.tcp(ACK, 501, 101)),
+        (out, out.tcp(ACK, 101, 501)),
+    ]
+    again = [(out, out.tcp(SYN, 9000, 0)), (back, back.tcp(SYN | ACK, 7000, 9001))]
+    events = [Event(way.port, frame) for way, frame in begin + data + end + again]
+    same(fast, full, events, list(range(len(events))))
+    same(fast, full, events, [])
+
+
+def test_an_address_that_becomes_a_service() -> None:
+    """An unanswered flow to where there was none is refused from then on, for nobody stands behind it."""
+    fast, full = warm(services=False)
+    out = replace(PAIRS["routed"][0], dst="10.0.0.52")
+    for _ in range(3):
+        same(fast, full, [Event(out.port, out.udp())], [])
+    assert fast._pipeline.paths()[3] > 0
+    changed(fast, "services")
+    changed(full, "services")
+    result = fast.forward(batch_of(fast, [Event(out.port, out.udp())]))
+    assert result.reason.tolist() == [kf.Reason.NO_ENDPOINTS]
+    full.forward(batch_of(full, [Event(out.port, out.udp())]))
+    same(fast, full, [Event(out.port, out.udp())] * 2, [])
