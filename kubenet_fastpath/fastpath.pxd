@@ -12,7 +12,6 @@ from .context cimport node_t
 from .flowtable cimport kf_bucket
 
 cdef extern from "csrc/glance.h" nogil:
-    enum: KF_BURST
     ctypedef struct kf_glance:
         uint64_t head[64]
         uint64_t tail[64]
@@ -39,9 +38,9 @@ cdef struct path_t:             # a cache line; what precedes `generation` tells
     uint8_t routed              # 1: TTL is one less
     uint8_t copied              # 1: the host gets a copy, which FORWARD drops: it has no connection
     uint32_t generation         # valid in this one alone
-    uint32_t fill[3]
+    uint32_t fill[5]
 
-cdef struct batch_t:          # a batch
+cdef struct batch_t:            # columns of a batch; frames are at base + offset
     uint8_t* base
     uint64_t size
     const int64_t* offset

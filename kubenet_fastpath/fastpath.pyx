@@ -17,16 +17,16 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .connection cimport tuple_is
 from .conntrack cimport (
-    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, NO_CONN, conn_t,
-    ct_conn, ct_find, ct_hash, ct_prefetch, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
+    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, NO_CONN, conn_t, ct_conn, ct_find,
+    ct_hash, ct_prefetch, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
 )
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
 from .defrag cimport defrag_next_due
 from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
 from .flowtable cimport kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_tag
 from .frame cimport (
-    ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_LEN, IP_PROTO, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK,
-    csum_fold, csum_ttl, load16, load32, load_mac, store16, store32,
+    ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, TCP_CHECK, UDP_CHECK, csum_fold,
+    csum_ttl, load16, load32, load_mac, store16, store32,
 )
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
@@ -51,7 +51,7 @@ cdef enum:
     MOST_PATHS = 1 << 16
     PROBES = 8
     GENERATIONS = 0xFFFF
-    AHEAD_SOURCE = 3            # bursts are long: the chains of new connections are followed shortly before their turn
+    AHEAD_SOURCE = 3            # packets from now: the latest connection of a new one's source is asked for
 cdef int64_t RESET = 1_000_000_000      # ns between two givings-up of all paths because there are too many
 
 cdef uint64_t[2] NO_SECRET              # who can choose MACs can only keep paths from being learned
