@@ -103,7 +103,7 @@ cdef struct packet_t:
     bint ours                   # made by the node itself
     bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
 
-cdef struct out_t:              # a row of pipeline.OUTPUT
+cdef struct out_t:              # a row of result.OUTPUT
     int64_t frame               # its offset in the batch's bytes; of a generated one the address, in the end likewise
     int64_t time                # ns
     uint32_t length             # bytes present

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,6 @@ from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .neighbour import NeighbourTable
 from .service_table import ServiceTable
-
-OUTPUT: Final[np.dtype[np.void]]
 
 @final
 class Pipeline:
@@ -85,10 +83,12 @@ class Pipeline:
         wire_length: NDArray[np.uint32],  # (N,)
         port: NDArray[np.uint16],  # (N,)
         time: NDArray[np.int64],  # (N,) ns
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]: ...
+    ) -> tuple[
+        NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]
+    ]: ...
     def start_notes(self) -> None: ...
     def take_notes(self) -> NDArray[Any]: ...  # (N,) of recorder.NOTE
-    def advance(self, now: int) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+    def advance(self, now: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
     @property
     def now(self) -> int | None: ...
     def verdict_counts(self) -> list[int]: ...

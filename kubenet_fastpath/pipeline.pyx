@@ -15,7 +15,6 @@ import numpy as np
 
 from .isa import available
 
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -57,9 +56,6 @@ from .verdict cimport (
     R_UNHANDLED_PROTO, V_DROP, drop,
 )
 
-cdef extern from "numpy/arrayobject.h":
-    object PyArray_Empty(int nd, cnp.npy_intp* dims, void* descr, int fortran)
-
 cnp.import_array()
 
 cdef enum:
@@ -69,19 +65,8 @@ cdef enum:
 
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
-#: A frame that left. `generated` is 1 if it is not among the batch's bytes.
-OUTPUT = np.dtype([("offset", "i8"), ("time", "i8"), ("length", "u4"), ("wire_length", "u4"), ("source", "i4"),
-                   ("port", "u2"), ("generated", "u2")])
-
-
 cdef object NOTHING = np.empty(0, np.uint8)
 NOTHING.flags.writeable = False
-
-
-cdef object rows_new(cnp.npy_intp n):
-    """(n,) of OUTPUT, with whatever is in its memory."""
-    Py_INCREF(OUTPUT)           # numpy takes the reference
-    return PyArray_Empty(1, &n, <void*>OUTPUT, 0)
 
 
 cdef inline object column(object values, int kind, Py_ssize_t n, str name):
@@ -414,7 +399,8 @@ cdef class Pipeline:
         Returns
         -------
         verdict, reason : (N,) ndarray of uint8
-        outputs : (M,) ndarray of OUTPUT
+        outputs : (32 M,) ndarray of uint8
+            Rows of `result.OUTPUT`.
         data
             As given.
         generated : (G,) ndarray of uint8
@@ -490,7 +476,7 @@ cdef class Pipeline:
 
     cdef object lend_outputs(self, Py_ssize_t n):
         """Room for n outputs, which most batches do not exceed: the array that will be given back."""
-        cdef object rows = rows_new(n)
+        cdef object rows = vector_new(n * <Py_ssize_t>sizeof(out_t), cnp.NPY_UINT8)
         free(self.node.out)
         self.node.out, self.node.out_capacity, self.node.out_lent = <out_t*>vector_data(rows), n, True
         return rows
@@ -511,12 +497,12 @@ cdef class Pipeline:
                     out.frame = at
                     at += out.length
         if not node.out_lent:
-            rows = rows_new(n)
+            rows = vector_new(n * sizeof(out_t), cnp.NPY_UINT8)
             if n:       # without any the address is NULL, which memcpy must not be given
                 memcpy(vector_data(rows), node.out, n * sizeof(out_t))
             free(node.out)
         elif n != node.out_capacity:
-            rows = rows[:n] if 4 * n > node.out_capacity else rows[:n].copy()
+            rows = rows[:n * sizeof(out_t)] if 4 * n > node.out_capacity else rows[:n * sizeof(out_t)].copy()
         node.out, node.out_capacity, node.out_lent = NULL, 0, False
         release_scratch(node)
         return rows, made
