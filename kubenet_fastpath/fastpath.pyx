@@ -122,10 +122,12 @@ cdef inline uint32_t end_of(const uint8_t* frame) noexcept nogil:
 cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """Whether each frame begins behind the one before it."""
     cdef Py_ssize_t i
-    for i in range(first + 1, first + n):
-        if b.offset[i] < b.offset[i - 1] + b.length[i - 1]:
-            return False
-    return True
+    cdef const int64_t* offset = b.offset + first
+    cdef const uint32_t* length = b.length + first
+    cdef uint64_t signs = 0     # the first bit is set when one lies before the end of the other
+    for i in range(1, n):
+        signs |= <uint64_t>offset[i] - <uint64_t>offset[i - 1] - length[i - 1]
+    return not signs >> 63
 
 
 cdef inline tuple_t tuple_of(const kf_glance* g, Py_ssize_t k) noexcept nogil:

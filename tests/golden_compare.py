@@ -41,6 +41,7 @@ def l4_parts(frame: bytes, at: int) -> tuple[int, int, int, bytes] | None:
         int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF
         or len(frame) < at + total
         or protocol not in CHECK_FIELD
+        or total < header + CHECK_FIELD[protocol] + 2
     ):
         return None
     start, end = at + header, at + total
