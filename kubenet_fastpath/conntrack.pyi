@@ -9,6 +9,7 @@ from .timeouts import Timeouts
 
 COUNTERS: Final[tuple[str, ...]]
 FILTERS: Final[tuple[str, ...]]
+TUPLE: Final[np.dtype[np.void]]
 
 @final
 class ConnectionTable:

@@ -21,7 +21,7 @@ from typing import Any
 
 from .cluster_dump import Dump, dumped_topology
 from .errors import ConfigError, FastpathError
-from .service import TrafficPolicy
+from .service import TrafficPolicy, check_port
 from .topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
 from .vnet import HopKind, UserRoute, VnetHost
 
@@ -241,6 +241,12 @@ def _check_types(topology: Topology, said: str) -> None:
         for value in values:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ConfigError(f"{said}: {value!r} is where {name} belongs")
+    for service in services:
+        for pod, port in (*service.endpoints, *service.terminating):
+            check_port(f"{said}: {service.name}: port of endpoint {pod}", port)
+        check_port(f"{said}: {service.name}: port", service.port)
+        if service.node_port is not None:
+            check_port(f"{said}: {service.name}: node_port", service.node_port)
 
 
 def topology_json(topology: Topology) -> dict[str, Any]:

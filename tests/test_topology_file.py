@@ -262,6 +262,17 @@ def test_the_cluster_carries_what_the_dump_says(tmp_path: Path) -> None:
         ({"nodes": {"n": "10.0.0.4"}, "max_pods": True}, "True is where a number belongs"),
         ({"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": "80"}}}, "'80' is where"),
         (
+            {"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": -1}}},
+            "s: port -1 is not in",
+        ),
+        (
+            {
+                "nodes": {"n": "10.0.0.4"},
+                "services": {"s": {"ip": "1.1.1.1", "port": 1, "endpoints": ["p:65536"]}},
+            },
+            "port of endpoint p 65536 is not in",
+        ),
+        (
             {
                 "nodes": {"n": "1.1.1.1"},
                 "services": {"s": {"ip": "1.1.1.1", "port": 1, "external_traffic_policy": 2}},
