@@ -1,4 +1,4 @@
-"""The nodes that histories run on: the recorded ones in every addressing mode, with services and host ports of all kinds.
+"""Nodes for histories: the recorded ones in every addressing mode, with services and host ports of any kind.
 
 A node is a golden case's `node` object. Services may have, beyond what recorded ones have, `external_ips`,
 `external_policy`, `internal_policy` (`Local`) and `affinity` with any protocol; nodes a `port_mapper` (`kubelet`,
