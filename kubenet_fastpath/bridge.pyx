@@ -65,19 +65,25 @@ cdef int deliver(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint
 cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined) noexcept nogil:
     """Every other port gets the frame, or those that the group's frames go to (br_multicast_flood).
 
-    The hooks see it once for each; the first time decides.
+    The hooks see it once for each; the first time decides, and what REJECT refuses is answered each time.
     """
     cdef multicast_t* groups = &node.multicast
     cdef uint32_t k
     cdef int end = drop(R_NO_PORT), left
-    cdef bint filtered = False, out = False
+    cdef bint filtered = False, refused = False, out = False
     for k in range(node.n_interfaces):
         if not deliverable(node, p, k, bridge):
             continue
         if confined and (k >= groups.n_ports or groups.port[k].wanted != groups.serial):
             continue
+        if refused:
+            reject(node, p)
+            continue
         if not filtered:
             end = filter_bridged(node, p, bridge)
+            refused = end == drop(R_NO_ENDPOINTS)
+            if refused:
+                continue
             if end != PASS:
                 return end
             filtered = True

@@ -428,6 +428,22 @@ class Node:
                 notes = self._pipeline.take_notes()
         return result, notes
 
+    def reseed(self, seed: int) -> None:
+        """Start the random choices anew: endpoints of services, ports and identifiers of translations.
+
+        Parameters
+        ----------
+        seed : int
+            0 to 2**64 - 1. What comes after it is the same whatever was drawn before; the hashes keep their secrets.
+
+        Raises
+        ------
+        OverflowError
+            For another number. Nothing has changed then.
+        """
+        with self._lock:
+            self._pipeline.reseed(seed)
+
     def devices(self) -> dict[int, str]:
         """Names of the interfaces by their index: the bridge, eth0, pods' ports."""
         names = {index: name for name, index in self._devices.items()}

@@ -310,6 +310,10 @@ cdef class Pipeline:
         multicast_init(&node.multicast, <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF))
         node.multicast.off = not multicast_snooping
 
+    def reseed(self, uint64_t seed):
+        """The node's random choices start anew from here."""
+        self.node.rng = seed
+
     def set_localhost_masquerade(self, bint on):
         """Whether kubelet's `-s 127.0.0.0/8 -o cbr0 -j MASQUERADE` is there, as it is with its host ports."""
         self.node.mask_localhost = on

@@ -196,20 +196,24 @@ def stale_flows(before: Iterable[Service], after: Iterable[Service]) -> list[Sta
     """UDP connections that kube-proxy deletes at a change (`conntrack -D`); those of TCP stay.
 
     To the cluster IP of a service that is gone; to all addresses of one that has got its first ready endpoint; and to
-    an endpoint that is not ready any more, through its service.
+    an endpoint that is not ready any more, through its service if that is still there: what came to another address
+    of a service that is gone stays (deleteStaleEndpointConntrackEntries looks the service up after the change).
     """
     old, new = _udp_ports(before), _udp_ports(after)
     stale: list[StaleFlow] = []
     for key, (service, port) in old.items():
         if key not in new or ipv4(new[key][0].cluster_ip) != ipv4(service.cluster_ip):
             stale.append(StaleFlow(ipv4(service.cluster_ip), None, None))
-        left = {(e.ip, e.port) for e in new[key][1].ready} if key in new else set()
+        if key not in new:
+            continue
+        now, now_port = new[key]
+        left = {(e.ip, e.port) for e in now_port.ready}
         for endpoint in port.ready:
             if (endpoint.ip, endpoint.port) not in left:
                 ip = ipv4(endpoint.ip)
-                stale += [StaleFlow(address, None, ip) for _, address in _addresses(service)]
-                if port.node_port is not None:
-                    stale.append(StaleFlow(None, port.node_port, ip))
+                stale += [StaleFlow(address, None, ip) for _, address in _addresses(now)]
+                if now_port.node_port is not None:
+                    stale.append(StaleFlow(None, now_port.node_port, ip))
     for key, (service, port) in new.items():
         if port.ready and not (key in old and old[key][1].ready):
             stale += [StaleFlow(address, None, None) for _, address in _addresses(service)]

@@ -19,20 +19,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--golden", metavar="DIR", help="folder of recorded cases to run (default: tests/golden)"
     )
     parser.addoption(
-        "--histories", metavar="N", type=int, help="histories per mode for the running kernel (default: 15)"
+        "--histories", metavar="N", type=int, help="histories per mode for the running kernel (default: 8)"
+    )
+    parser.addoption(
+        "--no-shrink", action="store_true", help="show a history that fails as it was found, at once"
     )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many recorded cases passed, by category."""
+    """How many recorded cases passed, by category; how many frames the running kernel agreed about."""
+    histories = compared = 0
     passed: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for outcome in ("passed", "failed", "xfailed", "xpassed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
-                if name == "golden":
+                if name == "histories":
+                    histories += value[0]
+                    compared += value[1]
+                elif name == "golden":
                     seen[str(value)] += 1
                     passed[str(value)] += outcome == "passed"
+    if histories:
+        terminalreporter.line(f"histories: {histories}, frames compared: {compared}")
     if seen:
         terminalreporter.section("golden cases")
         for category in sorted(seen):

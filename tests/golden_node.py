@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import kubenet_fastpath as kf
+from kubenet_fastpath.azure_cni import AzureCni
 from kubenet_fastpath.connection import CtStatus, TcpState
 
 MS = 1_000_000
@@ -25,6 +26,11 @@ TIMEOUTS = {
     "udp_timeout_stream": "udp_stream_s",
     "icmp_timeout": "icmp_s",
     "generic_timeout": "generic_s",
+}
+AZURE: dict[str, type[AzureCni]] = {
+    "azcni": kf.AzureCniNodeSubnet,
+    "overlay": kf.AzureCniOverlay,
+    "podsubnet": kf.AzureCniPodSubnet,
 }
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp", 136: "udplite"}
 
@@ -70,6 +76,10 @@ def commands_of(node: dict[str, Any]) -> tuple[dict[str, Any], list[kf.Neighbour
     return knobs, neighbours
 
 
+def policy_of(name: str | None) -> kf.TrafficPolicy:
+    return kf.TrafficPolicy(name or "Cluster")
+
+
 def service_of(entry: dict[str, Any]) -> kf.Service:
     """A service as the case's `node` object describes it."""
     local = entry.get("etp_local")
@@ -83,12 +93,15 @@ def service_of(entry: dict[str, Any]) -> kf.Service:
         endpoints=tuple(endpoints),
         node_port=entry.get("nodeport"),
     )
-    policy = kf.TrafficPolicy.CLUSTER if local is None else kf.TrafficPolicy.LOCAL
     return kf.Service(
         name=entry["name"],
         cluster_ip=entry["ip"],
         ports=(port,),
-        external_traffic_policy=policy,
+        external_ips=tuple(entry.get("external_ips", ())),
+        external_traffic_policy=policy_of(
+            entry.get("external_policy", "Cluster" if local is None else "Local")
+        ),
+        internal_traffic_policy=policy_of(entry.get("internal_policy")),
         affinity_s=entry.get("affinity"),
     )
 
@@ -107,9 +120,9 @@ def bridge_of(node: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet | kf.AzureCniPodSubnet:
+def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
     """The configuration that a case's `node` object describes."""
-    if node["mode"] not in ("kubenet", "azcni"):
+    if node["mode"] not in ("kubenet", *AZURE):
         raise NotYet(f"mode {node['mode']}")
     kubenet = node["mode"] == "kubenet"
     own = () if kubenet else {pod["host_if"] for pod in node["pods"]}  # `attach` makes what belongs to these
@@ -151,7 +164,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet | kf.A
         "conntrack_checksum": bool(sysctls["net.netfilter.nf_conntrack_checksum"]),
         "services": tuple(map(service_of, node["services"])) if node["kubeproxy"] else (),
         "service_random_fully": node["random_fully"],
-        "port_mapper": kf.PortMapper.KUBELET,
+        "port_mapper": kf.PortMapper(node.get("port_mapper", "kubelet")),
         "zone": node.get("zone"),
         "guard_wireserver": any("168.63.129.16" in rule for rule in node["extra_rules"]),
         "seed": 2028,
@@ -159,10 +172,15 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | kf.AzureCniNodeSubnet | kf.A
     if kubenet:
         return kf.Kubenet(**(fields | bridge_of(node) | knobs))
     fields |= {"proxy_arp": node["proxy_arp"], "proxy_delay_ms": node.get("proxy_delay_ms", 800)} | knobs
-    if "pod_subnet" in node:
+    mode = node["mode"]
+    if "pod_subnet" in node:  # a node subnet's node otherwise
         del fields["cluster_cidr"]
-        return kf.AzureCniPodSubnet(**fields, pod_subnet=node["pod_subnet"])
-    return kf.AzureCniNodeSubnet(**fields)
+        mode, fields["pod_subnet"] = "podsubnet", node["pod_subnet"]
+    elif mode == "podsubnet":
+        fields["pod_subnet"] = fields.pop("cluster_cidr")
+    elif mode == "overlay":
+        fields["pod_cidr"] = node["pod_cidr"]
+    return AZURE[mode](**fields)
 
 
 class GoldenNode:

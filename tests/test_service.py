@@ -261,6 +261,7 @@ def test_what_is_stale_of_a_service_that_is_gone() -> None:
     lone = service(protocol="udp", external_ips=(EXTERNAL,))
     served = service(f"{B}:53", protocol="udp", external_ips=(EXTERNAL,))
     assert stale_flows([lone], []) == [(vip, None, None)]
+    assert stale_flows([served], []) == [(vip, None, None)]  # what came to other addresses stays
     assert (
         stale_flows([served], [served])
         == stale_flows([], [lone])

@@ -268,6 +268,7 @@ def test_the_cluster_carries_what_the_dump_says(tmp_path: Path) -> None:
         (
             {
                 "nodes": {"n": "10.0.0.4"},
+                "pods": {"p": "n"},
                 "services": {"s": {"ip": "1.1.1.1", "port": 1, "endpoints": ["p:65536"]}},
             },
             "port of endpoint p 65536 is not in",

@@ -2,7 +2,7 @@
 
     python tests/kernel/differences.py > tests/kernel/DIFFERENCES.md
 
-`same` in test_soak.py lets exactly the drawn values pass; what histories leave out is said here.
+`same` in agreement.py lets exactly the drawn values pass; what histories leave out is said here.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 DRAWN = (
     ("IP id of packets that the node makes", "drawn (`ip_select_ident`, `get_random_u32`); any value passes"),
     (
-        "port or echo id of a translation whose own is taken",
-        "the search begins at a drawn offset (`nf_nat_l4proto_unique_tuple`); it has to be in range and to stay the "
-        "same for the connection",
+        "port or echo id of a translation whose own is taken, and all with `--random-fully`",
+        "the search begins at a drawn offset (`nf_nat_l4proto_unique_tuple`); histories read it from the kernel's "
+        "output and have our node begin there (`Node.reseed`)",
     ),
     (
         "endpoint of a service that has several",
-        "drawn by kube-proxy's `statistic` rules; recorded cases accept each, histories ask services that have one or "
-        "none",
+        "drawn by kube-proxy's `statistic` rules; recorded cases accept each, histories read which it was and have our "
+        "node draw that",
     ),
     (
         "proxy ARP's delay",

@@ -16,22 +16,13 @@ from frames import ACK, FIN, ICMP, RST, SYN, TCP, UDP, arp, eth, fragments, icmp
 from golden_compare import with_checksums
 from hypothesis import strategies as st
 
+from kernel.nodes import BALANCER, doors
+
 UPLINK = "vnet"
 FULL = 1514  # bytes that a link takes
 GATEWAY_MAC = "12:34:56:78:9a:bc"
 PODS = ("pod1", "pod2", "pod3", "pod4")
-PORTS = (9, 53, 80, 443, 5000, 5353, 8080, 30080, 30082, 30083, 30084, 30085, 30090)
-# Services with one endpoint or none, so that there is nothing to draw.
-SERVICES = (
-    "10.0.0.1",
-    "10.0.0.10",
-    "10.0.0.20",
-    "10.0.0.30",
-    "10.0.0.50",
-    "10.0.0.60",
-    "10.0.0.70",
-    "10.0.0.90",
-)
+PORTS = (9, 53, 80, 443, 5000, 5353, 8080, 30080)
 HOSTS = ("10.240.0.5", "10.240.0.9", "10.240.0.50", "10.240.0.100")
 FAR = ("10.244.2.10", "198.51.100.7")
 ODD = (
@@ -62,6 +53,7 @@ class Fresh:
     df: bool
     size: int
     spoil: int
+    door: int | None  # of a service or host port, whose address, protocol and port these are then
 
 
 @dataclass(frozen=True)
@@ -103,6 +95,15 @@ class Pieces:
     size: int
     cut: int
     order: int
+    door: int | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A service has these of its endpoints now; None: it is gone."""
+
+    service: int
+    kept: tuple[bool, ...] | None
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,17 @@ class Ask:
     op: int
 
 
-Step = Fresh | Reply | Error | Again | Pieces | Ask
+Step = Fresh | Reply | Error | Again | Pieces | Ask | Scale
 
 _ports = st.sampled_from([*PODS, UPLINK])
 _spoil = st.sampled_from([0] * 12 + [1, 2, 3, 4, 5, 6])
 _small = st.integers(0, 3)
+_door = st.one_of(st.none(), st.integers(0, 60), st.integers(0, 60))
+_scale = st.builds(
+    Scale,
+    service=st.integers(0, 15),
+    kept=st.one_of(st.none(), *[st.tuples(*[st.booleans()] * 4)] * 5),
+)
 _flags = st.sampled_from(
     [SYN, SYN, SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, 0, SYN | FIN, 8 | ACK]
 )
@@ -136,6 +143,7 @@ _fresh = st.builds(
     df=st.booleans(),
     size=st.sampled_from([0, 1, 4, 8, 100, 1440, 1460]),
     spoil=_spoil,
+    door=_door,
 )
 _reply = st.builds(Reply, back=_small, flags=_flags, spoil=_spoil)
 _error = st.builds(
@@ -157,11 +165,14 @@ _pieces = st.builds(
     size=st.sampled_from([100, 1472, 1480, 2900]),
     cut=st.sampled_from([8, 48, 800, 1480]),
     order=st.integers(0, 2),
+    door=_door,
 )
 _ask = st.builds(Ask, port=_ports, target=st.integers(0, 12), op=st.sampled_from([1, 1, 1, 2]))
 
 histories = st.lists(
-    st.one_of(_fresh, _fresh, _fresh, _reply, _reply, _reply, _reply, _error, _again, _pieces, _ask),
+    st.one_of(
+        _fresh, _fresh, _fresh, _fresh, _reply, _reply, _reply, _reply, _error, _again, _pieces, _ask, _scale
+    ),
     min_size=12,
     max_size=40,
 )
@@ -175,6 +186,9 @@ class World:
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     seen: list[tuple[str, bytes]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.doors = doors(self.node)
+
     def pod(self, port: str) -> dict[str, Any] | None:
         return next((pod for pod in self.node["pods"] if pod["port"] == port), None)
 
@@ -183,7 +197,9 @@ class World:
         own = [self.node["eth0"]["ip"].split("/")[0]]
         if "cbr0" in self.node:
             own.append(self.node["cbr0"]["ip"].split("/")[0])
-        return [*pods, *pods, *SERVICES, *HOSTS, *own, *own, *FAR, *FAR, *ODD]
+        services = list(dict.fromkeys(service["ip"] for service in self.node["services"]))
+        far = (self.node["far"], *FAR)
+        return [*pods, *pods, *services, *BALANCER, *HOSTS, *own, *own, *far, *far, *ODD]
 
     def addresses(self, port: str, which: int) -> tuple[str, str]:
         """(MAC, IP) of who sends at a port."""
@@ -209,6 +225,8 @@ class World:
 
     def render(self, step: Step, number: int) -> list[tuple[str, bytes]]:
         """The frames of a step; none where it speaks of something that has not been. `number` tells IP ids apart."""
+        if isinstance(step, Scale):
+            return []
         if isinstance(step, Fresh):
             return [(step.port, self._fresh(step, number))]
         if isinstance(step, Pieces):
@@ -232,26 +250,32 @@ class World:
     def _fresh(self, step: Fresh, number: int) -> bytes:
         mac, src = self.addresses(step.port, step.src)
         targets = self.targets()
-        dst = targets[step.dst % len(targets)]
+        dst, proto, dport = targets[step.dst % len(targets)], step.proto, step.dport
+        if step.door is not None:
+            dst, name, dport = self.doors[step.door % len(self.doors)]
+            proto = TCP if name == "tcp" else UDP
         data = bytes(i & 255 for i in range(step.size))
-        if step.proto == TCP:
-            l4 = tcp(step.sport, step.dport, step.flags, 1000, 2000 if step.flags & ACK else 0, data)
-        elif step.proto == UDP:
-            l4 = udp(step.sport, step.dport, data)
-        elif step.proto == ICMP:
+        if proto == TCP:
+            l4 = tcp(step.sport, dport, step.flags, 1000, 2000 if step.flags & ACK else 0, data)
+        elif proto == UDP:
+            l4 = udp(step.sport, dport, data)
+        elif proto == ICMP:
             l4 = icmp((8, 8, 8, 0, 13, 17, 10)[step.dport % 7], 0, step.sport, 1, data)
         else:
             l4 = struct.pack("!HHI", step.sport, step.dport, 0) + data
-        l3 = ipv4(src, dst, step.proto, l4, ttl=step.ttl, ident=number, flags=0x4000 if step.df else 0)
+        l3 = ipv4(src, dst, proto, l4, ttl=step.ttl, ident=number, flags=0x4000 if step.df else 0)
         made = with_checksums(eth(self.eth_dst(step.port, step.mac, dst), mac, l3))
         return _spoilt(made, step.spoil)
 
     def _pieces(self, step: Pieces, number: int) -> list[tuple[str, bytes]]:
         mac, src = self.addresses(step.port, 0)
         targets = self.targets()
-        dst = targets[step.dst % len(targets)]
+        dst, dport = targets[step.dst % len(targets)], step.dport
+        if step.door is not None:
+            udp_doors = [door for door in self.doors if door[1] == "udp"]
+            dst, _, dport = udp_doors[step.door % len(udp_doors)]
         whole = with_checksums(
-            eth(self.eth_dst(step.port, 0, dst), mac, ipv4(src, dst, UDP, udp(step.sport, step.dport, bytes(step.size)),
+            eth(self.eth_dst(step.port, 0, dst), mac, ipv4(src, dst, UDP, udp(step.sport, dport, bytes(step.size)),
                                                            ident=number, flags=0))
         )  # fmt: skip
         parts = fragments(whole[14:], step.cut)[:8]

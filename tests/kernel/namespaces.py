@@ -237,6 +237,25 @@ class KernelNode:
     def conntrack(self) -> str:
         return self.run("conntrack", "-L", "-o", "extended")
 
+    def recent(self, name: str) -> str:
+        """A list of xt_recent, as /proc shows it; empty if there is none."""
+        enter(self.name)
+        try:
+            path = Path("/proc/thread-self/net/xt_recent") / name
+            return path.read_text() if path.exists() else ""
+        finally:
+            enter(None)
+
+    def restore(self, rules: str) -> None:
+        """Put these rules in the place of all."""
+        self.run("iptables-restore", given=rules)
+
+    def end(self, *which: str) -> None:
+        """Delete the connections that these options of conntrack name."""
+        subprocess.run(
+            ["ip", "netns", "exec", self.name, "conntrack", "-D", *which], check=False, capture_output=True
+        )
+
     def fdb(self) -> set[tuple[str, str, str]]:
         """(MAC, device, state) of every entry of the bridge."""
         found = set()

@@ -9,9 +9,10 @@ import pytest
 from frames import ACK, SYN, TCP, UDP, fields, ipv4, packet, tcp, udp
 from golden_node import GoldenNode
 
+from kernel.agreement import agree, by_port, text
 from kernel.histories import GATEWAY_MAC
 from kernel.namespaces import KernelNode, why_not
-from kernel.test_soak import agree, by_port, case_of, text
+from kernel.nodes import recorded
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -34,7 +35,7 @@ def swift(source: str, to: str) -> str:
 @pytest.mark.parametrize("mode", ["kubenet", "azcni", "pod subnet"])
 def test_azures_own_addresses(mode: str) -> None:
     """Every protocol and port of them, and the answers."""
-    node, rules = case_of("kubenet" if mode == "kubenet" else "azcni")
+    node, rules = recorded("kubenet" if mode == "kubenet" else "azcni")
     node = node | {"extra_rules": [WIRESERVER]}
     nat, filtered = rules.split("*filter")
     if mode == "pod subnet":

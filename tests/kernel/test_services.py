@@ -20,9 +20,10 @@ from strategies import BRIDGE_IP, NODE_IP
 from test_service import packets, service_sets, to
 
 import kubenet_fastpath as kf
+from kernel.agreement import agree, text
 from kernel.namespaces import KernelNode, why_not
+from kernel.nodes import recorded
 from kernel.proxy_rules import ProxyRules
-from kernel.test_soak import agree, case_of, text
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -32,7 +33,7 @@ HISTORIES = 40
 
 def node_of() -> tuple[dict[str, Any], str]:
     """The kubenet node with no routes but the usual, in zone z1, without services of its own."""
-    node, rules = case_of("kubenet")
+    node, rules = recorded("kubenet")
     routes = [route for route in node["routes"] if " dev " in route]
     return node | {"routes": routes, "services": [], "hostports": [], "zone": "z1"}, rules
 

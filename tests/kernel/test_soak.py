@@ -4,195 +4,156 @@
 
 Each history has a node of its own in fresh network namespaces. After every frame all ports' output must agree byte for
 byte; at the end, the connections (state, status, tuples, packets, bytes) and the bridge's forwarding database. What the
-kernel draws at random may differ: the IP id of packets that it makes itself, and ports chosen after a clash.
+kernel drew at random (a service's endpoint, a port) is read from its output, and our node draws the same; the IP id of
+packets that a node makes itself may differ.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import re
 import time
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from golden_compare import wrong_checksums
-from golden_node import GoldenNode
+from golden_node import GoldenNode, service_of
 from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
 
-from kernel.histories import Step, World, histories
+from kernel.agreement import Frames, agree, by_port, connections, ours, text, told
+from kernel.choices import Choices
+from kernel.histories import Scale, Step, World, histories
 from kernel.namespaces import KernelNode, why_not
+from kernel.nodes import MODES, node_of
+from kernel.rules import restore, stale
 
-CASES = Path(__file__).parents[1] / "golden" / "cases"
-MODES = {"kubenet": "route.kubenet.noroute", "azcni": "route.azcni.noroute"}
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 LATE_S = 0.1
 
 _numbers = itertools.count(1)
+variants = st.fixed_dictionaries(
+    {
+        "port_mapper": st.sampled_from(["portmap", "portmap", "kubelet"]),
+        "random_fully": st.booleans(),
+        "hairpin": st.sampled_from(["promisc", "promisc", "promisc", "veth", "none"]),
+    }
+)
 
 
-def case_of(mode: str) -> tuple[dict[str, Any], str]:
-    case = json.loads((CASES / f"{MODES[mode]}.json").read_text())
-    return case["node"] | {"proxy_delay_ms": 0}, (CASES / case["rules"]).read_text()
+class Pair:
+    """A node of the kernel's and one of ours, and what each has seen."""
 
+    def __init__(self, node: dict[str, Any], count: Callable[[int], None]) -> None:
+        self.node, self.count = node, count
+        self.kernel = KernelNode(node, restore(node))
+        self.mine = GoldenNode(node)
+        self.worlds = World(node), World(node)
+        self.choices = Choices(node, 1)
+        self.redirected: set[bytes | None] = set()
+        self.began = time.monotonic()
 
-def text(frame: bytes) -> str:
-    return f"{frame[:14].hex()} {frame[14:34].hex()} {frame[34:].hex()}"
+    def _heard(self, frames: Frames) -> Frames:
+        """Without further redirects to whom one was sent: they hang on ticks of 20 ms."""
+        return [(port, frame) for port, frame in frames if told(frame) not in self.redirected]
 
+    def scale(self, step: Scale) -> None:
+        """Change a service's endpoints, as kube-proxy does it and as `Node.set_services` does."""
+        original = self.node["services"][step.service % len(self.node["services"])]
+        before = self.choices.services
+        after = [service for service in before if service["name"] != original["name"]]
+        if step.kept is not None:
+            kept = [e for e, keep in zip(original["eps"], step.kept, strict=False) if keep]
+            after.append(original | {"eps": kept})
+        self.kernel.restore(restore(self.node | {"services": after}))
+        for options in stale(before, after):
+            self.kernel.end(*options)
+        self.mine.node.set_services(map(service_of, after))
+        self.choices.services = after
 
-def port_class(port: int) -> int:
-    """In which of three ranges the search for a free port stays (nf_nat_l4proto_unique_tuple)."""
-    return 0 if 1 <= port < 512 else 1 if 600 <= port < 1024 else 2 if port >= 1024 else 3
+    def inject(self, step: Step, port: str, theirs: bytes, own: bytes) -> None:
+        note(f"{step}\n  into {port}: {text(theirs)}")
+        self.count(1)
+        passed = 1000 * (time.monotonic() - self.began)
+        out = self._heard(self.kernel.inject(port, theirs))
+        seed = self.choices.seed(theirs, out, self.kernel)
+        if seed is not None:
+            self.mine.node.reseed(seed)
+        got = self._heard(self.mine.inject(port, own, passed))
+        for world, frame in zip(self.worlds, (theirs, own), strict=True):
+            world.sent.append((port, frame))
+        if not agree(out, got, theirs):
+            time.sleep(LATE_S)  # on a busy machine another thread may have the rest in hand
+            out += self._heard(self.kernel.collect())
+        if not agree(out, got, theirs):
+            lines = [
+                f"{who} {p}: {text(f)}"
+                for who, frames in (("kernel", out), ("ours  ", got))
+                for p, f in frames
+            ]
+            raise AssertionError("\n".join([f"after {step} into {port}:", text(theirs), *lines]))
+        self.redirected |= {told(frame) for _, frame in out} - {None}
+        want, have = by_port(out), by_port(got)
+        for p in want:
+            self.worlds[0].seen += [(p, frame) for frame in want[p]]
+            self.worlds[1].seen += [(p, frame) for frame in have[p]]
 
+    def step(self, step: Step) -> None:
+        if isinstance(step, Scale):
+            note(str(step))
+            self.scale(step)
+        number = next(_numbers) & 0xFFFF or 1
+        rendered = [world.render(step, number) for world in self.worlds]
+        for (port, theirs), (_, own) in zip(*rendered, strict=True):
+            self.inject(step, port, theirs, own)
 
-def agree(
-    kernel: list[tuple[str, bytes]], ours: list[tuple[str, bytes]], sent: bytes, ports: dict[int, int]
-) -> bool:
-    """Whether the same frames left by the same ports, in the same order at each."""
-    want, have = by_port(kernel), by_port(ours)
-    return want.keys() == have.keys() and all(
-        len(want[p]) == len(have[p])
-        and all(same(k, o, sent, ports) for k, o in zip(want[p], have[p], strict=True))
-        for p in want
-    )
-
-
-def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int]) -> bool:
-    """Whether two frames are one but for what the kernel draws; `ports` learns which port of ours stands for which."""
-    if kernel == ours:
-        return True
-    if len(kernel) != len(ours) or kernel[12:14] != b"\x08\x00" or kernel[:14] != ours[:14]:
-        return False
-    if wrong_checksums(kernel, ["ip", "l4"]) != wrong_checksums(ours, ["ip", "l4"]):
-        return False
-    a, b = bytearray(kernel), bytearray(ours)
-    if a[18:20] != sent[18:20]:  # made by the node
-        a[18:20] = b[18:20]
-    at = 14 + (a[14] & 15) * 4
-    if a[23] == 1 and a[at] == 14:  # the time of day
-        a[at + 2 : at + 4], a[at + 12 : at + 20] = b[at + 2 : at + 4], b[at + 12 : at + 20]
-    if a[23] in (6, 17) and a[at : at + 2] != b[at : at + 2] and a[at : at + 2] != sent[at : at + 2]:
-        theirs, mine = int.from_bytes(a[at : at + 2], "big"), int.from_bytes(b[at : at + 2], "big")
-        if port_class(theirs) != port_class(mine) or ports.setdefault(theirs, mine) != mine:
-            return False
-        if len(set(ports.values())) != len(ports):
-            return False
-        a[at : at + 2] = b[at : at + 2]
-        check = at + (16 if a[23] == 6 else 6)
-        a[check : check + 2] = b[check : check + 2]
-    a[24:26] = b[24:26]
-    return a == b
-
-
-def by_port(frames: list[tuple[str, bytes]]) -> dict[str, list[bytes]]:
-    found = defaultdict(list)
-    for port, frame in frames:
-        found[port].append(frame)
-    return dict(found)
-
-
-def connections(listing: str, ports: dict[int, int]) -> list[tuple[Any, ...]]:
-    """`conntrack -L -o extended` in the form of `ours`."""
-    found = []
-    for line in listing.splitlines():
-        words = line.split()
-        proto = words[2]
-        pairs = [(m[1], m[2]) for m in re.finditer(r"(\w+)=(\S+)", line)]
-        sides: list[dict[str, str]] = [{}, {}]
-        side = -1
-        for name, value in pairs:
-            if name == "src":
-                side += 1
-            if name not in ("mark", "use", "zone", "secctx"):
-                sides[side][name] = value
-        for which in sides:
-            for name in ("src", "dst"):
-                if f"{name}key" in which:  # GRE's, in hexadecimal
-                    which[f"{name[0]}port"] = str(int(which.pop(f"{name}key"), 16))
-            for name in ("sport", "dport"):
-                if name in which:
-                    which[name] = str(ports.get(int(which[name]), int(which[name])))
-        state = words[5] if proto == "tcp" else None
-        status = tuple(sorted(re.findall(r"\[(\w+)\]", line)))
-        found.append((proto, state, status, *(tuple(sorted(s.items())) for s in sides)))
-    return sorted(found, key=str)
-
-
-def ours(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    found = []
-    for entry in entries:
-        sides = [tuple(sorted((k, str(v)) for k, v in entry[side].items())) for side in ("orig", "reply")]
-        found.append((entry["proto"], entry.get("state"), tuple(sorted(entry["status"])), *sides))
-    return sorted(found, key=str)
-
-
-def told(frame: bytes) -> bytes | None:
-    """Whom an ICMP redirect goes to."""
-    is_redirect = frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[14 + (frame[14] & 15) * 4] == 5
-    return frame[30:34] if is_redirect else None
-
-
-def run(mode: str, history: list[Step]) -> None:
-    """One history through both."""
-    node, rules = case_of(mode)
-    kernel, mine = KernelNode(node, rules), GoldenNode(node)
-    try:
-        worlds = World(node), World(node)
-        ports: dict[int, int] = {}
-        redirected: set[bytes | None] = set()
-        began = time.monotonic()
-        for step in history:
-            number = next(_numbers) & 0xFFFF or 1
-            rendered = [world.render(step, number) for world in worlds]
-            for (port, theirs), (_, own) in zip(*rendered, strict=True):
-                note(f"{step}\n  into {port}: {text(theirs)}")
-                passed = 1000 * (time.monotonic() - began)
-                out = kernel.inject(port, theirs)
-                got = mine.inject(port, own, passed)
-                got = [(p, f) for p, f in got if told(f) not in redirected]
-                out = [(p, f) for p, f in out if told(f) not in redirected]
-                for world, frame in zip(worlds, (theirs, own), strict=True):
-                    world.sent.append((port, frame))
-                if not agree(out, got, theirs, ports):
-                    time.sleep(LATE_S)  # on a busy machine another thread may have the rest in hand
-                    out += [(p, f) for p, f in kernel.collect() if told(f) not in redirected]
-                if not agree(out, got, theirs, ports):
-                    lines = [f"{who} {p}: {text(f)}" for who, frames in (("kernel", out), ("ours  ", got))
-                             for p, f in frames]  # fmt: skip
-                    raise AssertionError("\n".join([f"after {step} into {port}:", text(theirs), *lines]))
-                redirected |= {told(frame) for _, frame in out} - {
-                    None
-                }  # further ones hang on ticks of 20 ms
-                want, have = by_port(out), by_port(got)
-                for p in want:
-                    worlds[0].seen += [(p, frame) for frame in want[p]]
-                    worlds[1].seen += [(p, frame) for frame in have[p]]
-        have, want = ours(mine.conntrack()), connections(kernel.conntrack(), ports)
+    def check(self) -> None:
+        """Compare what the tables hold."""
+        have, want = ours(self.mine.conntrack()), connections(self.kernel.conntrack())
         assert have == want, f"connections: ours {have}\nkernel {want}"
-        if mode == "kubenet":
-            assert mine.fdb() == kernel.fdb(), f"FDB: ours {mine.fdb()}\nkernel {kernel.fdb()}"
+        if self.node["mode"] == "kubenet":
+            have, want = self.mine.fdb(), self.kernel.fdb()
+            assert have == want, f"FDB: ours {have}\nkernel {want}"
+
+
+def run(mode: str, variant: dict[str, Any], history: list[Step], count: Callable[[int], None]) -> None:
+    """One history through both."""
+    pair = Pair(node_of(mode, **variant), count)
+    try:
+        for step in history:
+            pair.step(step)
+        pair.check()
     finally:
-        kernel.close()
+        pair.kernel.close()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_histories(mode: str, pytestconfig: pytest.Config) -> None:
-    count = pytestconfig.getoption("--histories") or 15
+def test_histories(
+    mode: str, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    frames = itertools.count()
+    compared = 0
+
+    def count(n: int) -> None:
+        nonlocal compared
+        compared += n
 
     @settings(
-        max_examples=count,
+        max_examples=pytestconfig.getoption("--histories") or 8,
         deadline=None,
         database=None,
+        report_multiple_bugs=False,
         derandomize=pytestconfig.getoption("--hypothesis-seed", None) is None,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate,) if pytestconfig.getoption("--no-shrink") else (Phase.generate, Phase.shrink),
     )
-    @given(history=histories)
-    def check(history: list[Step]) -> None:
-        run(mode, history)
+    @given(variant=variants, history=histories)
+    def check(variant: dict[str, Any], history: list[Step]) -> None:
+        next(frames)
+        run(mode, variant, history, count)
 
-    check()
+    try:
+        check()
+    finally:
+        record_property("histories", (next(frames), compared))

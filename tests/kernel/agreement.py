@@ -1,0 +1,106 @@
+"""Whether what left the kernel's node and what left ours is the same, frame by frame and connection by connection."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+from golden_compare import wrong_checksums
+
+Frames = list[tuple[str, bytes]]
+
+
+def by_port(frames: Frames) -> dict[str, list[bytes]]:
+    found = defaultdict(list)
+    for port, frame in frames:
+        found[port].append(frame)
+    return dict(found)
+
+
+def text(frame: bytes) -> str:
+    return f"{frame[:14].hex()} {frame[14:34].hex()} {frame[34:].hex()}"
+
+
+def port_class(port: int) -> int:
+    """In which of three ranges the search for a free port stays (nf_nat_l4proto_unique_tuple)."""
+    return 0 if 1 <= port < 512 else 1 if 600 <= port < 1024 else 2 if port >= 1024 else 3
+
+
+def agree(kernel: Frames, ours: Frames, sent: bytes, ports: dict[int, int] | None = None) -> bool:
+    """Whether the same frames left by the same ports, in the same order at each.
+
+    Where our node does not draw as the kernel did, `ports` learns which source port of ours stands for which.
+    """
+    want, have = by_port(kernel), by_port(ours)
+    return want.keys() == have.keys() and all(
+        len(want[p]) == len(have[p])
+        and all(same(k, o, sent, ports) for k, o in zip(want[p], have[p], strict=True))
+        for p in want
+    )
+
+
+def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None = None) -> bool:
+    """Whether two frames are one but for the IP id of packets that the node makes, the time of day, and `ports`."""
+    if kernel == ours:
+        return True
+    if len(kernel) != len(ours) or kernel[12:14] != b"\x08\x00" or kernel[:14] != ours[:14]:
+        return False
+    if wrong_checksums(kernel, ["ip", "l4"]) != wrong_checksums(ours, ["ip", "l4"]):
+        return False
+    a, b = bytearray(kernel), bytearray(ours)
+    if a[18:20] != sent[18:20]:  # made by the node
+        a[18:20] = b[18:20]
+    at = 14 + (a[14] & 15) * 4
+    if a[23] == 1 and a[at] == 14:  # the time of day
+        a[at + 2 : at + 4], a[at + 12 : at + 20] = b[at + 2 : at + 4], b[at + 12 : at + 20]
+    if ports is not None and a[23] in (6, 17) and a[at : at + 2] not in (b[at : at + 2], sent[at : at + 2]):
+        theirs, mine = int.from_bytes(a[at : at + 2], "big"), int.from_bytes(b[at : at + 2], "big")
+        if port_class(theirs) != port_class(mine) or ports.setdefault(theirs, mine) != mine:
+            return False
+        if len(set(ports.values())) != len(ports):
+            return False
+        a[at : at + 2] = b[at : at + 2]
+        check = at + (16 if a[23] == 6 else 6)
+        a[check : check + 2] = b[check : check + 2]
+    a[24:26] = b[24:26]
+    return a == b
+
+
+def connections(listing: str) -> list[tuple[Any, ...]]:
+    """`conntrack -L -o extended` in the form of `ours`."""
+    found = []
+    for line in listing.splitlines():
+        words = line.split()
+        proto = words[2]
+        pairs = [(m[1], m[2]) for m in re.finditer(r"(\w+)=(\S+)", line)]
+        sides: list[dict[str, str]] = [{}, {}]
+        side = -1
+        for name, value in pairs:
+            if name == "src":
+                side += 1
+            if name not in ("mark", "use", "zone", "secctx"):
+                sides[side][name] = value
+        for which in sides:
+            for name in ("src", "dst"):
+                if f"{name}key" in which:  # GRE's, in hexadecimal
+                    which[f"{name[0]}port"] = str(int(which.pop(f"{name}key"), 16))
+        state = words[5] if proto == "tcp" else None
+        status = tuple(sorted(re.findall(r"\[(\w+)\]", line)))
+        found.append((proto, state, status, *(tuple(sorted(s.items())) for s in sides)))
+    return sorted(found, key=str)
+
+
+def ours(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """The connections of `GoldenNode.conntrack`, to be compared."""
+    found = []
+    for entry in entries:
+        sides = [tuple(sorted((k, str(v)) for k, v in entry[side].items())) for side in ("orig", "reply")]
+        found.append((entry["proto"], entry.get("state"), tuple(sorted(entry["status"])), *sides))
+    return sorted(found, key=str)
+
+
+def told(frame: bytes) -> bytes | None:
+    """Whom an ICMP redirect goes to."""
+    is_redirect = frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[14 + (frame[14] & 15) * 4] == 5
+    return frame[30:34] if is_redirect else None

@@ -1,0 +1,219 @@
+"""What the kernel drew at random for a packet, read from what came out, and the seed that makes a node of ours draw it.
+
+A new connection may take two draws: one of a service's endpoints (kube-proxy's `statistic` rules) and the place where
+the search for a free port or echo id begins (nf_nat_l4proto_unique_tuple). A search that begins at the port that the
+kernel has found ends there.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kernel.rules import confined, endpoints, suffix
+
+ICMP, TCP, UDP = 1, 6, 17
+NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
+GOLDEN = 0x9E3779B97F4A7C15
+TRIES = 1 << 19
+
+
+class Kernel(Protocol):
+    def run(self, *command: str, given: str | None = None) -> str: ...
+    def recent(self, name: str) -> str: ...
+
+
+class Flow(NamedTuple):
+    """A packet's protocol, addresses, ports (of ICMP: identifier, type and code); None where a fragment has none."""
+
+    proto: int
+    src: str
+    dst: str
+    sport: int | None
+    dport: int | None
+
+
+def flow_of(frame: bytes) -> Flow | None:
+    """What an untagged IPv4 frame says."""
+    if frame[12:14] != b"\x08\x00" or len(frame) < 34:
+        return None
+    at = 14 + (frame[14] & 15) * 4
+    proto, first = frame[23], not int.from_bytes(frame[20:22], "big") & 0x1FFF
+    ports: tuple[int | None, int | None] = (None, None)
+    if proto in (TCP, UDP) and first and len(frame) >= at + 4:
+        ports = struct.unpack_from("!HH", frame, at)
+    elif proto == ICMP and first and len(frame) >= at + 6:
+        ports = (int.from_bytes(frame[at + 4 : at + 6], "big"), int.from_bytes(frame[at : at + 2], "big"))
+    return Flow(proto, str(IPv4Address(frame[26:30])), str(IPv4Address(frame[30:34])), *ports)
+
+
+def quoted(frame: bytes) -> Flow | None:
+    """What the packet says that an ICMP error is about."""
+    at = 14 + (frame[14] & 15) * 4 if len(frame) > 34 else 0
+    if frame[12:14] != b"\x08\x00" or frame[23] != ICMP or frame[at] not in (3, 4, 5, 11, 12):
+        return None
+    return flow_of(frame[:14] + frame[at + 8 :])
+
+
+def _mixed(z: np.ndarray) -> np.ndarray:
+    """splitmix64's output for a state."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _inverse(multiplier: int) -> np.uint64:
+    return np.uint64(pow(multiplier, -1, 1 << 64))
+
+
+def _state(z: np.ndarray) -> np.ndarray:
+    """The state that splitmix64 makes an output of: each step undone."""
+    z = z ^ (z >> np.uint64(31)) ^ (z >> np.uint64(62))
+    z = z * _inverse(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(27)) ^ (z >> np.uint64(54))
+    z = z * _inverse(0xBF58476D1CE4E5B9)
+    return z ^ (z >> np.uint64(30)) ^ (z >> np.uint64(60))
+
+
+def seed_for(which: int, of: int, place: int | None, rng: np.random.Generator) -> int:
+    """A seed whose first draw is endpoint `which` `of` so many, and whose first and second are this place of a search.
+
+    Not every new connection draws an endpoint: a client that a service knows comes to its own.
+    """
+    n = TRIES if place is not None and of > 1 else 1
+    high = rng.integers(-(-(which << 32) // of), -(-(which + 1 << 32) // of), n, dtype=np.uint64)
+    low = rng.integers(0, 1 << 32, n, dtype=np.uint64)
+    if place is not None:
+        low = low & np.uint64(0xFFFF0000) | np.uint64(place)
+    first = _state(high << np.uint64(32) | low)
+    if n > 1:
+        fits = _mixed(first + np.uint64(GOLDEN)) & np.uint64(0xFFFF) == np.uint64(place or 0)
+        first = first[fits]
+    return (int(first[0]) - GOLDEN) % (1 << 64)
+
+
+class Choices:
+    """What the kernel's node drew, packet by packet; `services` are those that the rules know at the moment."""
+
+    def __init__(self, node: dict[str, Any], seed: int) -> None:
+        self.node = node
+        self.services: list[dict[str, Any]] = node["services"]
+        self.own = {node["eth0"]["ip"].split("/")[0]} | (
+            {node["cbr0"]["ip"].split("/")[0]} if "cbr0" in node else set()
+        )
+        self._rng = np.random.default_rng(seed)
+        self._first: dict[tuple[bytes, bytes], tuple[int | None, int | None]] = {}
+
+    def _endpoints(self, flow: Flow) -> tuple[dict[str, Any], list[str]] | None:
+        """The service that a packet goes to, and the endpoints that it may come to."""
+        for service in self.services:
+            if service["proto"] != NAMES.get(flow.proto):
+                continue
+            inside = flow.dst == service["ip"] and flow.dport == service["port"]
+            outside = flow.dst in service.get("external_ips", ()) and flow.dport == service["port"]
+            outside |= flow.dst in self.own and flow.dport == service.get("nodeport")
+            if inside or outside:
+                local = confined(service, outside=outside)
+                if outside and IPv4Address(flow.src) in IPv4Network(self.node["cluster_cidr"]):
+                    local = False
+                return service, endpoints(self.node, service, local=local)
+        return None
+
+    def _came_to(self, flow: Flow, out: list[tuple[str, bytes]], chosen: list[str]) -> str | None:
+        for _, frame in out:
+            for made in (flow_of(frame), quoted(frame)):
+                if made is not None and made.proto == flow.proto and f"{made.dst}:{made.dport}" in chosen:
+                    return f"{made.dst}:{made.dport}"
+        return None
+
+    def seed(self, sent: bytes, out: list[tuple[str, bytes]], kernel: Kernel) -> int | None:
+        """The seed for the packet that `sent` was to the kernel, which answered with `out`; None: nothing was drawn."""
+        flow = flow_of(sent)
+        if flow is None or flow.proto not in NAMES:
+            return None
+        flow = self._whole(sent, flow)
+        if flow.sport is None or (flow.proto == ICMP and flow.dport not in (0x0800, 0x0D00, 0x0F00, 0x1100)):
+            return None
+        found = self._endpoints(flow)
+        service, chosen = found or ({}, [])
+        target = self._came_to(flow, out, chosen) if len(chosen) > 1 else None
+        place = self._place(flow, out, chosen)
+        if target is None and place is None and self._may_be_hidden(flow, out, chosen):
+            listed = self._listed(flow, kernel)
+            if listed is not None:
+                target = f"{listed.src}:{listed.sport}"
+                place = listed.dport if listed.dport != flow.sport else None
+            elif service.get("affinity"):
+                target = self._latest(service, flow, chosen, kernel)
+            else:  # a pod that came to itself, where it is not let through
+                target = next((e for e in chosen if e.split(":")[0] == flow.src), None)
+        which = chosen.index(target) if target in chosen else 0
+        return seed_for(which, max(len(chosen), 1), place, self._rng)
+
+    def _whole(self, sent: bytes, flow: Flow) -> Flow:
+        """The ports of a datagram, whichever of its fragments this is, once the one that has them was there."""
+        if not int.from_bytes(sent[20:22], "big") & 0x3FFF:
+            return flow
+        key = sent[18:20], sent[23:24] + sent[26:34]
+        if flow.sport is not None:
+            self._first[key] = flow.sport, flow.dport
+        sport, dport = self._first.get(key, (None, None))
+        return flow._replace(sport=sport, dport=dport)
+
+    def _place(self, flow: Flow, out: list[tuple[str, bytes]], chosen: list[str]) -> int | None:
+        """Where the search ended; None if the packet kept its port."""
+        for _, frame in out:
+            made = flow_of(frame)
+            if made is None or made.proto != flow.proto or made.sport is None or made.sport == flow.sport:
+                continue
+            if made.dport == flow.dport or f"{made.dst}:{made.dport}" in chosen or made.dst != flow.dst:
+                return self._start(flow, made.sport)
+        return None
+
+    def _start(self, flow: Flow, port: int) -> int:
+        """The place of a port in its range."""
+        asked = flow.sport or 0
+        if flow.proto == ICMP:
+            return port
+        return (port - (1 if asked < 512 else 600 if asked < 1024 else 1024)) & 0xFFFF
+
+    def _may_be_hidden(self, flow: Flow, out: list[tuple[str, bytes]], chosen: list[str]) -> bool:
+        """Whether a connection may be there that no frame shows."""
+        shown = any(
+            made is not None and made.proto == flow.proto for made in (flow_of(frame) for _, frame in out)
+        )
+        return not shown and bool(chosen or self.node["masq"] != "none")
+
+    def _listed(self, flow: Flow, kernel: Kernel) -> Flow | None:
+        """The connection's answer, as the kernel lists it."""
+        ask = ["-p", NAMES[flow.proto], "--orig-src", flow.src, "--orig-dst", flow.dst]
+        for line in kernel.run("conntrack", "-L", *ask).splitlines():
+            sides = re.findall(
+                r"src=(\S+) dst=(\S+) (?:type=\d+ code=\d+ id=(\d+)|sport=(\d+) dport=(\d+))", line
+            )
+            if len(sides) != 2:
+                continue
+            source = sides[0][2] or sides[0][3]
+            if int(source) == flow.sport and (flow.proto == ICMP or int(sides[0][4]) == flow.dport):
+                src, dst, ident, sport, dport = sides[1]
+                port = (
+                    self._start(flow, int(ident or dport))
+                    if int(ident or dport) != flow.sport
+                    else flow.sport
+                )
+                return Flow(flow.proto, src, dst, int(ident or sport), port)
+        return None
+
+    def _latest(self, service: dict[str, Any], flow: Flow, chosen: list[str], kernel: Kernel) -> str | None:
+        """The endpoint that remembers a client best: `recent --set` counts even if the packet is dropped later."""
+        best: tuple[int, str | None] = (-1, None)
+        for endpoint in chosen:
+            listing = kernel.recent(f"KUBE-SEP-{suffix(service['name'] + service['proto'] + endpoint)}")
+            for match in re.finditer(r"src=(\S+) .*?last_seen: (\d+)", listing):
+                if match[1] == flow.src:
+                    best = max(best, (int(match[2]), endpoint))
+        return best[1]

@@ -1,0 +1,123 @@
+"""Nodes for histories: the recorded ones in every addressing mode, with services and host ports of any kind.
+
+A node is a golden case's `node` object. Services may have, beyond what recorded ones have, `external_ips`,
+`external_policy`, `internal_policy` (`Local`) and `affinity` with any protocol; nodes a `port_mapper` (`kubelet`,
+`portmap`) and the modes `overlay` and `podsubnet`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+CASES = Path(__file__).parents[1] / "golden" / "cases"
+MODES = ("kubenet", "azcni", "overlay", "podsubnet")
+BALANCER = ("20.1.2.3", "20.1.2.4")  # addresses of a load balancer, which leaves them as they are
+
+
+def recorded(mode: str) -> tuple[dict[str, Any], str]:
+    """The node of a recorded case, and its rules; proxy ARP answers at once."""
+    case = json.loads((CASES / f"route.{mode}.noroute.json").read_text())
+    return case["node"] | {"proxy_delay_ms": 0}, (CASES / case["rules"]).read_text()
+
+
+def _services(pods: list[str], remote: str) -> list[dict[str, Any]]:
+    """Every kind of service; names say what is special."""
+    a, b, c, _ = pods
+
+    def row(
+        name: str, ip: str, eps: list[str], proto: str = "tcp", port: int = 80, **more: Any
+    ) -> dict[str, Any]:
+        return {"name": f"d/{name}", "ip": ip, "proto": proto, "port": port, "eps": eps} | more
+
+    three = [f"{b}:8080", f"{c}:8080", f"{remote}:8080"]
+    talk = [f"{a}:5000", f"{b}:5000", f"{remote}:5000"]
+    return [
+        row("api", "10.0.0.1", ["10.240.0.100:6443"], port=443),
+        row("dns", "10.0.0.10", [f"{remote}:53", f"{c}:53"], "udp", 53),
+        row("dns-tcp", "10.0.0.10", [f"{remote}:53", f"{c}:53"], port=53),
+        row("local", "10.0.0.20", [f"{b}:8080"], nodeport=30080),
+        row("self", "10.0.0.30", [f"{a}:8080"], nodeport=30083),
+        row("three", "10.0.0.40", three, nodeport=30081, external_ips=[BALANCER[0]]),
+        row("none", "10.0.0.50", [], nodeport=30085, external_ips=[BALANCER[1]], ),
+        row("none-udp", "10.0.0.51", [], "udp", 5000, nodeport=30085),
+        row("extlocal", "10.0.0.60", [f"{a}:8080", f"{c}:8080", f"{remote}:8080"], nodeport=30082,
+            external_policy="Local", external_ips=["20.1.2.5"]),
+        row("extnone", "10.0.0.61", [f"{remote}:8080"], nodeport=30086, external_policy="Local",
+            external_ips=["20.1.2.6"]),
+        row("intlocal", "10.0.0.62", [f"{b}:8080", f"{c}:8080", f"{remote}:8080"], internal_policy="Local",
+            nodeport=30087),
+        row("intnone", "10.0.0.63", [f"{remote}:8080"], internal_policy="Local"),
+        row("udp", "10.0.0.70", talk, "udp", 5000, nodeport=30090, external_ips=[BALANCER[0]]),
+        row("aff", "10.0.0.80", [f"{a}:8080", *three], affinity=10800, nodeport=30088),
+        row("aff-udp", "10.0.0.81", talk, "udp", 5000, affinity=10800, nodeport=30091, external_policy="Local"),
+        row("remote", "10.0.0.90", [f"{remote}:8080"], nodeport=30084),
+    ]  # fmt: skip
+
+
+def _readdressed(node: dict[str, Any], pods: list[str], cidr: str) -> None:
+    """An Azure CNI node whose pods have other addresses."""
+    old = [pod["ip"] for pod in node["pods"]]
+    new = dict(zip(old, pods, strict=True))
+    node["routes"] = [route for route in node["routes"] if route.split("/")[0] not in new]
+    node["neigh"] = [n | {"ip": new.get(n["ip"], n["ip"])} for n in node["neigh"]]
+    for pod in node["pods"]:
+        pod["ip"] = new[pod["ip"]]
+        node["routes"].append(f"{pod['ip']}/32 dev {pod['host_if']}")
+    node["cluster_cidr"], node["nonmasq"] = cidr, [cidr]
+
+
+def node_of(
+    mode: str, *, port_mapper: str = "portmap", random_fully: bool = False, hairpin: str | None = None
+) -> dict[str, Any]:
+    """A node in a mode of `MODES`.
+
+    Parameters
+    ----------
+    mode : str
+    port_mapper : str
+        `kubelet` is kubenet's alone.
+    random_fully : bool
+        Masquerading has `--random-fully`, as kube-proxy's own has wherever iptables knows it.
+    hairpin : str, optional
+        `promisc`, `veth` or `none` of kubenet's bridge.
+    """
+    node = copy.deepcopy(recorded("kubenet" if mode == "kubenet" else "azcni")[0])
+    node["mode"], node["random_fully"] = mode, random_fully
+    node["port_mapper"] = port_mapper if mode == "kubenet" else "portmap"
+    if mode == "kubenet" and hairpin is not None:
+        node["hairpin"], node["ebtables_dedup"] = hairpin, hairpin == "promisc"
+        node["cbr0"]["promisc"] = hairpin == "promisc"
+    if mode == "overlay":
+        _readdressed(node, [f"10.244.1.{i}" for i in (2, 3, 4, 5)], "10.244.0.0/16")
+        node["pod_cidr"] = "10.244.1.0/24"
+    elif mode == "podsubnet":
+        _readdressed(node, [f"10.241.0.{i}" for i in (11, 12, 13, 14)], "10.241.0.0/16")
+        node["masq"] = "none"
+    pods = [pod["ip"] for pod in node["pods"]]
+    remote = {"azcni": "10.240.0.50", "podsubnet": "10.241.0.50"}.get(mode, "10.244.2.10")
+    node["far"] = remote
+    node["services"] = _services(pods, remote)
+    node["hostports"] = [
+        {"name": "pod1_d", "proto": "tcp", "hostport": 8080, "ip": pods[0], "port": 80},
+        {"name": "pod3_d", "proto": "udp", "hostport": 5353, "ip": pods[2], "port": 53},
+    ]
+    return node
+
+
+def doors(node: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Where services and host ports are reached: (address, protocol, port)."""
+    own = [node["eth0"]["ip"].split("/")[0]]
+    if "cbr0" in node:
+        own.append(node["cbr0"]["ip"].split("/")[0])
+    found = []
+    for service in node["services"]:
+        found += [
+            (ip, service["proto"], service["port"])
+            for ip in (service["ip"], *service.get("external_ips", []))
+        ]
+        if service.get("nodeport"):
+            found += [(ip, service["proto"], service["nodeport"]) for ip in own]
+    return found + [(ip, row["proto"], row["hostport"]) for row in node["hostports"] for ip in own]
