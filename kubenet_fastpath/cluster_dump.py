@@ -117,11 +117,10 @@ def dumped_topology(found: Dump, name: str) -> Topology:
 def _host(space: str, taken: set[str]) -> VnetHost:
     """A host at the end of an address space."""
     network, length = ipv4_prefix(space)
-    last = network + (1 << 32 - length) - 2
-    return VnetHost(
-        name="vnet-host",
-        ip=next(text for k in range(1 << 32 - length) if (text := ipv4_text(last - k)) not in taken),
-    )
+    for address in range(network + (1 << 32 - length) - 2, network, -1):
+        if (ip := ipv4_text(address)) not in taken:
+            return VnetHost(name="vnet-host", ip=ip)
+    raise ConfigError(f"address space {space} has no address left for a host beside the nodes and pods")
 
 
 def _pods(found: Dump, nodes: set[str]) -> tuple[list[PodSite], dict[str, str]]:

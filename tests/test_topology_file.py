@@ -392,3 +392,14 @@ def test_the_command_reads_files_and_redacts(tmp_path: Path, capsys: pytest.Capt
     assert "delivered" in capsys.readouterr().out
     assert cli.main(["compare", str(tmp_path / "none.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_space_without_room_for_a_host(tmp_path: Path) -> None:
+    node = {
+        "kind": "Node",
+        "metadata": {"name": "n"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.4"}]},
+    }
+    vnet = {"addressSpace": {"addressPrefixes": ["10.0.0.4/32"]}}
+    with pytest.raises(kf.ConfigError, match="has no address left"):
+        read_topology(written(tmp_path, dump=items(node), vnet=vnet))
