@@ -1,4 +1,4 @@
-"""What an established flow costs a kubenet node, by path, number of flows and batch size.
+"""What a packet costs a kubenet node, by class, number of flows and batch size; of established flows and new ones.
 
     pytest bench/bench_node.py --benchmark-columns=min,median,iqr
 
@@ -12,23 +12,32 @@ from __future__ import annotations
 import time
 
 import pytest
-from traces import TRACE, Path, Trace
+
+from .traces import BATCHES, Flows, NewFlows, Path
+
+
+def measure(benchmark, thing, **known):
+    thing.check()
+    result = benchmark.pedantic(thing.run, setup=thing.restore, rounds=15, warmup_rounds=2)
+    assert (result.out_port >= 0).all()
+    if benchmark.stats is not None:  # None under --benchmark-disable
+        ns = 1e9 * benchmark.stats.stats.median / thing.packets
+        benchmark.extra_info |= {"ns_per_packet": round(ns, 1)} | known
 
 
 @pytest.mark.benchmark(timer=time.thread_time)
-@pytest.mark.parametrize("batch_size", [256, 65536])
+@pytest.mark.parametrize("batch_size", BATCHES)
 @pytest.mark.parametrize("flows", [1, 1000, 65536])
+@pytest.mark.parametrize("reply", [False, True], ids=["out", "reply"])
 @pytest.mark.parametrize("path", list(Path), ids=lambda path: path.name.lower())
-def test_established(benchmark, path, flows, batch_size):
-    trace = Trace.make(path, flows, batch_size)
-    trace.check()
+def test_established(benchmark, path, reply, flows, batch_size):
+    trace = Flows.make(path, flows).trace(batch_size, reply=reply)
     benchmark.group = f"{path.name.lower()}, batches of {batch_size}"
-    result = benchmark.pedantic(trace.run, setup=trace.restore, rounds=15, warmup_rounds=2)
-    assert (result.reason == path.reason).all()
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info |= {
-            "ns_per_packet": round(1e9 * benchmark.stats.stats.median / TRACE, 1),
-            "batch_size": batch_size,
-            "flows": flows,
-            "working_set": trace.working_set,
-        }
+    measure(benchmark, trace, batch_size=batch_size, flows=flows, working_set=trace.working_set)
+
+
+@pytest.mark.benchmark(timer=time.thread_time)
+@pytest.mark.parametrize("path", list(Path), ids=lambda path: path.name.lower())
+def test_new(benchmark, path):
+    benchmark.group = "first packets, batches of 256"
+    measure(benchmark, NewFlows(Flows.make(path, 1000), 256, 1 << 14), batch_size=256, flows=1000)

@@ -13,11 +13,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from route_keys import KEYS, PATTERNS, make_keys
-from route_peers import flatten, sortable
-from route_tables import Routes, full_routes, node_routes
 
 import kubenet_fastpath as kf
+
+from .route_keys import KEYS, PATTERNS, make_keys
+from .route_peers import flatten, sortable
+from .route_tables import Routes, full_routes, node_routes
 
 CHECKED = 1 << 14  # addresses whose next hops are compared with a search over the table as ranges
 

@@ -18,9 +18,10 @@ from ipaddress import IPv4Address
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from traces import BRIDGE_MAC, PODS, TRACE, frame, make_node
 
 import kubenet_fastpath as kf
+
+from .traces import BRIDGE_MAC, PODS, TRACE, frame, make_node
 
 ENDPOINTS = 3
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from route_peers import MISS, Absent
-from route_tables import Routes
+
+from .route_peers import MISS, Absent
+from .route_tables import Routes
 
 SOURCE = Path(__file__).with_name("dpdk_lookup.c")
 MEMORY = 3 << 29  # bytes, which DPDK clears once: enough for a full table twice, rules included

@@ -1,6 +1,6 @@
 """The node beside the running kernel's, class by class: kubenet and Azure CNI, ns a packet and the ratio.
 
-    sudo python bench/linux.py [--rounds N] [--json]
+    sudo python -m bench.linux [--rounds N] [--json]
 
 The kernel's node is the one that the tests compare with: bridge, veths, rules and sysctls in network namespaces of its
 own (tests/kernel/namespaces.py). Frames go in by packet sockets that bypass the qdisc, 256 a system call, from one
@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from traces import frame
+from .progress import Line
+from .traces import frame
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -288,12 +289,9 @@ def main() -> None:
         sys.exit(f"the kernel's node cannot run here: {missing}")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
-    def say(what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
-
+    say = Line()
     found = {mode: measure(mode, given.flows, given.rounds, say) for mode in ("kubenet", "azcni")}
-    say("")
+    say()
     if given.json:
         print(json.dumps(found, indent=2))
         return

@@ -1,6 +1,6 @@
 """RouteTable beside its peers: ns a key, memory, building, updates, one line each.
 
-    python bench/route.py [--routes FILE] [--family 6] [--quick] [--json]
+    python -m bench.route [--routes FILE] [--family 6] [--quick] [--json]
 
 All tables are in one process and take turns, round by round, so that what else runs on the machine meets them alike;
 in its turn each warms the caches up, which the one before it has filled, and is measured then;
@@ -25,16 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-if __package__:  # `python -m bench.route` finds the modules beside this one as `python bench/route.py` does
-    sys.path.insert(0, str(Path(__file__).parent))
-
-import dpdk
-import route_peers
-from route_keys import KEYS, PATTERNS, make_keys
-from route_peers import Absent, Peer
-from route_tables import Routes, full_routes, node_routes
-
 import kubenet_fastpath as kf
+
+from . import dpdk, route_peers
+from .progress import Line
+from .route_keys import KEYS, PATTERNS, make_keys
+from .route_peers import Absent, Peer
+from .route_tables import Routes, full_routes, node_routes
 
 BATCH = 256
 UPDATES = 4096
@@ -88,18 +85,6 @@ class Report:
 def build(table: Routes, engine: str | None = None, isa: str | None = None) -> kf.RouteTable:
     columns = table.networks, table.prefix_lens, table.hops
     return kf.RouteTable.from_arrays(*columns, family=table.family, engine=engine, isa=isa)
-
-
-class Line:
-    """What is being done, on a terminal."""
-
-    def __init__(self) -> None:
-        self._seen = sys.stderr.isatty()
-
-    def __call__(self, text: str = "") -> None:
-        if self._seen:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
 
 
 def dpdk_peers(routes: Routes, family: int, slow: bool, absent: list[str]) -> list[tuple[Peer, float]]:

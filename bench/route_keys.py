@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from route_tables import Routes
+
+from .route_tables import Routes
 
 KEYS = 1 << 20  # addresses before a pattern repeats
 ZIPF = 1.05  # exponent: traffic by prefix is somewhat steeper than 1 / rank

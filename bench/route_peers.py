@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from route_tables import Routes
+
+from .route_tables import Routes
 
 MISS = 0xFFFF_FFFF
 MISS_15 = 0x7FFF  # in 16-bit slots, whose uppermost bit says that a group of 256 follows

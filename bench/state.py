@@ -1,6 +1,6 @@
 """What the two state tables cost, beside DPDK's rte_hash over the same keys.
 
-    python bench/state.py [--full] [--json]
+    python -m bench.state [--full] [--json]
 
 Lookups: tuples of IPv4 flows, both directions stored, as ready 16-byte records against rte_hash with the same keys, and
 from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536, chosen
@@ -17,21 +17,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if __package__ is None:
-    sys.path.insert(0, str(Path(__file__).parent))
-from dpdk import Hash
-from route_peers import Absent
-from traces import frame, make_node
-
 import kubenet_fastpath as kf
 from kubenet_fastpath.connection import CtInfo
+
+from .dpdk import Hash
+from .route_peers import Absent
+from .traces import frame, make_node
 
 KEYS = 1 << 18
 CALLS = (256, 1 << 16)

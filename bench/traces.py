@@ -1,11 +1,8 @@
-"""Traffic for benchmarks: 64-byte UDP frames of many flows, in each of the ways that a node sends them."""
+"""Packets of many flows in random order, established or new ones, which a node forwards again and again."""
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from enum import Enum
-from ipaddress import IPv4Address
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,128 +10,131 @@ from numpy.typing import NDArray
 
 import kubenet_fastpath as kf
 
-PODS = 32
-FRAME = 60  # bytes without FCS: what is called a 64-byte frame
+from .frames import FRAME, Frames, frame
+from .traffic import PODS, Addressing, Path, Site
+
+__all__ = ["BATCHES", "BRIDGE_MAC", "PODS", "TRACE", "Addressing", "Flows", "NewFlows", "Path", "Site", "Trace",
+           "frame", "make_node"]  # fmt: skip
+
 BRIDGE_MAC = "0a:58:0a:f4:01:01"
-GATEWAY_MAC = "12:34:56:78:9a:bc"
 TRACE = 1 << 16  # packets before the trace repeats
-
-
-class Path(Enum):
-    """Where the packets go; what the node says of them, whether it routes them, and whose address they leave with."""
-
-    SAME_NODE = ("same node", kf.Reason.FDB, False, None)
-    OTHER_NODE = ("other node", kf.Reason.ROUTE, True, None)
-    INTERNET = ("internet", kf.Reason.MASQUERADE, True, "10.240.0.4")
-    REPLY = ("internet, reply", kf.Reason.NAT_REPLY, True, None)
-    SERVICE = ("cluster IP", kf.Reason.SERVICE, True, None)
-    VNET_HOST = ("Azure CNI, VNet host", kf.Reason.ROUTE, True, None)
-
-    def __init__(self, label: str, reason: kf.Reason, routed: bool, source: str | None) -> None:
-        self.label, self.reason, self.routed, self.source = label, reason, routed, source
+BATCHES = (256, 65536)
+PIECE = 1 << 16  # packets of a call that prepares something
+MS = 10**6  # ns
+Packets = tuple[Frames, NDArray[np.uint16]]  # and the ports that they come in or leave by
 
 
 def make_node(**settings: Any) -> tuple[kf.Node, list[kf.Port]]:
-    """A kubenet node with 32 pods."""
-    node = kf.Node(
-        kf.Kubenet(
-            node_ip="10.240.0.4",
-            pod_cidr="10.244.1.0/24",
-            cluster_cidr="10.244.0.0/16",
-            gateway="10.240.0.1",
-            **settings,
-        )
-    )
-    return node, [node.attach(kf.Pod(f"pod{i}", ip=f"10.244.1.{i + 2}")) for i in range(PODS)]
-
-
-def make_azure_node(**settings: Any) -> tuple[kf.Node, list[kf.Port]]:
-    """A node of Azure CNI's node subnet with 32 pods, which knows the VNet's hosts."""
-    hosts = tuple(kf.Neighbour(ip=f"10.240.1.{i}", mac=GATEWAY_MAC, dev="eth0") for i in range(1, 201))
-    node = kf.Node(
-        kf.AzureCniNodeSubnet(node_ip="10.240.0.4/16", gateway="10.240.0.1", neighbours=hosts, **settings)
-    )
-    return node, [node.attach(kf.Pod(f"pod{i}", ip=f"10.240.0.{i + 10}")) for i in range(PODS)]
-
-
-def make_service() -> kf.Service:
-    """DNS, answered on another node."""
-    port = kf.ServicePort(name="dns", port=53, protocol="udp", endpoints=("10.244.2.10:53",))
-    return kf.Service(name="kube-system/kube-dns", cluster_ip="10.0.0.10", ports=(port,))
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def frame(dst_mac: str, src_mac: str, src: str, dst: str, sport: int, dport: int) -> bytes:
-    addresses = IPv4Address(src).packed + IPv4Address(dst).packed
-    size = FRAME - 34
-    head = struct.pack("!BBHHHBBH", 0x45, 0, FRAME - 14, 1, 0x4000, 64, 17, 0)
-    head = head[:10] + struct.pack("!H", _checksum(head + addresses)) + addresses
-    l4 = struct.pack("!HHHH", sport, dport, size, 0) + bytes(size - 8)
-    check = _checksum(addresses + struct.pack("!HH", 17, size) + l4) or 0xFFFF
-    macs = bytes.fromhex((dst_mac + src_mac).replace(":", ""))
-    return macs + b"\x08\x00" + head + l4[:6] + struct.pack("!H", check) + l4[8:]
-
-
-def packet(path: Path, i: int, ports: list[kf.Port]) -> tuple[bytes, int]:
-    """A packet of flow i, and the port that it comes in by; of REPLY the one that is answered."""
-    pod, peer = ports[i % PODS].pod, ports[(i + 1) % PODS].pod
-    assert pod is not None
-    assert peer is not None
-    sport, host = 1024 + i // PODS, 1 + i % 200
-    if path is Path.SAME_NODE:
-        sent = frame(str(peer.mac), str(pod.mac), str(pod.ip), str(peer.ip), sport, 53)
-    elif path is Path.VNET_HOST:
-        sent = frame(str(pod.host_mac), str(pod.mac), str(pod.ip), f"10.240.1.{host}", sport, 53)
-    else:
-        to = {Path.OTHER_NODE: f"10.244.2.{host}", Path.SERVICE: "10.0.0.10"}.get(path, f"198.51.100.{host}")
-        sent = frame(BRIDGE_MAC, str(pod.mac), str(pod.ip), to, sport, 53)
-    return sent, ports[i % PODS].index
-
-
-def answer(sent: bytes, node: kf.Node) -> bytes:
-    """What the internet says to a frame that left by eth0."""
-    src, dst = (str(IPv4Address(sent[at : at + 4])) for at in (26, 30))
-    sport, dport = (int.from_bytes(sent[at : at + 2], "big") for at in (34, 36))
-    return frame(sent[6:12].hex(":"), GATEWAY_MAC, dst, src, dport, sport)
+    """A kubenet node without services, and its 32 pods."""
+    site = Site.make(**({"kube_proxy": True} | settings))
+    site.node.set_services(settings.get("services", ()))
+    return site.node, site.clients
 
 
 @dataclass
-class Trace:
-    """65,536 packets of established flows in random order, in batches that can be put back as they were."""
+class Clock:
+    """A node's virtual time, which its traces share."""
 
-    node: kf.Node
-    path: Path
-    batches: list[kf.PacketBatch]
-    bytes: NDArray[np.uint8]
-    original: NDArray[np.uint8]
     now: int = 10**9
 
+    def tick(self) -> int:
+        self.now += MS
+        return self.now
+
+
+@dataclass
+class Flows:
+    """Flows of one class that a node has established: what begins them, and what their answers look like."""
+
+    site: Site
+    path: Path
+    sent: Packets
+    answered: Packets
+    clock: Clock = field(default_factory=Clock)
+
     @classmethod
-    def make(cls, path: Path, flows: int, batch_size: int) -> Trace:
-        most = max(262144, flows)
-        if path is Path.VNET_HOST:
-            node, ports = make_azure_node(conntrack_max=most)
-        else:
-            node, ports = make_node(
-                conntrack_max=most, services=(make_service(),) if path is Path.SERVICE else ()
-            )
-        sent = [packet(path, i, ports) for i in range(flows)]
-        first = kf.PacketBatch.from_frames([f for f, _ in sent], np.array([p for _, p in sent], np.uint16))
-        result = node.forward(first.copy())  # now all flows are established
-        if path is Path.REPLY:
-            answers = [answer(bytes(left), node) for left in result.packets("eth0")]
-            first = kf.PacketBatch.from_frames(answers, node.ports["eth0"])
-        node.forward(first.copy())
-        order = np.random.default_rng(2028).integers(0, flows, TRACE)
-        whole = first[order].copy()
-        batches = [whole[i : i + batch_size] for i in range(0, TRACE, batch_size)]
-        return cls(node, path, batches, whole.data, whole.data.copy())
+    def make(
+        cls,
+        path: Path,
+        count: int,
+        addressing: Addressing = Addressing.KUBENET,
+        size: int = FRAME,
+        site: Site | None = None,
+        **settings: Any,
+    ) -> Flows:
+        """Flows in a node of their own, or in the one that is given, each answered once."""
+        site = site or Site.make(addressing, **({"conntrack_max": max(262_144, 2 * count)} | settings))
+        sent = site.frames(path, np.arange(count), size)
+        clock = Clock()
+        parts = []
+        for at in range(0, count, PIECE):
+            begun = tuple(column[at : at + PIECE] for column in sent)
+            left = forward(site.node, begun, clock)
+            back = site.answers(*left), left[1]
+            forward(site.node, back, clock)
+            forward(site.node, begun, clock)  # conntrack calls it a stream from now on
+            parts.append(back)
+        answered = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return cls(site, path, sent, answered, clock)  # type: ignore[arg-type]
+
+    def trace(
+        self, batch_size: int, *, reply: bool = False, packets: int = TRACE, among: int | None = None
+    ) -> Trace:
+        """Packets of these flows in random order.
+
+        Parameters
+        ----------
+        batch_size : int
+        reply : bool
+            Answers.
+        packets : int
+        among : int, optional
+            Of the first so many flows only.
+        """
+        frames, port = self.answered if reply else self.sent
+        order = np.random.default_rng(2028).integers(0, among or len(port), packets)
+        whole = kf.PacketBatch.from_array(frames[order], port=port[order])
+        return Trace(self.site.node, self, reply, batch_size, whole)
+
+
+def forward(node: kf.Node, packets: Packets, clock: Clock) -> Packets:
+    """Send packets through a node that has to let all of them out; what leaves, and by which port, in order."""
+    batch = kf.PacketBatch.from_array(packets[0].copy(), port=packets[1], time=clock.tick())
+    result = node.forward(batch)
+    lost = np.flatnonzero(result.out_port < 0)
+    if len(lost):
+        raise RuntimeError(
+            f"{len(lost):,} of {len(batch):,} packets do not leave: {kf.Reason(result.reason[lost[0]]).name}"
+        )
+    return batch.data.reshape(packets[0].shape), result.out_port.astype(np.uint16)
+
+
+class Trace:
+    """Packets in batches that can be put back as they were; `restore`, `run` and `packets` are what a round takes.
+
+    Attributes
+    ----------
+    node : Node
+    packets : int
+    batches : list of PacketBatch
+        Parts of the array `bytes`.
+    """
+
+    def __init__(
+        self, node: kf.Node, flows: Flows, reply: bool, batch_size: int, whole: kf.PacketBatch
+    ) -> None:
+        self.node, self.flows, self.reply, self.packets = node, flows, reply, len(whole)
+        self.bytes, self.original = whole.data, whole.data.copy()
+        self._time = np.zeros(len(whole), np.int64)
+        self._port = whole.port
+        self.batches = [whole[i : i + batch_size] for i in range(0, len(whole), batch_size)]
+        for i, batch in enumerate(self.batches):
+            batch.time = self._time[i * batch_size : i * batch_size + len(batch)]
+
+    @classmethod
+    def make(cls, path: Path, flows: int, batch_size: int, *, reply: bool = False, **more: Any) -> Trace:
+        """A trace of flows of its own; `more` as for `Flows.make`."""
+        return Flows.make(path, flows, **more).trace(batch_size, reply=reply)
 
     @property
     def working_set(self) -> int:
@@ -144,9 +144,7 @@ class Trace:
     def restore(self) -> None:
         """Put the frames back, and let a millisecond pass."""
         self.bytes[:] = self.original
-        self.now += 10**6
-        for batch in self.batches:
-            batch.time[:] = self.now
+        self._time[:] = self.flows.clock.tick()
 
     def run(self) -> kf.Result:
         """Forward the trace; the last batch's result."""
@@ -154,20 +152,77 @@ class Trace:
             result = self.node.forward(batch)
         return result
 
+    def _pass(self, fast: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
+        pipeline = self.node._pipeline
+        before, pipeline.fast_path = pipeline.fast_path, fast
+        try:
+            self.restore()
+            results = [self.node.forward(batch) for batch in self.batches]
+        finally:
+            pipeline.fast_path = before
+        reasons, ports = (np.concatenate([getattr(r, n) for r in results]) for n in ("reason", "out_port"))
+        assert sum(len(result.outputs) for result in results) == self.packets
+        return self.bytes.copy(), reasons, ports
+
     def check(self) -> None:
-        """Every packet leaves as it should: by reason, by one port, checksums right, one hop less if routed."""
+        """Every packet leaves by one port, checksums right, byte for byte as the stages say without the fast path."""
+        slow, fast = self._pass(False), self._pass(True)
+        for one, other in zip(slow, fast, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert (fast[2] >= 0).all()
+        assert len(set(fast[1].tolist())) == 1, "packets of one class left for different reasons"
+        after = self.headers()
+        assert (after["ip_checksum_ok"] == 1).all()
+        assert (after["l4_checksum_ok"] == 1).all()
+
+    def headers(self) -> NDArray[Any]:
+        """What the frames say now."""
+        return np.concatenate([batch.headers() for batch in self.batches])
+
+
+class NewFlows:
+    """First packets, each of a connection of its own, again and again: in between their connections are deleted.
+
+    Parameters
+    ----------
+    flows : Flows
+        What the node has otherwise.
+    batch_size, packets : int
+    share : float
+        Of packets that are first ones; the others are of the node's flows. In random order.
+    """
+
+    def __init__(self, flows: Flows, batch_size: int, packets: int = TRACE, share: float = 1.0) -> None:
+        known = len(flows.sent[1])
+        random = np.random.default_rng(2028)
+        size = flows.sent[0].shape[1]
+        frames, port = flows.site.frames(flows.path, known + np.arange(packets), size)
+        old = random.random(packets) >= share
+        chosen = random.integers(0, known, int(old.sum()))
+        frames[old], port[old] = flows.sent[0][chosen], flows.sent[1][chosen]
+        self.new = packets - int(old.sum())
+        self._since = flows.clock.now
+        self._known = len(flows.site.node.connections)
+        self._trace = Trace(
+            flows.site.node, flows, False, batch_size, kf.PacketBatch.from_array(frames, port=port)
+        )
+        self.node, self.packets, self.run = self._trace.node, packets, self._trace.run
+
+    def restore(self) -> None:
+        """Forget the connections that the round has made, and put the frames back."""
+        connections = self.node.connections
+        if len(connections) > self._known:
+            rows = connections.to_records()
+            connections.delete(rows["index"][rows["created"] > self._since])
+        assert len(connections) == self._known
+        self._trace.restore()
+
+    def check(self) -> None:
+        """Every packet leaves, and each new one has its connection."""
         self.restore()
-        for batch in self.batches:
-            before = batch.headers()
-            result = self.node.forward(batch)
-            assert (result.reason == self.path.reason).all()
-            assert (result.out_port >= 0).all()
-            assert len(result.outputs) == len(batch)
-            after = batch.headers()
-            assert (after["ip_checksum_ok"] == 1).all()
-            assert (after["l4_checksum_ok"] == 1).all()
-            assert (before["ttl"] - after["ttl"] == self.path.routed).all()
-            source = before["src"] if self.path.source is None else int(IPv4Address(self.path.source))
-            assert (after["src"] == source).all()
-            changed = self.path in (Path.SERVICE, Path.REPLY)
-            assert ((after["dst"] != before["dst"]) == changed).all()
+        results = [self.node.forward(batch) for batch in self._trace.batches]
+        assert sum(len(result.outputs) for result in results) == self.packets
+        assert len(self.node.connections) == self._known + self.new
+        after = self._trace.headers()
+        assert (after["ip_checksum_ok"] == 1).all()
+        assert (after["l4_checksum_ok"] == 1).all()

@@ -1,0 +1,66 @@
+"""Rounds of several things that take turns, so that what else the machine does meets them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any, Protocol, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Round(Protocol):
+    """What is measured: `run`, between one `restore` and the next."""
+
+    packets: int
+
+    def restore(self) -> None:
+        """Put everything back; not measured."""
+
+    def run(self) -> Any:
+        """All packets."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """ns a packet: the median round, and the middle half of the rounds."""
+
+    ns: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, times: list[float]) -> Figure:
+        low, _, high = quantiles(times, n=4) if len(times) > 1 else times * 3
+        return cls(round(median(times), 2), round(low, 2), round(high, 2))
+
+
+def by_turns(
+    things: Mapping[Key, Round],
+    rounds: int,
+    say: Callable[[str], None],
+    title: str = "",
+    clock: Callable[[], int] = time.thread_time_ns,
+) -> dict[Key, list[float]]:
+    """ns a packet of each round of each of these, in CPU time of this thread.
+
+    In its turn each runs once for the caches, which the one before it has filled, and is measured then.
+    """
+    took: dict[Key, list[float]] = {key: [] for key in things}
+    for number in range(rounds):
+        say(f"{title}: round {number + 1} of {rounds}")
+        for key, thing in things.items():
+            thing.restore()
+            thing.run()
+            thing.restore()
+            began = clock()
+            thing.run()
+            took[key].append((clock() - began) / thing.packets)
+    return took
+
+
+def figures(took: Mapping[Key, list[float]]) -> dict[Key, Figure]:
+    """The median round of each."""
+    return {key: Figure.of(times) for key, times in took.items()}
