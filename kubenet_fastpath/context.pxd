@@ -102,6 +102,8 @@ cdef struct packet_t:
     bint redirect               # leaves by the interface it came in by: an ICMP redirect is due
     bint ours                   # made by the node itself
     bint bridged                # of a waiting packet: the bridge goes on with it (bridged DNAT)
+    bint plain                  # its header has been seen to be right, at the fast path's first look
+    bint summed                 # and UDP's checksum
 
 cdef struct out_t:              # a row of result.OUTPUT
     int64_t frame               # its offset in the batch's bytes; of a generated one the address, in the end likewise

@@ -12,6 +12,9 @@ from .context cimport node_t
 from .flowtable cimport kf_bucket
 
 cdef extern from "csrc/glance.h" nogil:
+    enum: KF_KEYED
+    enum: KF_UDP
+    enum: KF_TCP
     ctypedef struct kf_glance:
         uint64_t head[64]
         uint64_t tail[64]

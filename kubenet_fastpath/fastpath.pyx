@@ -33,9 +33,6 @@ from .tracker cimport ct_refresh, udp_timeout
 from .verdict cimport V_BRIDGED, V_ROUTED
 
 cdef extern from "csrc/glance.h" nogil:
-    enum: KF_KEYED
-    enum: KF_UDP
-    enum: KF_TCP
     void kf_look(kf_glance* g, const uint8_t* base, const int64_t* offset, const uint32_t* length, size_t n,
                  bint verify, int isa)
 

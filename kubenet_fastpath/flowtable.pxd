@@ -55,6 +55,13 @@ cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
     uint64_t clash_resolve
     uint64_t expired        # connections reclaimed after their timeout
 
+cdef struct vacancy_t:      # of the latest new connection, until anything is entered: it need not be looked for again
+    uint32_t conn           # whose original tuple is nobody's; NO_CONN: nothing is known
+    bint reply_absent       # and `reply` neither
+    uint64_t hash           # of the original tuple
+    uint64_t reply_hash
+    tuple_t reply
+
 cdef struct ct_t:
     conn_t* row             # `room` of them; untouched ones take no memory
     tcp_side_t* side        # two a row, for TCP and SCTP
@@ -68,6 +75,7 @@ cdef struct ct_t:
     uint32_t source_mask    # the least power of two that is not below `heads`, less one
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections: index << 1 | direction
+    vacancy_t vacancy
     uint64_t secret[2]
     bint checksum           # nf_conntrack_checksum
     tcp_policy_t tcp

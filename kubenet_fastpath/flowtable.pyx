@@ -49,7 +49,7 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     """An empty table for `room` connections; False without memory."""
     cdef uint64_t state = seed
     memset(t, 0, sizeof(ct_t))
-    t.room, t.free = room, NO_CONN
+    t.room, t.free, t.vacancy.conn = room, NO_CONN, NO_CONN
     t.secret[0] = kf_splitmix(&state)
     t.secret[1] = kf_splitmix(&state)
     t.heads, t.source_mask = FIRST_HEADS, FIRST_HEADS - 1
@@ -218,15 +218,16 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
     c = &t.row[conn]
     memset(c, 0, sizeof(conn_t))
     c.original, c.reply = original[0], reply[0]
+    t.vacancy.conn = NO_CONN            # it may have been about the row's last tenant
     return conn
 
 
-cdef void insert_row(kf_index* index, const ct_t* t, uint32_t conn, uint64_t hash,
-                     uint64_t reply_hash) noexcept nogil:
+cdef void insert_row(ct_t* t, uint32_t conn, uint64_t hash, uint64_t reply_hash) noexcept nogil:
     # The reply first: should both tuples be equal, a lookup meets it first, as in the kernel.
-    kf_index_insert(index, reply_hash, conn << 1 | 1)
+    kf_index_insert(&t.index, reply_hash, conn << 1 | 1)
     if not t.row[conn].status & IPS_NAT_CLASH:
-        kf_index_insert(index, hash, conn << 1)
+        kf_index_insert(&t.index, hash, conn << 1)
+    t.vacancy.conn = NO_CONN
 
 
 cdef uint64_t hash_of(const void* table, uint32_t ref) noexcept nogil:
@@ -262,7 +263,7 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
             hash, reply_hash = ct_hash(t, &c.original), ct_hash(t, &c.reply)
             if not (make_room(t, hash) and make_room(t, reply_hash)):
                 return False
-            insert_row(&t.index, t, conn, hash, reply_hash)
+            insert_row(t, conn, hash, reply_hash)
         if c.status & (IPS_SRC_NAT_DONE | IPS_DYING) == IPS_SRC_NAT_DONE:
             t.linked += 1
             if c.by_source_prev == 0:
@@ -301,6 +302,7 @@ cdef confirm_t clash(ct_t* t, uint32_t* conn, uint32_t winner, int64_t now) noex
     c.expires = now + SECOND
     c.status |= IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
     kf_index_insert(&t.index, hash, conn[0] << 1 | 1)
+    t.vacancy.conn = NO_CONN
     t.counters.clash_resolve += 1
     return CONFIRM_OK
 
@@ -309,8 +311,11 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
     """Enter a connection into the table (__nf_conntrack_confirm). The packet may have to adopt another one:
     then *conn is that. Unless CONFIRM_OK, the connection is gone and the packet has to go."""
     cdef conn_t* c = &t.row[conn[0]]
-    cdef uint64_t hash = ct_hash(t, &c.original), reply_hash = ct_hash(t, &c.reply)
-    cdef uint32_t winner
+    cdef bint absent = t.vacancy.conn == conn[0]
+    cdef bint reply_absent = absent and t.vacancy.reply_absent and tuple_equal(&t.vacancy.reply, &c.reply)
+    cdef uint64_t hash = t.vacancy.hash if absent else ct_hash(t, &c.original)
+    cdef uint64_t reply_hash = t.vacancy.reply_hash if reply_absent else ct_hash(t, &c.reply)
+    cdef uint32_t winner = NO_CONN
     cdef int direction
     cdef confirm_t verdict = CONFIRM_OK
     if c.status & (IPS_CONFIRMED | IPS_DYING):
@@ -318,8 +323,9 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
     if not (make_room(t, hash) and make_room(t, reply_hash)):
         verdict = CONFIRM_FULL
     else:
-        winner = ct_find(t, &c.original, hash, now, &direction)
-        if winner == NO_CONN:
+        if not absent:
+            winner = ct_find(t, &c.original, hash, now, &direction)
+        if winner == NO_CONN and not reply_absent:
             winner = ct_find(t, &c.reply, reply_hash, now, &direction)
         if winner != NO_CONN:
             verdict = clash(t, conn, winner, now)
@@ -327,7 +333,7 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.expires += now
             c.created = now
             c.status |= IPS_CONFIRMED
-            insert_row(&t.index, t, conn[0], hash, reply_hash)
+            insert_row(t, conn[0], hash, reply_hash)
             t.counters.insert += 1
     if verdict != CONFIRM_OK:
         ct_discard(t, conn[0])
@@ -344,6 +350,7 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
     cdef uint8_t tag = kf_tag(hash)
     cdef uint64_t n = 0
     cdef uint32_t m, ref
+    cdef bint absent = True
     cdef kf_bucket* b
     cdef conn_t* c
     while True:
@@ -355,11 +362,16 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
             c = &t.row[ref >> 1]
             if ref >> 1 == ignored or not tuple_equal(&c.reply if ref & 1 else &c.original, reply):
                 continue
+            absent = False
             if c.expires <= now:
                 ct_expire_row(t, ref >> 1)
             elif not tuple_equal(&c.original, &t.row[ignored].original):
                 t.counters.found += 1
                 return True
         if not kf_passed(b, hash) or n >= t.index.mask:
-            return False
+            break
         n += 1
+    if absent and ignored == t.vacancy.conn:
+        t.vacancy.reply_absent, t.vacancy.reply_hash = True, hash
+        t.vacancy.reply = reply[0]
+    return False

@@ -42,6 +42,9 @@ cdef int check_header(packet_t* p) noexcept nogil:
     """Check the IPv4 header and cut off what lies behind the packet (ip_rcv_core, br_validate_ipv4)."""
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint32_t n = p.length - p.l3, header, total
+    if p.plain:
+        p.length = p.l3 + load16(l3 + IP_TOTAL)
+        return PASS
     if n < IP_LEN or l3[0] >> 4 != 4:
         return drop(R_IP_INHDR)
     header = (l3[0] & 15) * 4

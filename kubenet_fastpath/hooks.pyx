@@ -42,7 +42,7 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     seg.tuple.proto, seg.tuple.family, seg.tuple.zone = l3[IP_PROTO], 4, 0
     seg.ip_len = load16(l3 + IP_TOTAL)
     seg.l4, seg.l4_len = l3 + header, seg.ip_len - header
-    seg.verify = verify and node.verify_checksums and p.missing == 0
+    seg.verify = verify and node.verify_checksums and p.missing == 0 and not p.summed
     p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
     if p.info == CT_DROP:
         p.conn = NO_CONN

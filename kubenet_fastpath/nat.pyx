@@ -269,6 +269,16 @@ cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uin
     """Keep the addresses; the port too, unless the answers would meet another connection."""
     cdef conn_t* c = ct_conn(t, conn)
     cdef nat_range_t same
+    if c.status & IPS_CONFIRMED:
+        return
+    # What nat_setup would come to nearly always, without a tuple being copied: a destination's port may not change.
+    if manip == MANIP_DST and c.reply.proto != PROTO_ICMP:
+        c.status |= IPS_DST_NAT_DONE
+        return
+    if manip == MANIP_SRC and not c.status & IPS_SRC_NAT_DONE and not ct_taken(t, &c.reply, conn, now):
+        ct_source_link(t, conn)
+        c.status |= IPS_SRC_NAT_DONE
+        return
     same.flags = 0
     same.min_port = same.max_port = 0
     same.min_ip = same.max_ip = c.reply.dst if manip == MANIP_SRC else c.reply.src

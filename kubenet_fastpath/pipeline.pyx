@@ -30,7 +30,7 @@ from .context cimport (
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport lose, solicit, waited
-from .fastpath cimport batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_look, fastpath_run, fastpath_t
+from .fastpath cimport KF_KEYED, KF_UDP, batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_look, fastpath_run, fastpath_t
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
@@ -81,7 +81,7 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
     p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
     p.record_route = p.timestamp = p.label = p.option_flags = 0
-    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = False
+    p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = p.plain = p.summed = False
 
 
 cdef int untag(packet_t* p) noexcept nogil:
@@ -361,8 +361,8 @@ cdef class Pipeline:
         self.node.hops, self.node.n_hops = row, len(hops)
         self.node.changes += 1
 
-    cdef void one(self, const batch_t* b, Py_ssize_t i) noexcept nogil:
-        """Packet i of a batch goes the full path."""
+    cdef void one(self, const batch_t* b, Py_ssize_t i, uint8_t glance) noexcept nogil:
+        """Packet i of a batch, which looked like this, goes the full path."""
         cdef uint8_t* frame = b.base + b.offset[i]
         cdef uint32_t length = b.length[i], wire_length = b.wire_length[i]
         cdef node_t* node = &self.node
@@ -383,6 +383,8 @@ cdef class Pipeline:
                     memcpy(p.frame, frame, p.length - p.missing)
                 memset(p.frame + p.length - p.missing, 0, p.missing)
         if end == PASS:
+            if p.missing == 0:
+                p.plain, p.summed = glance > KF_KEYED, glance == KF_UDP
             record(node, &p, STAGE_RECEIVE, b.port[i], PASS)
             end = receive(node, &p)
         if unlikely(node.recorder != NULL):
@@ -451,7 +453,7 @@ cdef class Pipeline:
                     i = fastpath_run(&self.fast, &self.node, &batch, first, i, end)
                     if i == end:
                         break
-                    self.one(&batch, i)
+                    self.one(&batch, i, self.fast.glance.kind[i - first])
                     fastpath_learn(&self.fast, &self.node, &batch, i)
                     i += 1
         fib_leave(self.routes.fib, epoch)

@@ -121,6 +121,7 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
             index = ct_new(t, &seg.tuple, &reply, hash, now)
             if index == NO_CONN:
                 return CT_DROP
+            t.vacancy.conn, t.vacancy.hash, t.vacancy.reply_absent = index, hash, False
             direction = 0
         c = ct_conn(t, index)
         if direction:
