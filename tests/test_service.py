@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
-from frames import SYN, TCP, UDP, fields, ipv4, packet, tcp, udp
+from frames import SYN, TCP, UDP, arp, fields, ipv4, packet, tcp, udp
 from hypothesis import given
 from hypothesis import strategies as st
 from models.kubeproxy import KubeProxy, Packet
@@ -64,6 +64,20 @@ def test_bridged_dnat_and_back() -> None:  # T23, T26, G2, G4
     answer = packet(PODS["pod1"][1], B_MAC, ipv4(B, A, TCP, tcp(8080, 40000, SYN | 16)))
     found = fields(wire.send("pod2", answer)["pod1"][0])
     assert (found["eth_src"], found["src"], found["sport"], found["ttl"]) == (B_MAC, VIP, 80, 64)
+
+
+def test_two_first_packets_that_wait_make_one_connection() -> None:
+    """Both wait unconfirmed for the endpoint's MAC; whichever is confirmed second finds the other's connection."""
+    web = service(f"{B}:8080", protocol="udp")
+    wire = node_with(web, permanent_neighbours=False, arp_notify=False)
+    for _ in range(2):
+        wire.send(*to(A, VIP, 40000, 80, UDP))
+        assert (wire.verdict, wire.reason) == (Verdict.HELD, Reason.NEIGHBOUR)
+    out = wire.send("pod2", arp(2, B_MAC, B, BRIDGE_MAC, BRIDGE_IP))
+    assert [fields(frame)["dport"] for frame in out["pod2"]] == [8080, 8080]
+    assert len(wire.node.connections) == 1
+    assert len(wire.node.connections.to_text(wire.node.now).splitlines()) == 1
+    assert wire.node.connections.counters["clash_resolve"] == 1
 
 
 def test_routed_to_another_node() -> None:  # T27, G3
