@@ -26,7 +26,7 @@ from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
 from .flowtable cimport kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_tag
 from .frame cimport (
     ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, TCP_CHECK, UDP_CHECK, csum_fold,
-    csum_ttl, load16, load32, load_mac, store16, store32,
+    csum_ttl, load16, load32, load_mac, store16, store32, store64,
 )
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
@@ -203,23 +203,38 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     return size
 
 
+cdef inline uint64_t first_word(const tuple_t* tuple) noexcept nogil:
+    """Both addresses, the source below."""
+    cdef uint64_t word
+    memcpy(&word, tuple, 8)
+    return word
+
+
+cdef inline uint32_t ports_of(const tuple_t* tuple) noexcept nogil:
+    """Both ports, the source's below."""
+    cdef uint32_t word
+    memcpy(&word, &tuple.sport, 4)
+    return word
+
+
 cdef inline void translate(const tuple_t* other, uint8_t* l3, uint64_t head, uint32_t ports, bint tcp) noexcept nogil:
     """Give a packet the addresses and ports that its answers go to; checksums by delta (RFC 1624).
 
     What is not translated stays, for there the tuples agree; both hooks at once give what one behind the other gives.
+    A tuple's words are in host order, source below destination: from the other end's point of view, and from its last
+    byte on, that is what a header has.
     """
     cdef uint8_t* l4 = l3 + IP_LEN
-    cdef uint32_t src = <uint32_t>head, dst = <uint32_t>(head >> 32)
-    cdef uint32_t new_ports = <uint32_t>other.sport << 16 | other.dport
-    cdef uint64_t delta = <uint64_t>(~src) + other.dst + <uint64_t>(~dst) + other.src
+    cdef uint64_t new_head = first_word(other), delta
+    cdef uint32_t new_ports = ports_of(other)
     cdef uint32_t at = TCP_CHECK if tcp else UDP_CHECK
     cdef uint16_t check = load16(l3 + IP_CHECK)
+    delta = (<uint64_t>(~<uint32_t>head) + <uint64_t>(~<uint32_t>(head >> 32))
+             + <uint64_t><uint32_t>new_head + (new_head >> 32))
     store16(l3 + IP_CHECK, csum_fold(<uint16_t>(~check) + delta))
-    store32(l3 + IP_SRC, other.dst)
-    store32(l3 + IP_DST, other.src)
+    store64(l3 + IP_SRC, new_head)
     check = load16(l4 + at)
-    store16(l4 + L4_SPORT, other.dport)
-    store16(l4 + L4_DPORT, other.sport)
+    store32(l4, new_ports)
     if check == 0 and not tcp:
         return
     check = csum_fold(<uint16_t>(~check) + delta + <uint64_t>(~ports) + new_ports)

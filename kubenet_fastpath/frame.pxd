@@ -8,6 +8,7 @@ cdef extern from "csrc/bytes.h" nogil:
     uint64_t load_mac "kf_load_mac"(const uint8_t* p)
     void store16 "kf_store16"(uint8_t* p, uint16_t v)
     void store32 "kf_store32"(uint8_t* p, uint32_t v)
+    void store64 "kf_store64"(uint8_t* p, uint64_t v)
     void store_mac "kf_store_mac"(uint8_t* p, uint64_t mac)
 
 cdef extern from "csrc/checksum.h" nogil:

@@ -26,6 +26,12 @@ static inline void kf_store32(uint8_t *p, uint32_t v)
     kf_store16(p + 2, (uint16_t)v);
 }
 
+static inline void kf_store64(uint8_t *p, uint64_t v)
+{
+    kf_store32(p, (uint32_t)(v >> 32));
+    kf_store32(p + 4, (uint32_t)v);
+}
+
 static inline void kf_store_mac(uint8_t *p, uint64_t mac)
 {
     kf_store16(p, (uint16_t)(mac >> 32));
