@@ -6,14 +6,12 @@ import argparse
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from .address_source import open_addresses
 from .compare_command import add_compare
@@ -21,6 +19,7 @@ from .errors import CaptureWarning, FastpathError
 from .explain_command import add_explain
 from .lookup import Format, Lookup
 from .prefix_list import read_prefixes
+from .progress import ProgressLine
 from .replay import replay
 from .report import labelled, replay_tables, show
 from .show_command import add_show
@@ -32,48 +31,6 @@ SAMPLE = Path(__file__).with_name("data") / "sample.pcap"
 PROG = "kubenet-fastpath"
 BAD_ADDRESSES = 1  # exit code of a lookup that met something else
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-
-class ProgressLine:
-    """How far it is, on a terminal only: a bar of rich's, or one line that is written over."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream if stream.isatty() else None
-        self._due = 0.0
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> ProgressLine:
-        if self._stream is not None:
-            try:
-                from rich.console import Console
-                from rich.progress import Progress
-            except ImportError:
-                pass
-            else:
-                self._bar = Progress(console=Console(file=self._stream), transient=True)
-                self._bar.start()
-        return self
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` packets of `total` (0: unknown) are through."""
-        if self._bar is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=total or None)
-            self._bar.update(self._tasks[what], completed=done)
-        elif self._stream is not None and time.monotonic() >= self._due:
-            self._due = time.monotonic() + 0.2
-            share = f" of {total:,}" if total else ""
-            self._stream.write(f"\r\x1b[K{what}: {done:,}{share} packets")
-            self._stream.flush()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._stream is not None:
-            self._stream.write("\r\x1b[K")
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
-from .azure_cni import AzureCniOverlay
+from .aks_limit import (
+    MAX_KUBENET_NODES,
+    MAX_OVERLAY_NODES,
+    MAX_PODS,
+    check_range,
+    check_room,
+    check_subnet_address,
+    overlap,
+)
+from .azure_cni import AzureCni, AzureCniOverlay, AzureCniPodSubnet
 from .batch import PacketBatch
 from .config import Kubenet, Pod
 from .delivery import Delivery, Place, PlaceKind
@@ -34,8 +43,10 @@ from .vnet import HopKind, UserRoute, Vnet
 __all__ = ["Cluster"]
 
 LATENCY_NS = 250_000
-MAX_NODES = {Kubenet: 400, AzureCniOverlay: 5000}  #: others: by their address space
-MAX_PODS = 250  #: of a node
+MAX_NODES = {
+    Kubenet: MAX_KUBENET_NODES,
+    AzureCniOverlay: MAX_OVERLAY_NODES,
+}  #: others: by their address space
 
 
 class Cluster:
@@ -144,6 +155,7 @@ class Cluster:
         AddressError, ConfigError, TableFull
             For what the mode cannot have.
         """
+        topology.check(addressing)
         names = [name for name, _ in topology.nodes]
         configs = {name: topology.node_config(addressing, index) for index, name in enumerate(names)}
         cluster = cls(configs, vnet=topology.vnet(), balancer=topology.balancer())
@@ -249,9 +261,12 @@ class Cluster:
         Raises
         ------
         ConfigError
-            As `Node.set_services` does; nodes before the refusing one have the new services then.
+            As `Node.set_services` does; nodes before the refusing one have the new services then. Also for a cluster
+            IP in a range that AKS forbids; nothing has changed then.
         """
         wanted = tuple(services)
+        for service in wanted:
+            check_range(f"service {service.name}: cluster_ip", f"{service.cluster_ip}/32")
         for node in self.nodes.values():
             node.set_services(wanted)
         self.services = wanted
@@ -392,12 +407,43 @@ def _check_nodes(nodes: Mapping[str, NodeConfig], vnet: Vnet) -> None:
         count = sum(isinstance(config, kind) for config in nodes.values())
         if count > most:
             raise ConfigError(f"{count} nodes with {kind.__name__}: AKS takes {most} at most")
+    for space in vnet.address_space:
+        check_range("address_space", space, within=True)
     spaces = tuple(map(ipv4_prefix, vnet.address_space))
+    subnets: dict[str, int] = {}
+    checked: set[tuple[str, str]] = set()
     for name, config in nodes.items():
         address = ipv4(config.node_address)
         if all((address ^ network) >> 32 - length for network, length in spaces):
             raise ConfigError(
                 f"node {name} has {config.node_address}, outside the VNet {', '.join(vnet.address_space)}"
+            )
+        check_subnet_address(f"node {name}: node_ip", config.node_address, config.node_subnet)
+        subnets[config.node_subnet] = subnets.get(config.node_subnet, 0) + 1
+        if (config.node_subnet, config.cluster) not in checked:
+            checked.add((config.node_subnet, config.cluster))
+            _check_networks(name, config, vnet)
+    for subnet, count in subnets.items():
+        check_room("the nodes' subnet", subnet, count, f"{count:,} nodes")
+
+
+def _check_networks(name: str, config: NodeConfig, vnet: Vnet) -> None:
+    """The networks of a node, which many nodes share."""
+    check_range(f"node {name}: subnet", config.node_subnet)
+    if isinstance(config, Kubenet | AzureCniOverlay):
+        check_range(f"node {name}: cluster_cidr", config.cluster_cidr)
+        if overlap(config.cluster_cidr, config.node_subnet):
+            raise ConfigError(
+                f"node {name}: cluster_cidr {config.cluster_cidr} overlaps the nodes' subnet {config.node_subnet}"
+            )
+    elif isinstance(config, AzureCniPodSubnet):
+        check_range(f"node {name}: pod_subnet", config.pod_subnet)
+    if isinstance(config, AzureCni) and not isinstance(config, AzureCniOverlay):
+        network, bits = ipv4_prefix(config.pod_range)
+        if all(bits < n or (network ^ net) >> 32 - n for net, n in map(ipv4_prefix, vnet.address_space)):
+            raise ConfigError(
+                f"node {name}: its pods' subnet {config.pod_range} is not inside the VNet "
+                f"{', '.join(vnet.address_space)}"
             )
 
 

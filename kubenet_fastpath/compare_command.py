@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .captured_flows import captured_flows
-from .comparison import compare, to_json
+from .comparison import MAX_ROUNDS, compare, to_json
 from .comparison_page import comparison_page
 from .comparison_report import comparison_tables
 from .errors import ConfigError
+from .progress import ProgressLine
 from .redaction import redacted
 from .report import labelled, show
 from .topology_file import open_topology, topology_json
@@ -22,8 +23,8 @@ __all__ = ["add_compare"]
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare, and write what was asked for."""
-    if args.rounds < 0:
-        raise ConfigError(f"--rounds {args.rounds} is below 0")
+    if not 0 <= args.rounds <= MAX_ROUNDS:
+        raise ConfigError(f"--rounds {args.rounds} is not in 0..{MAX_ROUNDS}")
     for option, path in (("--html", args.html), ("--redact", args.redact)):
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file with {option}")
@@ -41,16 +42,15 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.redact is not None:
         topology = redacted(topology)
         args.redact.write_text(json.dumps(topology_json(topology), indent=2) + "\n", encoding="utf-8")
-    comparison = compare(topology, flows, rounds=args.rounds)
+    with ProgressLine(sys.stderr, unit="") as progress:
+        comparison = compare(topology, flows, rounds=args.rounds, seed=args.seed, progress=progress)
+    said.append(("traffic", f"{len(comparison.flows)} flows{'' if flows else ', one of each class'}"))
     if args.html is not None:
-        args.html.write_text(comparison_page(comparison), encoding="utf-8")
+        args.html.write_text(comparison_page(comparison, said), encoding="utf-8")
     if args.json:
         print(json.dumps(to_json(comparison), indent=2))
         return 0
-    head = labelled(
-        [*said, ("traffic", f"{len(comparison.flows)} flows{'' if flows else ', one of each class'}")]
-    )
-    parts = [head, *comparison_tables(comparison)]
+    parts = [labelled(said), *comparison_tables(comparison)]
     written = ", ".join(str(path) for path in (args.html, args.redact) if path is not None)
     if written:
         parts.append(labelled([("written", written)]))
@@ -90,6 +90,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="measurements of each class (0: none)"
     )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the mix of connections")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page, too")
     parser.set_defaults(run=run_compare)

@@ -2,105 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from .address import ipv4, ipv4_text
 from .batch import PacketBatch
-from .carriage import Carriage
 from .cluster import Cluster
-from .connection import CtStatus
-from .delivery import FABRIC, Delivery, Outcome, reason_name
+from .consumption import Consumption, consumption_of
+from .crossing import GAP, Crossing, cross
 from .errors import ConfigError, FastpathError
-from .explanation import BRIDGE, CONNTRACK, NEIGHBOUR, ROUTE
-from .node import Node
-from .result import Result
+from .node_config import Masquerade
 from .topology import Addressing, Topology
-from .traffic import Flow, Packet, answer, built_in_flows, question, read_packet
-from .verdict import Verdict
-from .vnet import MAX_USER_ROUTES
+from .traffic import Flow, answer, question
+from .traffic_class import built_in_flows, traffic_classes
+from .workload import SECOND, carry, flow_sessions, mixed_sessions
 
-__all__ = ["Comparison", "Consumption", "Crossing", "Translation", "compare", "to_json"]
+__all__ = ["Comparison", "Cost", "compare", "to_json"]
 
 START = 10**18  #: ns; virtual time begins here
-GAP = 1_000_000_000  #: ns from one flow to the next
-SPORT = 40_000
-LOOKUPS = {
-    CONNTRACK: "conntrack",
-    BRIDGE: "fdb",
-    ROUTE: "routes",
-    NEIGHBOUR: "neighbours",
-}  #: stage -> its table
-SURGE = 1  #: nodes that an upgrade adds, AKS's default
+SPORT = 12_000  #: and up, all below the ports of the mix
+SOON = 60 * SECOND  #: from one part of the comparison to the next
+NEW = 64  #: connections that a round of first packets begins
+MAX_ROUNDS = 300  #: each has source ports of its own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation:
-    """An address that something on the way changed; `what` is `source` or `destination`."""
-
-    where: str
-    what: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crossing:
-    """What one addressing mode made of a flow.
+class Cost:
+    """ns of CPU time in all nodes on the way for one packet, a round each.
 
     Attributes
     ----------
-    outcome, reason : str
-        Of the first packet.
-    place : str
-        Where it ended.
-    source_seen, destination_seen : str
-        Address and port as the receiver has them; empty if nobody received it.
-    source_is : str
-        Whose address the source is: `the pod's`, `the node's`, `the bridge's`, `the load balancer's` ...
-    ttl : int
-        At the receiver, of 64; 0 if nobody received it.
-    mtu : int
-        Least on the way, bytes of an IP packet.
-    path : tuple of str
-        Nodes, and how the fabric carried it between them.
-    translations : tuple of Translation
-    answered : bool
-        The answer came back to the sender from the address that it had asked.
-    lookups : dict of str to int
-        Looks into each kind of table for one packet of the established flow, in all nodes on the way.
+    established : list of float
+        A packet of a connection that has seen answers.
+    first : list of float
+        The packet that begins a connection.
     """
 
-    outcome: str
-    reason: str
-    place: str
-    source_seen: str
-    destination_seen: str
-    source_is: str
-    ttl: int
-    mtu: int
-    path: tuple[str, ...]
-    translations: tuple[Translation, ...]
-    answered: bool
-    lookups: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consumption:
-    """What a cluster takes up, with the limit of each; limit None: there is none that counts."""
-
-    vnet_addresses: int
-    vnet_addresses_reserved: int  #: for all pods that may come, and one node more in an upgrade
-    routes: int
-    routes_limit: int
-    snat_ports_peak: int  #: of the node that uses most
-    snat_ports_limit: int
-    connections_peak: int  #: of the node that has most
-    connections_limit: int
+    established: list[float]
+    first: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,33 +55,37 @@ class Comparison:
     crossings : dict
         Addressing -> flow's label -> Crossing.
     cost : dict
-        Addressing -> flow's label -> ns of CPU time in all nodes on the way for one established packet, a round each.
+        Addressing -> flow's label -> Cost.
     consumption : dict
-        Addressing -> Consumption, after all flows and before any measurement.
+        Addressing -> Consumption, at the fullest moment of a mix of connections and before any measurement.
+    left_alone : dict
+        Addressing -> destinations that ip-masq-agent does not masquerade; None where it is not there.
     impossible : dict
         Addressing -> why the topology cannot have it; then it is in none of the others.
     """
 
     flows: tuple[Flow, ...]
     crossings: dict[Addressing, dict[str, Crossing]]
-    cost: dict[Addressing, dict[str, list[float]]]
+    cost: dict[Addressing, dict[str, Cost]]
     consumption: dict[Addressing, Consumption]
+    left_alone: dict[Addressing, tuple[str, ...] | None]
     impossible: dict[Addressing, str]
 
-    def ns_per_packet(self, addressing: Addressing, label: str) -> float | None:
-        """Median over the rounds; None where the flow was not carried."""
-        rounds = self.cost[addressing].get(label)
-        return median(rounds) if rounds else None
+    def ns_per_packet(self, addressing: Addressing, label: str, *, first: bool = False) -> float | None:
+        """Median over the rounds; None where the flow was not carried, or nothing was measured."""
+        cost = self.cost[addressing].get(label)
+        return None if cost is None else median(cost.first if first else cost.established)
 
-    def ratio(self, addressing: Addressing, label: str) -> float | None:
+    def ratio(self, addressing: Addressing, label: str, *, first: bool = False) -> float | None:
         """Cost with kubenet over that of a mode: the median over the rounds, each of which had both."""
         kubenet, other = self.cost.get(Addressing.KUBENET, {}).get(label), self.cost[addressing].get(label)
-        if not kubenet or not other:
+        if kubenet is None or other is None:
             return None
-        return median(k / o for k, o in zip(kubenet, other, strict=True))
+        pairs = (kubenet.first, other.first) if first else (kubenet.established, other.established)
+        return median(k / o for k, o in zip(*pairs, strict=True))
 
     def changes(self) -> list[str]:
-        """One sentence for each thing that a flow's ends notice when they leave kubenet."""
+        """One sentence for each thing that a flow's ends, or who runs the cluster, notice when it leaves kubenet."""
         base = self.crossings.get(Addressing.KUBENET)
         if base is None:
             return []
@@ -157,17 +103,36 @@ def _differences(label: str, old: Crossing, new: Crossing) -> list[str]:
         said.append(f"{label}: {_fate(new)}, with kubenet {_fate(old)}")
     elif old.source_is != new.source_is:
         said.append(f"{label}: the receiver sees {new.source_is} address, with kubenet {old.source_is}")
+    elif new.source_seen:
+        said += _translators(label, old, new)
     if old.ttl and new.ttl and old.ttl != new.ttl:
         said.append(f"{label}: TTL {new.ttl} at the receiver, with kubenet {old.ttl}")
+    if old.mtu and new.mtu and old.mtu != new.mtu:
+        said.append(f"{label}: MTU {new.mtu}, with kubenet {old.mtu}")
     if old.answered and not new.answered and new.outcome == old.outcome:
         said.append(f"{label}: no answer comes back")
     return said
 
 
-def _fate(crossing: Crossing) -> str:
-    return (
-        "delivered" if crossing.outcome == "DELIVERED" else f"{crossing.outcome.lower()} ({crossing.reason})"
+def _translators(label: str, old: Crossing, new: Crossing) -> list[str]:
+    """Who translates what, where both ends see the same kind of address."""
+    before, after = (
+        [f"{t.by} on {t.where}" if t.where != "load balancer" else t.where for t in c.translations]
+        for c in (old, new)
     )
+    return (
+        [] if before == after else [f"{label}: translated by {_list(after)}, with kubenet by {_list(before)}"]
+    )
+
+
+def _list(words: list[str]) -> str:
+    return " and ".join(dict.fromkeys(words)) or "nobody"
+
+
+def _fate(crossing: Crossing) -> str:
+    if crossing.outcome in ("DELIVERED", "LOCAL"):
+        return "delivered"
+    return f"{crossing.outcome.lower()} ({crossing.reason}: {crossing.because})"
 
 
 def compare(
@@ -178,6 +143,8 @@ def compare(
     rounds: int = 5,
     packets: int = 4096,
     connections: int = 64,
+    seed: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """Carry the same flows through a cluster with each addressing mode.
 
@@ -185,12 +152,16 @@ def compare(
     ----------
     topology : Topology
     flows : sequence of Flow, optional
-        One of each class that the topology has places for, if omitted.
+        One of each class that the topology has places for, and a mix of all classes for what is taken up, if omitted.
     addressing : sequence of Addressing
     rounds : int
         Measurements of each class; all modes take turns in each. 0 measures nothing.
     packets, connections : int
         Packets of a measurement, and the connections that they belong to.
+    seed : int
+        Of the mix.
+    progress : callable, optional
+        Called with what is done, how much of it, of how much.
 
     Returns
     -------
@@ -201,7 +172,16 @@ def compare(
     AddressError, ConfigError
         For a topology that no mode can have, or a flow between places that it does not have.
     """
-    flows = built_in_flows(topology) if flows is None else tuple(flows)
+    if not 0 <= rounds <= MAX_ROUNDS:
+        raise ConfigError(f"rounds {rounds} is not in 0..{MAX_ROUNDS}")
+    say = progress or (lambda what, done, total: None)
+    nodes = len(topology.nodes)
+    if flows is None:
+        flows = built_in_flows(topology)
+        sessions = mixed_sessions(traffic_classes(topology), nodes, seed)
+    else:
+        flows = tuple(flows)
+        sessions = flow_sessions(flows, seed)
     clusters: dict[Addressing, Cluster] = {}
     impossible: dict[Addressing, str] = {}
     for mode in addressing:
@@ -213,162 +193,40 @@ def compare(
         raise ConfigError(
             f"no addressing mode can have this cluster: {'; '.join(sorted(set(impossible.values())))}"
         )
-    crossings = {
-        mode: {flow.label: _cross(cluster, flow, SPORT + k, k) for k, flow in enumerate(flows)}
-        for mode, cluster in clusters.items()
-    }
-    consumption = {mode: _consumption(topology, mode, cluster) for mode, cluster in clusters.items()}
-    cost: dict[Addressing, dict[str, list[float]]] = {mode: {} for mode in clusters}
-    now = START + GAP * len(flows)
+    crossings: dict[Addressing, dict[str, Crossing]] = {}
+    consumption: dict[Addressing, Consumption] = {}
+    now = START + 2 * SOON
+    for done, (mode, cluster) in enumerate(clusters.items()):
+        say("addressing modes", done, len(clusters))
+        consumption[mode] = consumption_of(topology, mode, cluster, carry(cluster, sessions, START))
+        crossings[mode] = {
+            flow.label: cross(cluster, flow, SPORT + k, now + k * GAP) for k, flow in enumerate(flows)
+        }
+    say("addressing modes", len(clusters), len(clusters))
+    cost: dict[Addressing, dict[str, Cost]] = {mode: {} for mode in clusters}
+    now += GAP * len(flows) + SOON
     for number, flow in enumerate(flows):
-        measured = {mode: c for mode, c in clusters.items() if crossings[mode][flow.label].answered}
+        say("classes measured", number, len(flows))
+        measured = {
+            mode: c
+            for mode, c in clusters.items()
+            if crossings[mode][flow.label].answered and crossings[mode][flow.label].outcome == "DELIVERED"
+        }
         if rounds and measured:
             _measure(measured, flow, now + number * GAP, rounds, packets, connections, cost)
     return Comparison(
-        flows=tuple(flows), crossings=crossings, cost=cost, consumption=consumption, impossible=impossible
+        flows=tuple(flows),
+        crossings=crossings,
+        cost=cost,
+        consumption=consumption,
+        left_alone={mode: _left_alone(cluster) for mode, cluster in clusters.items()},
+        impossible=impossible,
     )
 
 
-def _cross(cluster: Cluster, flow: Flow, sport: int, number: int) -> Crossing:
-    """Ask and answer once; a first packet has opened the way before, so that no ARP is in it."""
-    begin = START + number * GAP
-    for sport_used, at in ((sport - 10_000, begin), (sport, begin + GAP // 3)):
-        asked = question(flow, cluster, sport_used)
-        delivery = cluster.send(PacketBatch.from_frames([asked], time=at), flow.src)
-    row = delivery.arrival(0)
-    wanted = read_packet(asked)
-    place = delivery.places[delivery.place[0]].name if delivery.place[0] >= 0 else "the VNet"
-    if row is None:
-        return Crossing(
-            outcome=Outcome(delivery.outcome[0]).name,
-            reason=reason_name(int(delivery.reason[0])),
-            place=place,
-            source_seen="",
-            destination_seen="",
-            source_is="",
-            ttl=0,
-            mtu=0,
-            path=_path(cluster, delivery),
-            translations=(),
-            answered=False,
-            lookups={},
-        )
-    got = bytes(delivery.arrived[row])
-    seen = read_packet(got)
-    receiver = delivery.places[delivery.arrived_at[row]]
-    back = answer(got, receiver, cluster)
-    home = cluster.send(PacketBatch.from_frames([back], time=begin + GAP // 2), receiver)
-    return Crossing(
-        outcome=Outcome(delivery.outcome[0]).name,
-        reason=reason_name(int(delivery.reason[0])),
-        place=place,
-        source_seen=seen.source,
-        destination_seen=seen.destination,
-        source_is=_whose(cluster, flow, seen.src),
-        ttl=seen.ttl,
-        mtu=min(
-            (cluster.nodes[n].config.mtu for n in _path(cluster, delivery) if n in cluster.nodes),
-            default=1500,
-        ),
-        path=_path(cluster, delivery),
-        translations=_translations(cluster, delivery, wanted, seen),
-        answered=_came_home(cluster, flow, home, wanted),
-        lookups=_lookups(cluster, flow, sport, begin + GAP * 2 // 3),
-    )
-
-
-def _lookups(cluster: Cluster, flow: Flow, sport: int, time: int) -> dict[str, int]:
-    """Send one packet more, and count by the nodes' own notes."""
-    count = dict.fromkeys(LOOKUPS.values(), 0)
-
-    def forward(node: Node, batch: PacketBatch) -> Result:
-        result, notes = node.record(batch)
-        for stage in notes["stage"].tolist():
-            if stage in LOOKUPS:
-                count[LOOKUPS[stage]] += 1
-        return result
-
-    frame = question(flow, cluster, sport, established=True)
-    cluster.send(PacketBatch.from_frames([frame], time=time), flow.src, forward=forward)
-    return count
-
-
-def _came_home(cluster: Cluster, flow: Flow, home: Delivery, wanted: Packet) -> bool:
-    row = home.arrival(0)
-    if row is None or home.places[home.arrived_at[row]].name != flow.src:
-        return False
-    got = read_packet(home.arrived[row])
-    return (got.src, got.sport, got.dst, got.dport) == (wanted.dst, wanted.dport, wanted.src, wanted.sport)
-
-
-def _path(cluster: Cluster, delivery: Delivery) -> tuple[str, ...]:
-    names = list(cluster.nodes)
-    words = []
-    for step in delivery.path(0):
-        if step["node"] == FABRIC:
-            words.append(Carriage(step["reason"]).name)
-        elif step["verdict"] != Verdict.HELD or delivery.outcome[0] == Outcome.HELD:
-            words.append(names[step["node"]])
-    return tuple(words)
-
-
-def _whose(cluster: Cluster, flow: Flow, source: int) -> str:
-    sender = cluster.places.get(flow.src)
-    if sender is not None and sender.address == source:
-        return "the pod's own" if sender.node else "the sender's own"
-    for name, node in cluster.nodes.items():
-        for interface in node.plan.interfaces:
-            if any(source == ip for ip, _ in interface.addresses):
-                return f"{name}'s {interface.name}"
-    if cluster.fabric.balancer is not None and source in map(ipv4, cluster.fabric.balancer.addresses):
-        return "the load balancer's"
-    return "the sender's own"
-
-
-def _translations(
-    cluster: Cluster, delivery: Delivery, wanted: Packet, seen: Packet
-) -> tuple[Translation, ...]:
-    """Follow the tuple from node to node through their connection tables, and through the load balancer."""
-    found: list[Translation] = []
-    at = (wanted.src, wanted.sport), (wanted.dst, wanted.dport)
-    names = list(cluster.nodes)
-    for step in delivery.path(0):
-        if step["node"] == FABRIC:
-            if step["reason"] == Carriage.INTERNET:
-                found += _changed("load balancer", at, ((seen.src, seen.sport), at[1]))
-            continue
-        name = names[step["node"]]
-        rows = cluster.nodes[name].connections.to_records()
-        rows = rows[
-            (rows["src"] == at[0][0])
-            & (rows["sport"] == at[0][1])
-            & (rows["dst"] == at[1][0])
-            & (rows["dport"] == at[1][1])
-            & (rows["proto"] == wanted.proto)
-        ]
-        for row in rows[rows["status"] & (CtStatus.SRC_NAT | CtStatus.DST_NAT) != 0][:1]:
-            after = (
-                (int(row["reply_dst"]), int(row["reply_dport"])),
-                (int(row["reply_src"]), int(row["reply_sport"])),
-            )
-            found += _changed(name, at, after)
-            at = after
-    return tuple(found)
-
-
-Ends = tuple[tuple[int, int], tuple[int, int]]
-
-
-def _changed(where: str, before: Ends, after: Ends) -> list[Translation]:
-    return [
-        Translation(where=where, what=what, before=_text(old), after=_text(new))
-        for what, old, new in zip(("source", "destination"), before, after, strict=True)
-        if old != new
-    ]
-
-
-def _text(end: tuple[int, int]) -> str:
-    return f"{ipv4_text(end[0])}:{end[1]}"
+def _left_alone(cluster: Cluster) -> tuple[str, ...] | None:
+    config = next(iter(cluster.nodes.values())).config
+    return None if config.masquerade is Masquerade.NONE else config.direct
 
 
 def _measure(
@@ -378,9 +236,9 @@ def _measure(
     rounds: int,
     packets: int,
     connections: int,
-    cost: dict[Addressing, dict[str, list[float]]],
+    cost: dict[Addressing, dict[str, Cost]],
 ) -> None:
-    """Time established packets: every mode once in each round, so that what disturbs one disturbs all."""
+    """Time packets: every mode once in each round, so that what disturbs one disturbs all."""
     made: dict[Addressing, PacketBatch] = {}
     for mode, cluster in clusters.items():
         ports = [SPORT + 1000 + k for k in range(connections)]
@@ -397,35 +255,23 @@ def _measure(
         made[mode] = PacketBatch.from_frames(
             [frames[k % connections] for k in range(packets)], time=now + GAP // 2
         )
-        cost[mode][flow.label] = []
+        cost[mode][flow.label] = Cost(established=[], first=[])
     for number in range(rounds + 1):
         for mode, cluster in clusters.items():
             before = cluster.forward_ns
             cluster.send(made[mode], flow.src)
             if number:  # the first round warms the caches
-                cost[mode][flow.label].append((cluster.forward_ns - before) / packets)
-
-
-def _consumption(topology: Topology, mode: Addressing, cluster: Cluster) -> Consumption:
-    nodes, pods = len(cluster.nodes), len(topology.pods)
-    direct = mode in (Addressing.NODE_SUBNET, Addressing.POD_SUBNET)
-    reserved = nodes + SURGE
-    if mode is Addressing.NODE_SUBNET:
-        reserved += (nodes + SURGE) * topology.max_pods
-    elif mode is Addressing.POD_SUBNET:  # 16 at a time for each node, more when fewer than 8 are free
-        counts = [sum(pod.node == name for pod in topology.pods) for name, _ in topology.nodes]
-        reserved += sum(16 * max(1, -(-(count + 8) // 16)) for count in counts)
-    snat = cluster.fabric.snat
-    return Consumption(
-        vnet_addresses=nodes + pods * direct,
-        vnet_addresses_reserved=reserved,
-        routes=len(cluster.vnet.routes),
-        routes_limit=MAX_USER_ROUTES,
-        snat_ports_peak=max(snat.peak) if snat is not None else 0,
-        snat_ports_limit=snat.ports if snat is not None else 0,
-        connections_peak=max((len(node.connections) for node in cluster.nodes.values()), default=0),
-        connections_limit=max((node.config.conntrack_max for node in cluster.nodes.values()), default=0),
-    )
+                cost[mode][flow.label].established.append((cluster.forward_ns - before) / packets)
+    for number in range(rounds + 1):
+        ports = [SPORT + 2000 + NEW * number + k for k in range(NEW)]
+        for mode, cluster in clusters.items():
+            begun = PacketBatch.from_frames(
+                [question(flow, cluster, port) for port in ports], time=now + GAP * 2 // 3
+            )
+            before = cluster.forward_ns
+            cluster.send(begun, flow.src)
+            if number:
+                cost[mode][flow.label].first.append((cluster.forward_ns - before) / NEW)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -438,10 +284,16 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 | {
                     "ns_per_packet": comparison.ns_per_packet(mode, label),
                     "kubenet_over_this": comparison.ratio(mode, label),
+                    "ns_first_packet": comparison.ns_per_packet(mode, label, first=True),
+                    "kubenet_over_this_first_packet": comparison.ratio(mode, label, first=True),
+                    "rounds": asdict(comparison.cost[mode][label])
+                    if label in comparison.cost[mode]
+                    else None,
                 }
                 for label, crossing in crossings.items()
             },
             "consumption": asdict(comparison.consumption[mode]),
+            "non_masquerade": comparison.left_alone[mode],
         }
     return {
         "flows": [asdict(flow) for flow in comparison.flows],

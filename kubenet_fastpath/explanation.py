@@ -28,7 +28,7 @@ STAGES = (
     "receive", "reassembly", "conntrack", "service", "destination NAT", "bridge", "route", "input", "forward", "output",
     "source NAT", "confirm", "postrouting", "neighbour", "duplicate filter", "emit", "verdict",
 )  # fmt: skip
-RECEIVE, REASSEMBLY, CONNTRACK, SERVICE, _DNAT, BRIDGE, ROUTE, _INPUT, _FORWARD, _OUTPUT, _SNAT, CONFIRM = (
+RECEIVE, REASSEMBLY, CONNTRACK, SERVICE, _DNAT, BRIDGE, ROUTE, INPUT, _FORWARD, _OUTPUT, _SNAT, CONFIRM = (
     range(12)
 )
 POSTROUTING, NEIGHBOUR, DUPLICATE, EMIT, VERDICT = range(12, 17)

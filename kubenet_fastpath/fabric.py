@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .address import ipv4_prefix, mac, prefix_text
+from .address import ipv4_prefix, ipv4_text, mac, prefix_text
 from .batch import PacketBatch
 from .carriage import Carriage
 from .errors import ConfigError
@@ -134,6 +134,11 @@ class Fabric:
         """The effective route of a NIC for an address."""
         table, rows = self._routes[int(self._has_table[nic])]
         return rows[int(table.lookup(np.array([dst], np.uint32))[0])]
+
+    def overlay_of(self, dst: int) -> str | None:
+        """The node's part of the pods' CIDR that the fabric routes an address by; None: no node's."""
+        found = self._overlay.longest_match(ipv4_text(dst))
+        return None if found is None else found[0]
 
     def disclaim(self, address: int) -> None:
         """Take an address away again."""

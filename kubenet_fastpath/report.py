@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from .reason_text import BECAUSE
 from .summary import Summary
 from .verdict import Reason
 
@@ -22,54 +23,12 @@ MEANING = {
     "dropped": "see below",
 }
 
-BECAUSE = {
-    Reason.PKT_TOO_SMALL: "shorter than an Ethernet header",
-    Reason.TRUNCATED: "the capture cut off what the node would have to read",
-    Reason.SOURCE_MAC: "the source MAC is a group's, or zero",
-    Reason.PAUSE: "an Ethernet pause frame",
-    Reason.LINK_LOCAL: "a link-local group MAC, for the bridge alone",
-    Reason.SAME_PORT: "its receiver is where it came from",
-    Reason.NO_PORT: "nowhere to go on the bridge",
-    Reason.OTHERHOST: "not for this node: another's MAC or VLAN",
-    Reason.IP_INHDR: "malformed IPv4 header",
-    Reason.IP_CSUM: "wrong IPv4 header checksum",
-    Reason.UNHANDLED_PROTO: "an EtherType that the node does not speak",
-    Reason.CT_INVALID: "conntrack says INVALID: kube-proxy's rule drops it",
-    Reason.SOURCE_RANGE: "not from the sources that the load balancer's service lets in",
-    Reason.WIRESERVER: "to Azure's WireServer, which is kept from pods",
-    Reason.CT_CLASH: "another connection has its addresses and ports",
-    Reason.CT_FULL: "the conntrack table is full",
-    Reason.NAT_FAILED: "could not be translated",
-    Reason.MARTIAN_SOURCE: "a source address that cannot be",
-    Reason.MARTIAN_DESTINATION: "a destination address that cannot be",
-    Reason.IP_RPFILTER: "no route back to its source",
-    Reason.IP_INNOROUTES: "no route",
-    Reason.BLACKHOLE: "a blackhole route",
-    Reason.PROHIBIT: "a prohibiting route",
-    Reason.TTL: "TTL ran out",
-    Reason.PKT_TOO_BIG: "larger than the MTU, and must not be cut",
-    Reason.DEDUP: "the routed duplicate of a bridged packet",
-    Reason.NEIGH_FAILED: "nobody answered ARP for the next hop",
-    Reason.NEIGH_QUEUEFULL: "too many waited for the same MAC",
-    Reason.ARP_INVALID: "ARP that makes no sense",
-    Reason.NO_MULTICAST_ROUTE: "multicast is not routed",
-    Reason.DIRECTED_BROADCAST: "a broadcast is not routed",
-    Reason.FRAG_REASM: "fragments that do not fit together",
-    Reason.FRAG_TIMEOUT: "the other fragments never came",
-    Reason.NO_SUCH_PORT: "the port is not attached",
-    Reason.UNICAST_IN_L2_MULTICAST: "another host's address in a broadcast frame",
-    Reason.MASQUERADE_MOVED: "its masqueraded connection left by another interface before",
-    Reason.NO_DEVICE: "the interface is gone",
-    Reason.NOMEM: "no memory",
-}
-
-
 ENOUGH = 10_000  # packets, for a rate to mean something
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a title; columns of numbers stand to the right."""
+    """Rows under a title; columns of numbers stand to the right. Without columns' names it has no head, nor a frame."""
 
     title: str
     columns: tuple[str, ...]
@@ -77,7 +36,8 @@ class Table:
 
     def text(self) -> str:
         """The table in plain characters."""
-        cells = [self.columns, *[tuple(map(_cell, row)) for row in self.rows]]
+        cells = [self.columns] if any(self.columns) else []
+        cells += [tuple(map(_cell, row)) for row in self.rows]
         widths = [max(len(row[k]) for row in cells) for k in range(len(self.columns))]
         right = [bool(self.rows) and isinstance(self.rows[0][k], int) for k in range(len(self.columns))]
         lines = [
@@ -97,7 +57,9 @@ def show(parts: Sequence[Table | str], stream: TextIO) -> None:
     """Print tables and paragraphs: in colours on a terminal if rich is installed, else as text."""
     if stream.isatty():
         try:
+            from rich import box
             from rich.console import Console
+            from rich.markup import escape
             from rich.table import Table as RichTable
         except ImportError:
             pass
@@ -107,13 +69,21 @@ def show(parts: Sequence[Table | str], stream: TextIO) -> None:
                 if isinstance(part, str):
                     console.print(part, markup=False)
                     continue
-                table = RichTable(title=part.title, title_justify="left")
+                head = any(part.columns)
+                table = RichTable(
+                    title=part.title,
+                    title_justify="left",
+                    title_style="bold",
+                    show_header=head,
+                    box=box.HEAVY_HEAD if head else None,
+                    padding=(0, 1) if head else (0, 2),
+                )
                 for k, name in enumerate(part.columns):
                     number = bool(part.rows) and isinstance(part.rows[0][k], int)
                     table.add_column(name, justify="right" if number else "left")
                 for row in part.rows:
-                    table.add_row(*map(_cell, row))
-                console.print(table)
+                    table.add_row(*(escape(_cell(cell)) for cell in row))
+                console.print(table, "")
             return
     stream.write("\n".join(part if isinstance(part, str) else part.text() for part in parts))
 

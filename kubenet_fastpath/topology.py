@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from .address import ipv4, ipv4_prefix, ipv4_text, mac_text, prefix_text
+from .aks_limit import BATCH, check_max_pods, check_range, check_room, overlap
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
 from .config import Kubenet, Pod
-from .errors import ConfigError
+from .errors import AddressError, ConfigError
 from .load_balancer import LoadBalancer
 from .node_config import NodeConfig
 from .service import Endpoint, HostPort, Service, ServicePort, TrafficPolicy
 from .vnet import UserRoute, Vnet, VnetHost
 
-__all__ = ["Addressing", "PodSite", "ServiceSite", "Topology", "sample_topology"]
+__all__ = ["Addressing", "PodSite", "ServiceSite", "Topology", "is_address", "sample_topology"]
 
 NODE_MAC = 0x000D3A000000
 
@@ -42,6 +44,8 @@ class PodSite:
 @dataclass(frozen=True, kw_only=True)
 class ServiceSite:
     """A service port and its endpoints, as (pod's name, port); those of one name are ports of one service.
+
+    An endpoint that is no pod is a node, by its name, or any address: the API server, a host outside.
 
     `terminating` are endpoints that are not ready any more but still serve. For the rest see `Service`.
     """
@@ -80,10 +84,14 @@ class Topology:
         Private CIDR of kubenet and overlay; each node gets a part of `node_prefix_len`.
     pod_subnet : str
         The pods' in the VNet, for the mode of that name.
-    address_space : tuple of str
-        Of the VNet.
+    address_space, peers : tuple of str
+        Of the VNet, and of those that it is peered with.
     pods, services, hosts, routes, frontends
         What is in it; `frontends` are the load balancer's outbound addresses.
+    outbound_ports, idle_timeout_s
+        Of the load balancer, see `LoadBalancer`.
+    conntrack_max : tuple of int
+        nf_conntrack_max, one a node; each node's default if empty.
     max_pods : int
         Of a node: as many addresses node-subnet mode reserves.
     addressing : Addressing, optional
@@ -110,6 +118,10 @@ class Topology:
     hosts: tuple[VnetHost, ...] = ()
     routes: tuple[UserRoute, ...] = ()
     frontends: tuple[str, ...] = ("20.1.2.3",)
+    outbound_ports: int = 0
+    idle_timeout_s: float = 1800
+    conntrack_max: tuple[int, ...] = ()
+    peers: tuple[str, ...] = ()
     max_pods: int = 30
     addressing: Addressing | None = None
     pod_cidrs: tuple[str, ...] = ()
@@ -117,57 +129,75 @@ class Topology:
 
     def __post_init__(self) -> None:
         names = {name for name, _ in self.nodes}
-        if self.pod_cidrs and len(self.pod_cidrs) != len(self.nodes):
-            raise ConfigError(f"{len(self.nodes)} nodes have {len(self.pod_cidrs)} pod CIDRs")
+        for what, values in (("pod CIDRs", self.pod_cidrs), ("conntrack_max", self.conntrack_max)):
+            if values and len(values) != len(self.nodes):
+                raise ConfigError(f"{len(self.nodes)} nodes have {len(values)} {what}")
         for pod in self.pods:
             if pod.node not in names:
                 raise ConfigError(f"pod {pod.name} is on {pod.node}, which is no node")
-        pods = {pod.name for pod in self.pods}
+        known = {pod.name for pod in self.pods} | names
         for service in self.services:
             for name, _ in (*service.endpoints, *service.terminating):
-                if name not in pods:
-                    raise ConfigError(f"service {service.name} has endpoint {name}, which is no pod")
+                if name not in known and not is_address(name):
+                    raise ConfigError(
+                        f"service {service.name} has endpoint {name}, which is no pod, node or address"
+                    )
+
+    def check(self, addressing: Addressing) -> None:
+        """Refuse a mode whose subnets are too small for the nodes and the pods that they may have.
+
+        Raises
+        ------
+        AddressError, ConfigError
+            With the network, its value, and what it lacks.
+        """
+        nodes = len(self.nodes)
+        check_max_pods(self.max_pods)
+        check_range("pod_cidr", self.pod_cidr)
+        if addressing is Addressing.NODE_SUBNET:
+            wanted = nodes * (1 + self.max_pods)
+            what = f"{nodes:,} nodes with {self.max_pods} pods each"
+            check_room("node_subnet", self.node_subnet, wanted, what)
+        elif addressing is Addressing.POD_SUBNET:
+            check_room("pod_subnet", self.pod_subnet, BATCH * nodes, f"{nodes:,} nodes with {BATCH} each")
+            if overlap(self.pod_subnet, self.node_subnet):
+                raise ConfigError(
+                    f"pod_subnet {self.pod_subnet} overlaps node_subnet {self.node_subnet}: it is one of its own"
+                )
 
     def node_config(self, addressing: Addressing, index: int) -> NodeConfig:
         """One node's configuration."""
         address = self.nodes[index][1]
         subnet, length = ipv4_prefix(self.node_subnet)
-        gateway = ipv4_text(subnet + 1)
-        node_ip = f"{address}/{length}"
-        node_mac = mac_text(NODE_MAC + ipv4(address) % (1 << 24))
+        fields: dict[str, Any] = {
+            "node_ip": f"{address}/{length}",
+            "gateway": ipv4_text(subnet + 1),
+            "node_mac": mac_text(NODE_MAC + ipv4(address) % (1 << 24)),
+            "seed": index,
+        }
+        if self.conntrack_max:
+            fields["conntrack_max"] = self.conntrack_max[index]
         direct = self.non_masquerade if addressing is self.addressing else None
         if addressing is Addressing.POD_SUBNET:
-            return AzureCniPodSubnet(
-                node_ip=node_ip, gateway=gateway, node_mac=node_mac, seed=index, pod_subnet=self.pod_subnet
-            )
+            return AzureCniPodSubnet(pod_subnet=self.pod_subnet, **fields)
         if addressing is Addressing.NODE_SUBNET:
-            return AzureCniNodeSubnet(
-                node_ip=node_ip,
-                gateway=gateway,
-                node_mac=node_mac,
-                seed=index,
-                non_masquerade=self.address_space,
-            )
-        network, bits = ipv4_prefix(self.pod_cidr)
-        part = network + (index << 32 - self.node_prefix_len)
-        if self.pod_cidrs:
-            cidr = self.pod_cidrs[index]
-        elif bits > self.node_prefix_len or (part ^ network) >> 32 - bits:
-            raise ConfigError(f"pod CIDR {self.pod_cidr} has no /{self.node_prefix_len} for node {index + 1}")
-        else:
-            cidr = prefix_text(part, self.node_prefix_len)
+            return AzureCniNodeSubnet(non_masquerade=direct or self.address_space, **fields)
         kind: type[Kubenet] | type[AzureCniOverlay] = (
             Kubenet if addressing is Addressing.KUBENET else AzureCniOverlay
         )
         return kind(
-            node_ip=node_ip,
-            gateway=gateway,
-            node_mac=node_mac,
-            seed=index,
-            pod_cidr=cidr,
-            cluster_cidr=self.pod_cidr,
-            non_masquerade=direct,
+            pod_cidr=self._part_of(index), cluster_cidr=self.pod_cidr, non_masquerade=direct, **fields
         )
+
+    def _part_of(self, index: int) -> str:
+        """One node's part of the pod CIDR."""
+        if self.pod_cidrs:
+            return self.pod_cidrs[index]
+        network, bits = ipv4_prefix(self.pod_cidr)
+        part = network + (index << 32 - self.node_prefix_len)
+        if bits > self.node_prefix_len or (part ^ network) >> 32 - bits:
+            raise ConfigError(f"pod_cidr {self.pod_cidr} has no /{self.node_prefix_len} for node {index + 1}")
+        return prefix_text(part, self.node_prefix_len)
 
     def pod(self, site: PodSite, addressing: Addressing) -> Pod:
         """A pod as `Node.attach` takes it: with its own address in the mode that the cluster really has."""
@@ -176,6 +206,7 @@ class Topology:
 
     def services_at(self, address: Mapping[str, str]) -> list[Service]:
         """The services, where each pod has the address that `address` gives by its name."""
+        places = dict(self.nodes) | dict(address)
         sites: dict[str, list[ServiceSite]] = {}
         for site in self.services:
             sites.setdefault(site.name, []).append(site)
@@ -186,8 +217,11 @@ class Topology:
                     name=f"{row.port}-{row.protocol}",
                     port=row.port,
                     endpoints=(
-                        *(Endpoint(address[pod], port) for pod, port in row.endpoints),
-                        *(Endpoint(address[pod], port, terminating=True) for pod, port in row.terminating),
+                        *(Endpoint(places.get(to, to), port) for to, port in row.endpoints),
+                        *(
+                            Endpoint(places.get(to, to), port, terminating=True)
+                            for to, port in row.terminating
+                        ),
                     ),
                     protocol=row.protocol,
                     node_port=row.node_port,
@@ -216,17 +250,35 @@ class Topology:
             routes=self.routes,
             associated=(self.node_subnet,),
             hosts=self.hosts,
+            peers=self.peers,
         )
 
     def balancer(self) -> LoadBalancer | None:
         """The load balancer, if there is a frontend."""
-        return LoadBalancer(addresses=self.frontends) if self.frontends else None
+        if not self.frontends:
+            return None
+        return LoadBalancer(
+            addresses=self.frontends, outbound_ports=self.outbound_ports, idle_timeout_s=self.idle_timeout_s
+        )
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IPv4 address."""
+    try:
+        ipv4(text)
+    except AddressError:
+        return False
+    return True
 
 
 def sample_topology() -> Topology:
-    """Three nodes with nine pods, four services, a host in another subnet: what `compare` runs when told nothing."""
+    """Three nodes with eleven pods, five services, hosts in the VNet and in a peer: what `compare` has for itself."""
     nodes = tuple((f"node{i}", f"10.224.0.{i + 4}") for i in range(3))
-    names = (("web", "api", "batch"), ("web-2", "db", "queue"), ("cache", "search", "jobs"))
+    names = (
+        ("web", "api", "batch"),
+        ("web-2", "db", "queue"),
+        ("cache", "search", "jobs", "coredns", "coredns-2"),
+    )
     pods = tuple(
         PodSite(name=name, node=node) for (node, _), group in zip(nodes, names, strict=True) for name in group
     )
@@ -253,6 +305,14 @@ def sample_topology() -> Topology:
                 external_ips=("20.1.2.5",),
                 external_traffic_policy=TrafficPolicy.LOCAL,
             ),
+            ServiceSite(
+                name="kube-system/kube-dns",
+                cluster_ip="10.0.0.10",
+                port=53,
+                protocol="udp",
+                endpoints=(("coredns", 53), ("coredns-2", 53)),
+            ),
         ),
-        hosts=(VnetHost(name="vm", ip="10.225.0.10"),),
+        hosts=(VnetHost(name="vm", ip="10.225.0.10"), VnetHost(name="peer-vm", ip="10.100.0.10")),
+        peers=("10.100.0.0/16",),
     )

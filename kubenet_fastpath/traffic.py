@@ -10,12 +10,11 @@ from .address import ipv4, ipv4_text
 from .cluster import Cluster
 from .delivery import Place
 from .errors import ConfigError
-from .topology import Topology
 
-__all__ = ["Flow", "Packet", "answer", "built_in_flows", "parse_flow", "question", "read_packet"]
+__all__ = ["Flow", "Packet", "answer", "parse_flow", "question", "read_packet"]
 
 TCP, UDP = 6, 17
-SYN, ACK = 2, 16
+FIN, SYN, ACK = 1, 2, 16
 INTERNET_HOST = "198.51.100.7"
 ETHER = struct.Struct("!6s6sH")
 IP = struct.Struct("!BBHHHBBHII")
@@ -39,6 +38,8 @@ class Flow:
         Of the destination.
     proto : int
         6 or 17.
+    connections : int
+        How many there are of it in a mix; the first stands for all where one packet is looked at.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Flow:
     dst: str
     port: int
     proto: int = TCP
+    connections: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +123,15 @@ def resolve(flow: Flow, cluster: Cluster) -> int:
 
 
 def question(
-    flow: Flow, cluster: Cluster, sport: int, *, established: bool = False, payload: bytes = b""
+    flow: Flow,
+    cluster: Cluster,
+    sport: int,
+    *,
+    established: bool = False,
+    closing: bool = False,
+    payload: bytes = b"",
 ) -> bytes:
-    """The frame with which a flow begins, or one in its middle.
+    """The frame with which a flow begins, or one in its middle, or its last.
 
     Raises
     ------
@@ -140,9 +148,10 @@ def question(
         dport=flow.port,
         proto=flow.proto,
     )
-    flags = ACK if established else SYN
+    flags = FIN | ACK if closing else ACK if established else SYN
     macs = cluster.link_addresses(place, packet.dst)
-    return _frame(macs, packet, flags=flags, ack=1 if established else 0, ident=sport, payload=payload)
+    ack = 1 if established or closing else 0
+    return _frame(macs, packet, flags=flags, ack=ack, ident=sport, payload=payload)
 
 
 def read_packet(frame: bytes | memoryview) -> Packet:
@@ -155,11 +164,15 @@ def read_packet(frame: bytes | memoryview) -> Packet:
 
 
 def answer(frame: bytes | memoryview, place: Place, cluster: Cluster) -> bytes:
-    """What the receiver of a frame sends back: SYN/ACK, or a datagram."""
+    """What the receiver of a frame sends back: SYN/ACK or ACK or FIN/ACK, or a datagram."""
     asked = read_packet(frame)
+    flags = SYN | ACK
+    if asked.proto == TCP:
+        sent = frame[14 + (frame[14] & 15) * 4 + 13]
+        flags = SYN | ACK if sent & SYN else ACK | sent & FIN
     packet = Packet(src=asked.dst, sport=asked.dport, dst=asked.src, dport=asked.sport, proto=asked.proto)
     macs = cluster.link_addresses(place, packet.dst)
-    return _frame(macs, packet, flags=SYN | ACK, ack=2, ident=asked.sport, payload=b"")
+    return _frame(macs, packet, flags=flags, ack=2, ident=asked.sport, payload=b"")
 
 
 FLOW = re.compile(r"(?:(?:pod|host)\s+)?(\S+?)\s*->\s*(\S+?):(\d{1,5})(?:/(tcp|udp))?")
@@ -189,72 +202,3 @@ def parse_flow(text: str) -> Flow:
         port=int(found[3]),
         proto=UDP if found[4] == "udp" else TCP,
     )
-
-
-def built_in_flows(topology: Topology) -> tuple[Flow, ...]:
-    """One flow of each class that a cluster has the places for."""
-    home = topology.nodes[0][0]
-    here = [pod.name for pod in topology.pods if pod.node == home]
-    there = [pod.name for pod in topology.pods if pod.node != home]
-    flows = []
-    if len(here) > 1:
-        flows.append(Flow(label="pod to pod, same node", src=here[0], dst=here[1], port=8080))
-    if here and there:
-        flows.append(Flow(label="pod to pod, other node", src=here[0], dst=there[0], port=8080))
-    hosts = topology.hosts
-    if here and hosts:
-        flows.append(Flow(label="pod to VNet host", src=here[0], dst=hosts[0].name, port=1433))
-    if here:
-        flows.append(Flow(label="pod to internet", src=here[0], dst=INTERNET_HOST, port=443))
-        flows.append(Flow(label="pod to internet, UDP", src=here[0], dst=INTERNET_HOST, port=53, proto=UDP))
-    node_of = {pod.name: pod.node for pod in topology.pods}
-    for service in topology.services:
-        backends = [name for name, _ in service.endpoints]
-        to = f"service:{service.name}"
-        client = next((name for name in here if name not in backends), None)
-        udp = UDP if service.protocol == "udp" else TCP
-        if service.protocol == "sctp" or not backends or client is None:
-            continue
-        nodes = {node_of[name] for name in backends}
-        if len(nodes) == 1:
-            where = "same node" if nodes == {home} else "other node"
-            flows.append(
-                Flow(
-                    label=f"pod to service, endpoint on {where}",
-                    src=client,
-                    dst=to,
-                    port=service.port,
-                    proto=udp,
-                )
-            )
-        if len(backends) == 1 and backends[0] in here:
-            flows.append(
-                Flow(label="pod to itself by service", src=backends[0], dst=to, port=service.port, proto=udp)
-            )
-        policy = service.external_traffic_policy.value
-        if service.node_port is not None and hosts:
-            flows.append(
-                Flow(
-                    label=f"VNet host to node port ({policy})",
-                    src=hosts[0].name,
-                    dst=f"node:{home}",
-                    port=service.node_port,
-                    proto=udp,
-                )
-            )
-        if service.outside:
-            flows.append(
-                Flow(
-                    label=f"internet to service ({policy})",
-                    src="internet",
-                    dst=f"external:{service.name}",
-                    port=service.port,
-                    proto=udp,
-                )
-            )
-    if here and hosts:
-        flows.append(Flow(label="VNet host to pod", src=hosts[0].name, dst=here[0], port=8080))
-    unique: dict[str, Flow] = {}
-    for flow in flows:
-        unique.setdefault(flow.label, flow)
-    return tuple(unique.values())

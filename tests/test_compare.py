@@ -14,7 +14,9 @@ from kubenet_fastpath.comparison import Comparison, compare, to_json
 from kubenet_fastpath.comparison_page import comparison_page
 from kubenet_fastpath.comparison_report import comparison_tables
 from kubenet_fastpath.topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
-from kubenet_fastpath.traffic import Flow, built_in_flows
+from kubenet_fastpath.traffic import Flow
+from kubenet_fastpath.traffic_class import built_in_flows, traffic_classes
+from kubenet_fastpath.workload import carry, mixed_sessions
 
 KUBENET, NODE, POD, OVERLAY = Addressing
 
@@ -47,6 +49,10 @@ BOTH = ["node0", "load balancer"]
     [
         ("pod to pod, other node", ["the pod's own"] * 4),
         ("pod to VNet host", ["node0's eth0", "the pod's own", "the pod's own", "node0's eth0"]),
+        ("pod to node", ["the pod's own", "the pod's own", "the pod's own", "node0's eth0"]),
+        ("pod to peered VNet", ["node0's eth0", "node0's eth0", "the pod's own", "node0's eth0"]),
+        ("pod to Azure DNS", ["node0's eth0"] * 4),
+        ("pod to cluster DNS", ["the pod's own"] * 4),
         ("pod to internet", ["the load balancer's"] * 4),
         ("VNet host to node port (Cluster)", ["node0's eth0"] * 4),
         ("VNet host to node port (Local)", ["the sender's own"] * 4),
@@ -63,10 +69,98 @@ def test_whose_address_the_receiver_sees(found: Comparison, label: str, sources:
         ("pod to internet", [BOTH, BOTH, BOTH[1:], BOTH]),
         ("pod to service, endpoint on other node", [["node0"]] * 4),
         ("VNet host to node port (Cluster)", [["node0", "node0"]] * 4),
+        ("pod to node", [[], [], [], ["node0"]]),
     ],
 )
 def test_where_is_translated(found: Comparison, label: str, places: list[list[str]]) -> None:
     assert [[t.where for t in found.crossings[mode][label].translations] for mode in Addressing] == places
+
+
+AGENT, PROXY, CNS = "ip-masq-agent", "kube-proxy", "Azure CNS"
+
+
+# specification, sections 3 and 7.3: whose rule translates, and by which of its conditions
+@pytest.mark.parametrize(
+    ("label", "mode", "by", "because"),
+    [
+        ("pod to VNet host", KUBENET, [AGENT], "10.225.0.10 is in no CIDR that it leaves alone"),
+        ("pod to node", OVERLAY, [AGENT], "10.224.0.5 is in no CIDR"),
+        ("pod to Azure DNS", NODE, [AGENT], "168.63.129.16 is in no CIDR"),
+        ("pod to Azure DNS", POD, [CNS], "answers nodes, not pods"),
+        ("pod to internet", POD, ["its outbound rule"], "node0 has 1,024 outbound ports"),
+        (
+            "pod to service, endpoint on other node",
+            OVERLAY,
+            [PROXY],
+            "is service default/db, db the endpoint",
+        ),
+        ("pod to itself by service", NODE, [PROXY, PROXY], "the endpoint is the sender itself"),
+        ("VNet host to node port (Cluster)", KUBENET, [PROXY, PROXY], "externalTrafficPolicy Cluster"),
+        (
+            "VNet host to node port (Local)",
+            KUBENET,
+            [PROXY],
+            "30444 is a node port of service default/web-local",
+        ),
+    ],
+)
+def test_each_translation_has_its_reason(
+    found: Comparison, label: str, mode: Addressing, by: list[str], because: str
+) -> None:
+    translations = found.crossings[mode][label].translations
+    assert [t.by for t in translations] == by
+    assert because in translations[-1].because
+
+
+@pytest.mark.parametrize(
+    ("label", "mode", "because"),
+    [
+        ("pod to VNet host", NODE, "10.225.0.10 is in 10.224.0.0/12, which ip-masq-agent leaves alone"),
+        ("pod to VNet host", POD, "the nodes masquerade nothing"),
+        (
+            "pod to pod, same node",
+            KUBENET,
+            "10.244.0.3 is in 10.244.0.0/16, which ip-masq-agent leaves alone",
+        ),
+        ("internet to service (Local)", KUBENET, "externalTrafficPolicy Local of default/web-local"),
+    ],
+)
+def test_a_source_that_is_kept_has_its_reason(
+    found: Comparison, label: str, mode: Addressing, because: str
+) -> None:
+    assert because in found.crossings[mode][label].source_because
+
+
+def test_every_crossing_says_why(found: Comparison) -> None:
+    for crossings in found.crossings.values():
+        for crossing in crossings.values():
+            assert all(hop.entry or hop.because for hop in crossing.hops)
+            assert all(t.because and t.by for t in crossing.translations)
+            if crossing.source_seen:
+                assert crossing.source_because
+                assert crossing.ttl_because
+                assert crossing.mtu_because
+                assert crossing.mtu == 1500
+                taken = sum(hop.did.startswith("ROUTED") for hop in crossing.hops)
+                assert crossing.ttl == 64 - taken
+                assert crossing.hops[-1].ttl == crossing.ttl
+            else:
+                assert crossing.because
+
+
+def test_routes_of_the_fabric_are_named(found: Comparison) -> None:
+    entries = [
+        next(h.entry for h in found.crossings[mode]["pod to pod, other node"].hops if h.where == "VNet")
+        for mode in Addressing
+    ]
+    assert entries == [
+        "10.244.1.0/24 VirtualAppliance 10.224.0.5, which is node1",
+        "10.224.0.0/12 VnetLocal",
+        "10.241.0.0/16 VnetLocal",
+        "10.244.1.0/24",
+    ]
+    nowhere = found.crossings[KUBENET]["VNet host to pod"]
+    assert nowhere.because == "the VNet has no route there: its next hop is None (10.0.0.0/8 None)"
 
 
 def test_translations_are_a_chain_to_what_is_seen(found: Comparison) -> None:
@@ -87,10 +181,12 @@ def test_ttl(found: Comparison, label: str, ttl: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("label", "looks"),
-    [  # conntrack, fdb, routes, neighbours: by the stages of the semantics specification, section 2
-        ("pod to pod, same node", [(1, 1, 0, 0), (1, 0, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1)]),
-        ("pod to pod, other node", [(2, 2, 2, 2), (2, 0, 2, 2), (2, 0, 2, 2), (2, 0, 2, 2)]),
-        ("pod to VNet host", [(1, 1, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1), (1, 0, 1, 1)]),
+    [  # conntrack, services, fdb, routes, neighbours: by the stages of the semantics specification, section 2
+        ("pod to pod, same node", [(1, 0, 1, 0, 0), *[(1, 0, 0, 1, 1)] * 3]),
+        ("pod to pod, other node", [(2, 0, 2, 2, 2), *[(2, 0, 0, 2, 2)] * 3]),
+        ("pod to VNet host", [(1, 0, 1, 1, 1), *[(1, 0, 0, 1, 1)] * 3]),
+        ("pod to service, endpoint on same node", [(1, 1, 1, 1, 0), *[(1, 1, 0, 1, 1)] * 3]),
+        ("pod to node", [(2, 0, 1, 2, 1), *[(2, 0, 0, 2, 1)] * 3]),
     ],
 )
 def test_looks_into_tables(found: Comparison, label: str, looks: list[tuple[int, ...]]) -> None:
@@ -103,23 +199,75 @@ def test_the_way(found: Comparison) -> None:
 
 
 def test_what_it_takes_up(found: Comparison) -> None:
-    addresses = [found.consumption[mode].vnet_addresses for mode in Addressing]
-    reserved = [found.consumption[mode].vnet_addresses_reserved for mode in Addressing]
-    assert (addresses, reserved) == ([3, 12, 12, 3], [4, 4 + 4 * 30, 4 + 3 * 16, 4])
-    assert [found.consumption[mode].routes for mode in Addressing] == [3, 0, 0, 0]
-    assert all(found.consumption[mode].snat_ports_peak == 2 for mode in Addressing)
+    taken = [found.consumption[mode] for mode in Addressing]
+    assert [c.vnet_addresses for c in taken] == [3, 14, 14, 3]
+    assert [c.vnet_addresses_reserved.used for c in taken] == [4, 4 + 4 * 30, 4 + 3 * 16, 4]
+    assert [c.vnet_addresses_reserved.limit for c in taken] == [65531, 65531, 2 * 65531, 65531]
+    assert [(c.routes.used, c.routes.limit) for c in taken] == [(3, 400), *[(0, 400)] * 3]
+    for c in taken:
+        assert set(c.connections) == set(c.snat_ports) == {"node0", "node1", "node2"}
+        assert all(0 < share.used < share.limit == 262144 for share in c.connections.values())
+        assert all(0 < share.used < share.limit == 1024 for share in c.snat_ports.values())
+        assert c.fullest_connections[1].used == max(share.used for share in c.connections.values())
+        assert 0.99 < c.fullest_connections[1].headroom < 1
+
+
+def test_the_mix_is_realistic_seeded_and_answered(found: Comparison) -> None:
+    classes = traffic_classes(sample_topology())
+    sessions = mixed_sessions(classes, 3)
+    assert sessions == mixed_sessions(classes, 3)
+    assert sessions != mixed_sessions(classes, 3, seed=2)
+    assert len(sessions) == 600
+    count = {row.label: 0 for row in classes}
+    for session in sessions:
+        count[session.flow.label] += 1
+    assert max(count, key=lambda label: count[label]) == "pod to cluster DNS"
+    assert len({session.flow.src for session in sessions}) == 13  # all pods, the host, the internet
+    failed = {mode: set(found.consumption[mode].load.failed) for mode in Addressing}
+    assert failed == {
+        KUBENET: {"pod to itself by service", "VNet host to pod"},
+        NODE: set(),
+        POD: set(),
+        OVERLAY: {"VNet host to pod"},
+    }
+
+
+def test_outbound_ports_that_run_out_are_counted() -> None:
+    small = replace(sample_topology(), outbound_ports=8)
+    found = compare(small, rounds=0, addressing=[KUBENET])
+    taken = found.consumption[KUBENET]
+    assert taken.load.exhausted > 0
+    assert taken.fullest_snat[1].headroom == 0
+    text = "\n".join(part for part in comparison_tables(found) if isinstance(part, str))
+    assert "Found no outbound port with kubenet" in text
+
+
+def test_a_load_counts_what_the_tables_hold() -> None:
+    cluster = kf.Cluster.from_topology(sample_topology(), OVERLAY)
+    classes = [row for row in traffic_classes(sample_topology()) if row.label == "pod to pod, same node"]
+    sessions = mixed_sessions(classes, 1)
+    load = carry(cluster, sessions, 10**18)
+    assert load.failed == {}
+    assert sum(load.connections.values()) == len({(s.flow.src, s.sport) for s in sessions})
+    assert load.packets == 2 * sum(s.questions for s in sessions)
 
 
 def test_costs_are_of_what_was_answered(found: Comparison) -> None:
     for mode, crossings in found.crossings.items():
-        assert set(found.cost[mode]) == {label for label, crossing in crossings.items() if crossing.answered}
-        assert all(len(rounds) == 2 for rounds in found.cost[mode].values())
+        answered = {label for label, c in crossings.items() if c.answered and c.outcome == "DELIVERED"}
+        assert set(found.cost[mode]) == answered
+        for cost in found.cost[mode].values():
+            assert len(cost.established) == len(cost.first) == 2
+            assert min(cost.established + cost.first) > 0
 
 
 def test_changes_name_what_differs_and_nothing_else(found: Comparison) -> None:
     changes = found.changes()
     assert any(s.startswith("pod to VNet host: the receiver sees the pod's own") for s in changes)
     assert not any(s.startswith("pod to pod, other node") for s in changes)
+    by = "pod to internet: translated by load balancer, with kubenet by ip-masq-agent on node0 and load balancer"
+    assert f"{by} (pod-subnet)" in changes
+    assert len(changes) == 10
     alone = replace(found, crossings={KUBENET: found.crossings[KUBENET]})
     assert alone.changes() == []
 
@@ -166,22 +314,26 @@ def test_a_topology_checks_its_names() -> None:
 
 def test_flows_have_the_places_they_need() -> None:
     lone = Topology(nodes=(("n", "10.224.0.4"),), pods=(PodSite(name="p", node="n"),))
-    assert {flow.label for flow in built_in_flows(lone)} == {"pod to internet", "pod to internet, UDP"}
+    assert [flow.label for flow in built_in_flows(lone)] == [
+        "pod to Azure DNS",
+        "pod to internet",
+        "pod to internet, UDP",
+    ]
 
 
 class Page(HTMLParser):
-    VOID = ("meta", "rect")
+    VOID = ("meta",)
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.text: list[str] = []
-        self.rects = 0
+        self.bars = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert not {"src", "href", "onload"} & {name for name, _ in attrs}
         assert tag != "script"
-        self.rects += tag == "rect"
+        self.bars += tag == "i"
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -195,14 +347,23 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_says_what_the_tables_say(found: Comparison) -> None:
     page = Page()
-    page.feed(comparison_page(found))
+    text = comparison_page(found, [("cluster", "the <b>one</b>")])
+    page.feed(text)
     assert page.open == []
-    text = set(page.text)
+    said = " ".join(page.text)
+    assert "the <b>one</b>" in said
     for table in comparison_tables(found):
-        if not isinstance(table, str):
-            assert {str(cell) for row in table.rows for cell in row} <= text
-    assert set(found.changes()) <= text
-    assert page.rects == 4 + sum(map(len, found.cost.values()))
+        if not isinstance(table, str) and "RECEIVER SEES" not in table.title and "looks" not in table.title:
+            for row in table.rows:
+                cells = [str(cell).strip() for cell in row if "SNAT ports, conntrack" not in str(row[0])]
+                assert all(cell in said for cell in cells), row
+    for sentence in found.changes():
+        assert sentence.partition(": ")[2] in said
+    modes, costs = 4, [cost for row in found.cost.values() for cost in row]
+    classes = {label for label in costs}
+    assert page.bars == 2 * modes * len(classes) + modes * 4  # both kinds of packet; four meters a mode
+    assert "url(" not in text
+    assert "http" not in text
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
@@ -217,7 +378,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--rounds", "-1"], ["--html", "."], ["--html", "no/such/folder/page.html"]]
+    "words",
+    [["--rounds", "-1"], ["--rounds", "301"], ["--html", "."], ["--html", "no/such/folder/page.html"]],
 )
 def test_the_command_refuses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", *words]) == 2

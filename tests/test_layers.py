@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "kubenet_fastpath"
 
 #: From the ground up. Modules of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "verdict", "frame", "isa", "carriage", "vector", "lock"),
+    ("errors", "verdict", "frame", "isa", "carriage", "vector", "lock", "progress", "page_style"),
     (
         "address",
         "connection",
@@ -24,6 +24,7 @@ FLOORS = (
         "drop_reason",
         "fragment",
         "address_text",
+        "reason_text",
     ),
     (
         "parse",
@@ -44,6 +45,7 @@ FLOORS = (
         "vnet",
         "load_balancer",
         "recorder",
+        "aks_limit",
     ),
     (
         "batch",
@@ -90,6 +92,9 @@ FLOORS = (
     ("topology_file", "redaction", "transport"),
     ("cluster",),
     ("traffic",),
+    ("traffic_class", "crossing"),
+    ("workload",),
+    ("consumption",),
     ("comparison",),
     ("casting", "answers", "summary"),
     ("captured_flows",),
