@@ -34,7 +34,7 @@ from .load_balancer import LoadBalancer, LoadBalancerRule
 from .node import Node
 from .node_config import NodeConfig
 from .result import Result
-from .service import Service
+from .service import Service, ServicePort, TrafficPolicy
 from .topology import Addressing, Topology
 from .topology_file import read_topology
 from .transport import Transport
@@ -64,7 +64,8 @@ class Cluster:
     services : iterable of Service
         Every node knows them.
     balancer : LoadBalancer, optional
-        All nodes are its pool. Its rules get one for each external address and port of the services.
+        All nodes are its pool. Its rules get one for each external address and port of the services; with
+        `externalTrafficPolicy: Local` to the nodes that have endpoints when the services are set.
     latency_ns : int
         Of the fabric, one way.
 
@@ -271,8 +272,11 @@ class Cluster:
             node.set_services(wanted)
         self.services = wanted
         if self.fabric.balancer is not None:
+            where = {place.address: place.node for place in self.places.values() if place.node is not None}
             rules = [
-                LoadBalancerRule(address=ip, port=port.port, protocol=port.protocol)
+                LoadBalancerRule(
+                    address=ip, port=port.port, protocol=port.protocol, nodes=_healthy(service, port, where)
+                )
                 for service in wanted
                 for ip in service.outside
                 for port in service.ports
@@ -387,6 +391,14 @@ class Cluster:
                     f"{self._transport.places[index].name} is a node, and no process of a node sends"
                 )
         return places
+
+
+def _healthy(service: Service, port: ServicePort, where: Mapping[int, str]) -> tuple[str, ...] | None:
+    """Where kube-proxy's health check says that there are endpoints; None: every node will do."""
+    if service.external_traffic_policy is TrafficPolicy.CLUSTER:
+        return None
+    nodes = (where.get(ipv4(endpoint.ip)) for endpoint in port.ready)
+    return tuple(dict.fromkeys(node for node in nodes if node is not None))
 
 
 def _nic(name: str, node: Node) -> Nic:

@@ -1,51 +1,42 @@
-"""A cluster in the words of `kubectl get -o json` and `az ... show`, and the topology that they describe.
+"""A cluster in the words of `kubectl get -o json`, with what az says of it, and the topology that they describe.
 
-Longer than its neighbours: it knows the fields of nine kinds of objects, and what each is when it is not there.
+Longer than its neighbours: it knows the fields of five kinds of objects, and what each is when it is not there.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .address import ipv4, ipv4_prefix, ipv4_text, prefix_text
-from .errors import AddressError, ConfigError
+from .address import ipv4_prefix, ipv4_text
+from .aks_limit import overlap
+from .azure_dump import addressing_of, networks_of, outbound_of, pod_subnet_of, routes_of
+from .dump import CIDR, Dump, around, inside, is_prefix
+from .errors import ConfigError
 from .service import HostPort, TrafficPolicy
-from .topology import Addressing, PodSite, ServiceSite, Topology
-from .vnet import HopKind, UserRoute, VnetHost
+from .topology import Addressing, PodSite, ServiceSite, Topology, is_address
+from .vnet import VnetHost
 
-__all__ = ["DUMPS", "Dump", "dumped_topology"]
+__all__ = ["dumped_topology"]
 
-DUMPS = ("Node", "Pod", "Service", "EndpointSlice", "ConfigMap")
 MASQ_AGENTS = ("ip-masq-agent", "azure-ip-masq-agent-config", "azure-ip-masq-agent-config-reconciled")
-CIDR = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}")
-PLUGINS: dict[tuple[str | None, str | None], Addressing] = {
-    ("kubenet", None): Addressing.KUBENET,
-    ("azure", "overlay"): Addressing.OVERLAY,
-}
+LINK_LOCAL = "169.254.0.0/16"  #: left alone by ip-masq-agent, unless masqLinkLocal
+TOPOLOGY_MODE = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")
 
 
 @dataclass
-class Dump:
-    """What dumps held, by kind; `skipped` and `notes` grow while it is read."""
-
-    objects: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {kind: [] for kind in DUMPS})
-    aks: dict[str, Any] = field(default_factory=dict)
-    vnet: dict[str, Any] = field(default_factory=dict)
-    routes: list[dict[str, Any]] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+class _Node:
+    name: str
+    address: str
+    cidr: str | None
+    cpus: int
+    max_pods: int
 
 
 def _is_ipv4(text: Any) -> bool:
-    try:
-        ipv4(text)
-    except (AddressError, TypeError):
-        return False
-    return True
+    return isinstance(text, str) and is_address(text)
 
 
 def _name(item: dict[str, Any]) -> str:
@@ -62,56 +53,145 @@ def dumped_topology(found: Dump, name: str) -> Topology:
     KeyError, TypeError, AttributeError
         For objects that are not as kubectl and az write them.
     """
-    nodes, cidrs, max_pods = [], [], 0
+    nodes = list(_nodes(found))
+    if not nodes:
+        raise ConfigError(
+            f"{name} has no nodes: dump them with kubectl get nodes,pods,services,endpointslices -A -o json"
+        )
+    addresses = [node.address for node in nodes]
+    on_nodes = {node.name: node.address for node in nodes}
+    pods, by_ip = _pods(found, set(on_nodes))
+    space, subnet, peers = networks_of(found, addresses)
+    profile = found.aks.get("networkProfile") or {}
+    proxy = _kube_proxy(found)
+    mode = addressing_of(found, profile, all(node.cidr for node in nodes))
+    private = mode in (None, Addressing.KUBENET, Addressing.OVERLAY)
+    cidrs = [node.cidr or _part_of_pods(pods, node.name) if private else node.cidr for node in nodes]
+    whole = private and all(cidrs)
+    pod_cidr = _pod_cidr(found, profile, proxy, [cidr for cidr in cidrs if cidr] if private else [])
+    pod_subnet = pod_subnet_of(found, pods) if mode is Addressing.POD_SUBNET else None
+    spaces = [*space]
+    for needed in (pod_subnet or "10.241.0.0/16",):
+        if not inside(needed, spaces):
+            spaces.append(needed)
+    if mode is not None:
+        ranges = {
+            node.name: cidr if private else pod_subnet if mode is Addressing.POD_SUBNET else subnet
+            for node, cidr in zip(nodes, cidrs, strict=True)
+        }
+        pods = _within(found, pods, ranges)
+    host = _host(space[0], set(addresses) | set(by_ip))
+    found.notes.append(f"vnet-host {host.ip} is made up: it stands for whatever else is in the VNet")
+    frontends, ports, idle = outbound_of(found, profile)
+    return Topology(
+        nodes=tuple(on_nodes.items()),
+        hosts=(host,),
+        node_subnet=subnet,
+        pod_cidr=pod_cidr,
+        pod_cidrs=tuple(cidr for cidr in cidrs if cidr) if whole else (),
+        pod_subnet=pod_subnet or "10.241.0.0/16",
+        address_space=tuple(spaces),
+        peers=tuple(peer for peer in peers if not any(overlap(peer, own) for own in spaces)),
+        pods=tuple(pods),
+        services=tuple(_services(found, by_ip | {ip: node for node, ip in on_nodes.items()})),
+        routes=tuple(routes_of(found)),
+        frontends=frontends,
+        outbound_ports=ports,
+        idle_timeout_s=idle,
+        conntrack_max=_conntrack_max(nodes, proxy),
+        max_pods=max(node.max_pods for node in nodes) or 30,
+        addressing=mode,
+        non_masquerade=_non_masquerade(found),
+    )
+
+
+def _nodes(found: Dump) -> Iterable[_Node]:
     for item in found.objects["Node"]:
+        labels = item["metadata"].get("labels") or {}
+        if labels.get("kubernetes.io/os", "linux") != "linux":
+            found.skipped["Node that is not Linux"] += 1
+            continue
         addresses = [a["address"] for a in item["status"]["addresses"] if a["type"] == "InternalIP"]
         address = next(filter(_is_ipv4, addresses), None)
         if address is None:
             found.skipped["Node without an IPv4 InternalIP"] += 1
             continue
-        nodes.append((item["metadata"]["name"], address))
-        cidr = item.get("spec", {}).get("podCIDR")
-        cidrs.append(cidr if cidr and CIDR.fullmatch(cidr) else None)
-        max_pods = max(max_pods, int(item["status"].get("capacity", {}).get("pods", 0)))
-    if not nodes:
-        raise ConfigError(
-            f"{name} has no nodes: dump them with kubectl get nodes,pods,services,endpointslices -A -o json"
+        spec, capacity = item.get("spec", {}), item["status"].get("capacity", {})
+        cidrs = [spec.get("podCIDR"), *(spec.get("podCIDRs") or ())]
+        yield _Node(
+            name=item["metadata"]["name"],
+            address=address,
+            cidr=next((cidr for cidr in cidrs if cidr and CIDR.fullmatch(cidr)), None),
+            cpus=int(str(capacity.get("cpu", 0))) if str(capacity.get("cpu", 0)).isdecimal() else 0,
+            max_pods=int(capacity.get("pods", 0)),
         )
-    pods, by_ip = _pods(found, {node for node, _ in nodes})
-    whole = all(cidr is not None for cidr in cidrs)
-    space, subnet = _networks(found, [address for _, address in nodes])
-    profile = found.aks.get("networkProfile") or {}
-    plugin = (profile.get("networkPlugin"), profile.get("networkPluginMode"))
-    mode = PLUGINS.get(plugin)
-    pools = found.aks.get("agentPoolProfiles") or []
-    if plugin[0] == "azure" and mode is None:
-        dynamic = any(pool.get("podSubnetId") or pool.get("podSubnetID") for pool in pools)
-        mode = Addressing.POD_SUBNET if dynamic else Addressing.NODE_SUBNET
-    if mode is None:
-        mode = Addressing.KUBENET if whole else None
+
+
+def _pod_cidr(found: Dump, profile: dict[str, Any], proxy: dict[str, str], parts: list[str]) -> str:
+    said = [
+        profile.get("podCidr"),
+        *(profile.get("podCidrs") or ()),
+        *proxy.get("clusterCIDR", "").split(","),
+    ]
+    told: str | None = next((cidr for cidr in said if cidr and CIDR.fullmatch(cidr)), None)
+    if told is not None:
+        return told
+    if parts:
+        return around(parts)
+    found.notes.append("no pod CIDR: 10.244.0.0/16 where a mode needs one")
+    return "10.244.0.0/16"
+
+
+def _within(found: Dump, pods: list[PodSite], ranges: dict[str, str | None]) -> list[PodSite]:
+    """The pods, without an address where theirs is not of their node's range; then they get another."""
+    kept = []
+    for pod in pods:
+        prefix = ranges[pod.node]
+        out = prefix is not None and pod.ip is not None and not inside(f"{pod.ip}/32", (prefix,))
+        kept.append(replace(pod, ip=None) if out else pod)
+    strangers = sum(a.ip != b.ip for a, b in zip(pods, kept, strict=True))
+    if strangers:
         found.notes.append(
-            f"no az aks show: taken for {mode.value if mode else 'no addressing mode in particular'}"
+            f"{strangers:,} pods have addresses that are not of their node's range: they get others"
         )
-    pod_cidr = profile.get("podCidr") or (_around(list(filter(None, cidrs))) if whole else None)
-    if pod_cidr is None:
-        pod_cidr = "10.244.0.0/16"
-        found.notes.append(f"no pod CIDR: {pod_cidr} where a mode needs one")
-    host = _host(space[0], {address for _, address in nodes} | set(by_ip))
-    found.notes.append(f"vnet-host {host.ip} is made up: it stands for whatever else is in the VNet")
-    return Topology(
-        nodes=tuple(nodes),
-        hosts=(host,),
-        node_subnet=subnet,
-        pod_cidr=pod_cidr,
-        pod_cidrs=tuple(filter(None, cidrs)) if whole else (),
-        address_space=(*space, *(() if inside("10.241.0.0/16", space) else ("10.241.0.0/16",))),
-        pods=tuple(pods),
-        services=tuple(_services(found, by_ip)),
-        routes=tuple(_routes(found)),
-        max_pods=max_pods or 30,
-        addressing=mode,
-        non_masquerade=_non_masquerade(found),
+    return kept
+
+
+def _part_of_pods(pods: list[PodSite], node: str) -> str | None:
+    """With Azure CNI Overlay no Node says its part of the pods' CIDR; its pods do: a /24."""
+    ips = [pod.ip for pod in pods if pod.node == node and pod.ip]
+    if not ips:
+        return None
+    prefix = f"{ips[0].rpartition('.')[0]}.0/24"
+    return prefix if all(inside(f"{ip}/32", (prefix,)) for ip in ips) else None
+
+
+def _kube_proxy(found: Dump) -> dict[str, str]:
+    """Fields of kube-proxy's own ConfigMap, by their names alone: `clusterCIDR`, `mode`, `maxPerCore`, `min`."""
+    fields: dict[str, str] = {}
+    for item in found.objects["ConfigMap"]:
+        if item["metadata"]["name"] == "kube-proxy":
+            for text in (item.get("data") or {}).values():
+                for key, value in FIELD.findall(text):
+                    if value not in ("null", '""'):
+                        fields.setdefault(key, value.strip("\"'"))
+    if fields.get("mode", "iptables") != "iptables":
+        found.notes.append(
+            f"kube-proxy's mode {fields['mode']} is not modelled: services are as mode iptables has them"
+        )
+    return fields
+
+
+FIELD = re.compile(r"^ *(clusterCIDR|mode|maxPerCore|min): *(\S+)", re.MULTILINE)
+
+
+def _conntrack_max(nodes: list[_Node], proxy: dict[str, str]) -> tuple[int, ...]:
+    """As kube-proxy sets nf_conntrack_max: 32768 for each core, 131072 at the least; empty if cores are not told."""
+    each, least = (
+        int(proxy[key]) if proxy.get(key, "").isdecimal() else default
+        for key, default in (("maxPerCore", 32768), ("min", 131072))
     )
+    return tuple(max(each * node.cpus, least, 1) for node in nodes) if all(n.cpus for n in nodes) else ()
 
 
 def _host(space: str, taken: set[str]) -> VnetHost:
@@ -127,10 +207,14 @@ def _pods(found: Dump, nodes: set[str]) -> tuple[list[PodSite], dict[str, str]]:
     pods, by_ip = [], {}
     for item in found.objects["Pod"]:
         spec, status = item["spec"], item.get("status", {})
+        ips = [status.get("podIP"), *(row.get("ip") for row in status.get("podIPs") or ())]
+        ip = next(filter(_is_ipv4, ips), None)
         if spec.get("hostNetwork"):
             found.skipped["Pod with hostNetwork"] += 1
-        elif status.get("phase") != "Running" or not _is_ipv4(status.get("podIP")):
+        elif status.get("phase") != "Running":
             found.skipped["Pod that does not run"] += 1
+        elif ip is None:
+            found.skipped["Pod without an IPv4 address"] += 1
         elif spec.get("nodeName") not in nodes:
             found.skipped["Pod on a node that is not there"] += 1
         else:
@@ -139,15 +223,14 @@ def _pods(found: Dump, nodes: set[str]) -> tuple[list[PodSite], dict[str, str]]:
                     port=row["hostPort"],
                     pod_port=row["containerPort"],
                     protocol=row.get("protocol", "TCP").lower(),
+                    host_ip=row.get("hostIP") if row.get("hostIP") not in (None, "", "0.0.0.0") else None,
                 )
                 for container in spec.get("containers", ())
                 for row in container.get("ports", ())
                 if row.get("hostPort")
             )
-            pods.append(
-                PodSite(name=_name(item), node=spec["nodeName"], host_ports=ports, ip=status["podIP"])
-            )
-            by_ip[status["podIP"]] = _name(item)
+            pods.append(PodSite(name=_name(item), node=spec["nodeName"], host_ports=ports, ip=ip))
+            by_ip[ip] = _name(item)
     return pods, by_ip
 
 
@@ -162,9 +245,15 @@ def _services(found: Dump, by_ip: dict[str, str]) -> Iterable[ServiceSite]:
         slices.setdefault(f"{item['metadata'].get('namespace', 'default')}/{owner}", []).append(item)
     for item in found.objects["Service"]:
         spec = item["spec"]
-        if not _is_ipv4(spec.get("clusterIP")):
-            found.skipped["Service without an IPv4 cluster IP"] += 1
+        cluster_ip = next(filter(_is_ipv4, [spec.get("clusterIP"), *(spec.get("clusterIPs") or ())]), None)
+        if cluster_ip is None:
+            headless = spec.get("clusterIP") == "None"
+            kind = "Service that is headless" if headless else "Service without an IPv4 cluster IP"
+            found.skipped[kind] += 1
             continue
+        annotations = item["metadata"].get("annotations") or {}
+        if "auto" in (str(annotations.get(key, "")).lower() for key in TOPOLOGY_MODE):
+            found.skipped["Service's topology-mode"] += 1
         name = f"{item['metadata'].get('namespace', 'default')}/{item['metadata']['name']}"
         ingress = (item.get("status", {}).get("loadBalancer") or {}).get("ingress") or []
         affinity = None
@@ -175,10 +264,10 @@ def _services(found: Dump, by_ip: dict[str, str]) -> Iterable[ServiceSite]:
         for port in spec.get("ports") or ():
             yield ServiceSite(
                 name=name,
-                cluster_ip=spec["clusterIP"],
+                cluster_ip=cluster_ip,
                 port=port["port"],
-                endpoints=tuple(_endpoints(slices.get(name, ()), port, by_ip, found, False)),
-                terminating=tuple(_endpoints(slices.get(name, ()), port, by_ip, found, True)),
+                endpoints=tuple(_endpoints(slices.get(name, ()), port, by_ip, terminating=False)),
+                terminating=tuple(_endpoints(slices.get(name, ()), port, by_ip, terminating=True)),
                 protocol=port.get("protocol", "TCP").lower(),
                 node_port=port.get("nodePort"),
                 external_ips=tuple(spec.get("externalIPs") or ()),
@@ -197,7 +286,7 @@ def _endpoints(
     slices: Iterable[dict[str, Any]],
     port: dict[str, Any],
     by_ip: dict[str, str],
-    found: Dump,
+    *,
     terminating: bool,
 ) -> Iterable[tuple[str, int]]:
     """The ready ones, or those that terminate but still serve."""
@@ -214,75 +303,26 @@ def _endpoints(
                 continue
             if not terminating and not ready:
                 continue
-            for address in endpoint["addresses"]:
-                if address not in by_ip:
-                    found.skipped["Endpoint that is no pod of the cluster's own"] += not terminating
-                    continue
-                yield from ((by_ip[address], number) for number in numbers)
-
-
-def _routes(found: Dump) -> Iterable[UserRoute]:
-    for row in found.routes:
-        hop = HopKind(row["nextHopType"])
-        if not _is_prefix(row["addressPrefix"]):
-            found.skipped["Route to a service tag, or not IPv4"] += 1
-            continue
-        address = row.get("nextHopIpAddress") if hop is HopKind.APPLIANCE else None
-        yield UserRoute(prefix=row["addressPrefix"], hop=hop, address=address, name=row.get("name", ""))
-
-
-def _is_prefix(text: Any) -> bool:
-    try:
-        ipv4_prefix(text)
-    except (AddressError, TypeError):
-        return False
-    return True
-
-
-def _networks(found: Dump, nodes: list[str]) -> tuple[tuple[str, ...], str]:
-    """The VNet's address space, and the nodes' subnet."""
-    if found.vnet:
-        space = tuple(filter(_is_prefix, found.vnet["addressSpace"]["addressPrefixes"]))
-        for subnet in found.vnet.get("subnets") or ():
-            prefix = subnet.get("addressPrefix") or next(iter(subnet.get("addressPrefixes") or ()), None)
-            if prefix and all(inside(f"{address}/32", (prefix,)) for address in nodes):
-                return space, prefix
-        found.notes.append(
-            "no subnet of the VNet holds all nodes: the least prefix around them is taken for it"
-        )
-    subnet_text = _around([f"{address}/32" for address in nodes], 16)
-    if found.vnet:
-        return space, subnet_text
-    found.notes.append(
-        f"no az network vnet show: {subnet_text} is taken for the nodes' subnet, and for the VNet"
-    )
-    return (subnet_text,), subnet_text
-
-
-def _around(prefixes: list[str], longest: int = 24) -> str:
-    """The longest prefix, up to a length, that holds all of them."""
-    pairs = [ipv4_prefix(prefix) for prefix in prefixes]
-    length = min(longest, *(n for _, n in pairs)) if pairs else longest
-    while any((network ^ pairs[0][0]) >> 32 - length for network, _ in pairs):
-        length -= 1
-    return prefix_text(pairs[0][0] >> 32 - length << 32 - length, length)
-
-
-def inside(prefix: str, spaces: Iterable[str]) -> bool:
-    """Whether one of the prefixes holds this one."""
-    network, length = ipv4_prefix(prefix)
-    return any(length >= n and not (network ^ net) >> 32 - n for net, n in map(ipv4_prefix, spaces))
+            for address in endpoint[
+                "addresses"
+            ]:  # the API server's, a node's for pods of the host's network, a pod's
+                yield from ((by_ip.get(address, address), number) for number in numbers)
 
 
 def _non_masquerade(found: Dump) -> tuple[str, ...] | None:
     """What the masquerade agents' ConfigMaps leave alone; None without one."""
     cidrs: list[str] = []
-    seen = False
+    seen = link_local = False
     for item in found.objects["ConfigMap"]:
         if item["metadata"]["name"] not in MASQ_AGENTS:
-            found.skipped["ConfigMap of another kind"] += 1
+            if item["metadata"]["name"] != "kube-proxy":
+                found.skipped["ConfigMap of another kind"] += 1
             continue
         seen = True
         for text in (item.get("data") or {}).values():
-            cidrs += [cidr for cidr in CIDR.findall(text) if _is_prefix(cidr) and cidr not in cidrs]
+            text = re.sub(r"(^|\s)#.*", "", text)  # YAML's comments; JSON has none
+            cidrs += [cidr for cidr in CIDR.findall(text) if is_prefix(cidr) and cidr not in cidrs]
+            link_local |= not re.search(r"masqLinkLocal\"?\s*:\s*true", text)
+    if seen and link_local and LINK_LOCAL not in cidrs:
+        cidrs.append(LINK_LOCAL)
     return tuple(cidrs) if seen else None

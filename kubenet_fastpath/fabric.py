@@ -114,7 +114,10 @@ class Fabric:
 
     def set_rules(self, rules: tuple[LoadBalancerRule, ...]) -> None:
         """Replace the load balancer's inbound rules."""
-        self._rules = {rule.key for rule in rules}
+        self._rules = {
+            rule.key: [k for k in self._pool if rule.nodes is None or self.nics[k].name in rule.nodes]
+            for rule in rules
+        }
         self._frontends = np.array(sorted({address for address, _, _ in self._rules}), np.uint32)
 
     def claim(self, nic: int, address: int) -> None:
@@ -282,8 +285,8 @@ class Fabric:
                     receiver[i] = self._pool[found[0]] if owner is None else owner
                     new = found[1:]
                     how[i] = Carriage.LB_REPLY
-                elif (dst, proto, dport) in self._rules and self._pool:
-                    receiver[i] = self._pool[hash(flow) % len(self._pool)]
+                elif pool := self._rules.get((dst, proto, dport)):
+                    receiver[i] = pool[hash(flow) % len(pool)]
                     how[i] = Carriage.LB_RULE
             if new is not None:
                 moved.append(i)

@@ -44,11 +44,12 @@ def default_ports(nodes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancerRule:
-    """Port of a frontend address that leads to the nodes."""
+    """Port of a frontend address that leads to the nodes; `nodes`: to these alone, whose health probes succeed."""
 
     address: str
     port: int
     protocol: str = "tcp"
+    nodes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         ipv4(self.address)

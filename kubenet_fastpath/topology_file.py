@@ -3,7 +3,8 @@
     kubectl get nodes,pods,services,endpointslices,configmaps -A -o json > cluster.json
     az aks show ... > aks.json; az network vnet show ... > vnet.json; az network route-table show ... > routes.json
 
-Our own has the fields of `Topology`, with pods as NAME: NODE, as YAML or JSON:
+Files may hold lists, single objects, or several documents, as JSON or YAML. Our own has the fields of `Topology`, with
+pods as NAME: NODE:
 
     nodes: {node0: 10.224.0.4, node1: 10.224.0.5}
     pods: {web: node0, db: node1}
@@ -15,20 +16,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .cluster_dump import Dump, dumped_topology
+from .cluster_dump import dumped_topology
+from .dump import Dump
 from .errors import ConfigError, FastpathError
-from .service import TrafficPolicy, check_port
+from .service import HostPort, TrafficPolicy, check_port
 from .topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
 from .vnet import HopKind, UserRoute, VnetHost
 
 __all__ = ["TopologyFile", "open_topology", "read_topology", "topology_json"]
 
-FIELDS = {"nodes", "pods", "services", "hosts", "node_subnet", "pod_cidr", "pod_subnet", "address_space", "frontends",
-          "max_pods", "addressing", "routes", "non_masquerade"}  # fmt: skip
+PLAIN = ("node_subnet", "pod_cidr", "pod_subnet", "address_space", "peers", "frontends", "outbound_ports",
+         "idle_timeout_s", "max_pods", "node_prefix_len", "non_masquerade")  # fmt: skip
+FIELDS = {*PLAIN, "nodes", "pods", "services", "hosts", "addressing", "routes", "pod_cidrs", "conntrack_max"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def read_topology(paths: Iterable[str | os.PathLike[str]]) -> TopologyFile:
     said = ", ".join(names)
     try:
         for name in names:
-            own |= _sort(_load(Path(name)), found, name)
+            for document in _load(Path(name)):
+                own |= _sort(document, found, name)
         topology = _own(own, said) if own else dumped_topology(found, said)
         _check_types(topology, said)
         return TopologyFile(topology, dict(found.skipped), tuple(found.notes))
@@ -97,9 +101,10 @@ def open_topology(paths: Sequence[str | os.PathLike[str]]) -> tuple[Topology, li
     return topology, [("cluster", f"{said}: {sizes}"), *notes]
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> list[Any]:
+    """The documents of a file: YAML between lines of ---, or JSON one after another."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no text in UTF-8: octet {error.start}") from None
     if path.suffix in (".yaml", ".yml"):
@@ -110,13 +115,19 @@ def _load(path: Path) -> Any:
                 f"{path} is YAML, which needs PyYAML: pip install 'kubenet-fastpath[yaml]'"
             ) from None
         try:
-            return yaml.safe_load(text)
+            return [document for document in yaml.safe_load_all(text) if document is not None]
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    found: list[Any] = []
+    decoder, at = json.JSONDecoder(), len(text) - len(text.lstrip())
     try:
-        return json.loads(text)
+        while at < len(text) or not found:
+            document, end = decoder.raw_decode(text, at)
+            found.append(document)
+            at = end + len(text[end:]) - len(text[end:].lstrip())
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON: {error}") from None
+    return found
 
 
 def _sort(data: Any, found: Dump, name: str) -> dict[str, Any]:
@@ -161,16 +172,7 @@ def _own(data: dict[str, Any], name: str) -> Topology:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in data.items()
-        if key
-        in (
-            "node_subnet",
-            "pod_cidr",
-            "pod_subnet",
-            "address_space",
-            "frontends",
-            "max_pods",
-            "non_masquerade",
-        )
+        if key in (*PLAIN, "pod_cidrs", "conntrack_max")
     }
     if "addressing" in data:
         try:
@@ -194,11 +196,13 @@ def _own(data: dict[str, Any], name: str) -> Topology:
                     load_balancer_ips=tuple(row.get("load_balancer_ips", ())),
                     source_ranges=tuple(row.get("source_ranges", ())),
                     external_traffic_policy=TrafficPolicy(row.get("external_traffic_policy", "Cluster")),
+                    internal_traffic_policy=TrafficPolicy(row.get("internal_traffic_policy", "Cluster")),
+                    affinity_s=row.get("affinity_s"),
                 )
             )
     return Topology(
         nodes=tuple(data["nodes"].items()),
-        pods=tuple(PodSite(name=pod, node=node) for pod, node in data.get("pods", {}).items()),
+        pods=tuple(_pod(pod, said) for pod, said in data.get("pods", {}).items()),
         services=tuple(services),
         hosts=tuple(VnetHost(name=host, ip=ip) for host, ip in data.get("hosts", {}).items()),
         routes=tuple(
@@ -207,6 +211,17 @@ def _own(data: dict[str, Any], name: str) -> Topology:
         ),
         **fields,
     )
+
+
+def _pod(name: str, said: Any) -> PodSite:
+    """NAME: NODE, or NAME: {node, ip, host_ports: [{port, pod_port, protocol, host_ip}]}."""
+    if isinstance(said, str):
+        return PodSite(name=name, node=said)
+    unknown = set(said) - {"node", "ip", "host_ports"}
+    if unknown:
+        raise ConfigError(f"pod {name} has {', '.join(sorted(unknown))}; a pod has node, ip, host_ports")
+    ports = tuple(HostPort(**row) for row in said.get("host_ports", ()))
+    return PodSite(name=name, node=said["node"], ip=said.get("ip"), host_ports=ports)
 
 
 def _endpoint(text: str) -> tuple[str, int]:
@@ -264,28 +279,36 @@ def topology_json(topology: Topology) -> dict[str, Any]:
             "load_balancer_ips": list(site.load_balancer_ips),
             "source_ranges": list(site.source_ranges),
             "external_traffic_policy": site.external_traffic_policy.value,
+            "internal_traffic_policy": site.internal_traffic_policy.value,
+            "affinity_s": site.affinity_s,
         }
         services.setdefault(site.name, []).append(row)
     found: dict[str, Any] = {
         "nodes": dict(topology.nodes),
-        "pods": {pod.name: pod.node for pod in topology.pods},
+        "pods": {pod.name: _pod_json(pod) for pod in topology.pods},
         "services": services,
         "hosts": {host.name: host.ip for host in topology.hosts},
         "routes": [
             {"prefix": route.prefix, "hop": route.hop.value, "address": route.address}
             for route in topology.routes
         ],
-        "node_subnet": topology.node_subnet,
-        "pod_cidr": topology.pod_cidr,
-        "pod_subnet": topology.pod_subnet,
-        "address_space": list(topology.address_space),
-        "frontends": list(topology.frontends),
-        "max_pods": topology.max_pods,
+        **{
+            name: list(value) if isinstance(value, tuple) else value
+            for name in (*PLAIN, "pod_cidrs", "conntrack_max")
+            if (value := getattr(topology, name)) not in (None, ())
+        },
     }
     if topology.addressing is not None:
         found["addressing"] = topology.addressing.value
-    return (
-        found
-        if topology.non_masquerade is None
-        else found | {"non_masquerade": list(topology.non_masquerade)}
-    )
+    return found
+
+
+def _pod_json(pod: PodSite) -> str | dict[str, Any]:
+    if pod.ip is None and not pod.host_ports:
+        return pod.node
+    said: dict[str, Any] = {"node": pod.node}
+    if pod.ip is not None:
+        said["ip"] = pod.ip
+    if pod.host_ports:
+        said["host_ports"] = [asdict(row) for row in pod.host_ports]
+    return said

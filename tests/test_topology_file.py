@@ -176,8 +176,9 @@ def test_pods_and_services(everything: TopologyFile) -> None:
     }
     assert topology.pods[1].host_ports == (kf.HostPort(port=8081, pod_port=80),)
     http, metrics = topology.services
-    assert http.endpoints == (("web-7d4b9c.shop", 8080), ("web-9f2k1x.shop", 8080))
-    assert [port for _, port in metrics.endpoints] == [9091, 9091]
+    outside = "10.9.9.9"  # an endpoint that is no pod
+    assert http.endpoints == (("web-7d4b9c.shop", 8080), ("web-9f2k1x.shop", 8080), (outside, 8080))
+    assert [port for _, port in metrics.endpoints] == [9091, 9091, 9091]
     assert (http.load_balancer_ips, http.affinity_s, http.node_port) == (("20.61.1.1",), 600, 30080)
     assert http.external_traffic_policy is kf.TrafficPolicy.LOCAL
 
@@ -187,8 +188,7 @@ def test_what_is_skipped_is_counted(everything: TopologyFile) -> None:
         "Deployment": 1,
         "Pod with hostNetwork": 1,
         "Pod that does not run": 1,
-        "Service without an IPv4 cluster IP": 1,
-        "Endpoint that is no pod of the cluster's own": 2,
+        "Service that is headless": 1,
         "ConfigMap of another kind": 1,
         "Route to a service tag, or not IPv4": 1,
     }
@@ -339,9 +339,40 @@ def test_our_own_form_comes_back(
     if pods:
         backends = data.draw(st.lists(st.tuples(st.sampled_from(pods), st.integers(1, 65535)), max_size=3))
         services = (ServiceSite(name="ns/s", cluster_ip="10.0.0.9", port=80, endpoints=tuple(backends)),)
+    if services and data.draw(st.booleans()):
+        services = (
+            replace(
+                services[0],
+                affinity_s=600,
+                internal_traffic_policy=kf.TrafficPolicy.LOCAL,
+                source_ranges=("198.51.100.0/24",),
+                load_balancer_ips=("20.1.2.9",),
+                node_port=30080,
+                endpoints=(*services[0].endpoints, (nodes[0], 53), ("198.51.100.9", 443)),
+            ),
+        )
+    port = kf.HostPort(port=80, pod_port=8080, protocol="udp", host_ip="10.224.0.4")
+    odd = data.draw(st.booleans())
     topology = Topology(
         nodes=tuple((name, f"10.224.0.{k + 4}") for k, name in enumerate(nodes)),
-        pods=tuple(PodSite(name=name, node=on) for name, on in zip(pods, where, strict=True)),
+        pods=tuple(
+            PodSite(
+                name=name,
+                node=on,
+                ip=f"10.244.0.{k + 9}" if odd else None,
+                host_ports=(port,) if odd and k == 1 else (),
+            )
+            for k, (name, on) in enumerate(zip(pods, where, strict=True))
+        ),
+        pod_cidrs=tuple(f"10.244.{k}.0/24" for k in range(len(nodes))) if odd else (),
+        conntrack_max=(131072,) * len(nodes) if odd else (),
+        peers=("10.100.0.0/16",) if odd else (),
+        outbound_ports=data.draw(st.sampled_from([0, 1024])),
+        idle_timeout_s=data.draw(st.sampled_from([240, 1800])),
+        frontends=data.draw(st.sampled_from([("20.1.2.3",), ("20.1.2.3", "20.1.2.4")])),
+        max_pods=data.draw(st.integers(10, 250)),
+        addressing=data.draw(st.sampled_from([None, *Addressing])),
+        non_masquerade=data.draw(st.sampled_from([None, ("10.0.0.0/8",)])),
         services=services,
         routes=(kf.UserRoute(prefix="0.0.0.0/0", hop=kf.HopKind.APPLIANCE, address="10.224.0.4"),),
     )
