@@ -28,6 +28,8 @@ def run_compare(args: argparse.Namespace) -> int:
     for option, path in (("--html", args.html), ("--redact", args.redact)):
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file with {option}")
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     flows = None
     if args.traffic is not None:
         if args.files or args.redact is not None:

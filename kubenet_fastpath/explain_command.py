@@ -15,11 +15,12 @@ from .delivery import FABRIC, Delivery, Outcome, Place, reason_name
 from .errors import ConfigError
 from .explanation import Explanation, explain, explained
 from .node import Node
+from .reason_text import reason_text
 from .replay import replayed
 from .result import Result
 from .topology import Addressing
 from .topology_file import open_topology
-from .traffic import answer, parse_flow, question
+from .traffic import answer, parse_flow, question, read_packet
 
 __all__ = ["add_explain"]
 
@@ -58,25 +59,42 @@ class _Leg:
 
 
 def _leg(cluster: Cluster, what: str, frame: bytes, place: Place | str, time: int) -> tuple[_Leg, Delivery]:
+    place = cluster.places[place] if isinstance(place, str) else place
     names = {id(node): name for name, node in cluster.nodes.items()}
+    nics = {nic.name: number for number, nic in enumerate(cluster.fabric.nics)}
     seen: list[tuple[str, list[Explanation]]] = []
+    entering: list[tuple[int | None, int]] = []  # of each frame for the fabric: its NIC, and where it goes
+    if place.node is None:
+        entering.append((nics.get(place.name), read_packet(frame).dst))
 
     def forward(node: Node, batch: PacketBatch) -> Result:
         result, found = explained(node, batch)
-        seen.append((names[id(node)], found))
+        name = names[id(node)]
+        seen.append((name, found))
+        headers = result.packets("eth0").headers()
+        entering.extend((nics[name] if h["ip_version"] == 4 else None, int(h["dst"])) for h in headers)
         return result
 
     delivery = cluster.send(PacketBatch.from_frames([frame], time=time), place, forward=forward)
     hops: list[tuple[str, list[Explanation] | str]] = []
     for step in delivery.steps:
         if step["node"] == FABRIC:
-            hops.append(("VNet", Carriage(step["reason"]).name))
+            nic, dst = entering.pop(0) if entering else (None, 0)
+            hops.append(("VNet", _carried(cluster, Carriage(step["reason"]), nic, dst)))
         elif seen:
             hops.append(seen.pop(0))
     end = f"{Outcome(delivery.outcome[0]).name.lower()}, {reason_name(int(delivery.reason[0]))}"
     if delivery.place[0] >= 0:
         end += f", at {delivery.places[delivery.place[0]].name}"
     return _Leg(packet=what, hops=hops, end=end), delivery
+
+
+def _carried(cluster: Cluster, how: Carriage, nic: int | None, dst: int) -> str:
+    """What the fabric did, by which route of the NIC, and what that means."""
+    route = "" if nic is None else f" {cluster.fabric.route_of(nic, dst)}"
+    if how is Carriage.OVERLAY:
+        route = f" {cluster.fabric.overlay_of(dst)}"
+    return f"{how.name}{route} ({reason_text(how.name)})"
 
 
 def _in_cluster(args: argparse.Namespace) -> list[_Leg]:

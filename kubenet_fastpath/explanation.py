@@ -35,6 +35,7 @@ POSTROUTING, NEIGHBOUR, DUPLICATE, EMIT, VERDICT = range(12, 17)
 NO_CONN = NO_HOP = 0xFFFFFFFF
 FLOOD, LOCAL = 0xFFFFFFFF, 0xFFFFFFFE  # of the FDB, as uint32
 ETH_IP, ETH_ARP = 0x0800, 0x0806
+COPY = "(the host's copy: it has no connection)"
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 
 
@@ -50,8 +51,8 @@ class Stage:
         Interface that the packet is on.
     entry : str
         The table's row, or the rule, that decided; empty if there is none.
-    header : str
-        The packet behind the stage.
+    before, header : str
+        The packet in front of the stage, and behind it.
     state : str
         What the stage made or changed; empty if nothing.
     generated : bool
@@ -63,6 +64,7 @@ class Stage:
     name: str
     device: str
     entry: str
+    before: str
     header: str
     state: str
     generated: bool
@@ -159,7 +161,7 @@ def explained(node: Node, batch: PacketBatch) -> tuple[Result, list[Explanation]
                 verdict=Verdict(result.verdict[index]).name,
                 reason=reason.name,
                 drop_reason=drop_reason(reason),
-                stages=tuple(reader.stages(mine)),
+                stages=_ended(list(reader.stages(mine)), Verdict(result.verdict[index]), reason),
                 outputs=tuple(
                     (names[int(result.outputs["port"][k])], _frame(bytes(left[int(k)]), headers[k]))
                     for k in outputs
@@ -167,6 +169,15 @@ def explained(node: Node, batch: PacketBatch) -> tuple[Result, list[Explanation]
             )
         )
     return result, found
+
+
+def _ended(stages: list[Stage], verdict: Verdict, reason: Reason) -> tuple[Stage, ...]:
+    """The stages of a packet; where it was dropped between two of them, the one in front says so."""
+    fate = f"{verdict.name}, {reason.name}"
+    own = [k for k, s in enumerate(stages) if not s.generated and not s.entry.endswith(COPY)]
+    if verdict is Verdict.DROP and own and fate not in (stages[k].fate for k in own):
+        stages[own[-1]] = replace(stages[own[-1]], fate=fate)
+    return tuple(stages)
 
 
 def _frame(frame: bytes, header: Any) -> str:
@@ -226,14 +237,13 @@ class _Reader:
     def stages(self, notes: Any) -> Iterator[Stage]:
         """A packet's stages; what the bridge passed up beside what it sent on has lost its connection, and is named."""
         bridged = False
+        before = {False: "", True: ""}  # of the packet itself, and of what the node made because of it
         for note in notes:
             copy = bridged and note["info"] == CtInfo.INVALID and not note["ours"]
             stage = self._stage(note)
-            yield (
-                replace(stage, entry=f"{stage.entry} (the host's copy: it has no connection)")
-                if copy
-                else stage
-            )
+            stage = replace(stage, before=before[stage.generated] or stage.header)
+            before[stage.generated] = stage.header
+            yield (replace(stage, entry=f"{stage.entry} {COPY}") if copy else stage)
             bridged |= note["stage"] == BRIDGE and note["info"] != CtInfo.INVALID and note["value"] < LOCAL
 
     def _stage(self, note: Any) -> Stage:
@@ -246,6 +256,7 @@ class _Reader:
             name=STAGES[stage],
             device=self._device(int(note["dev"])),
             entry=self._entry(stage, note, l3, fate),
+            before="",
             header=_header(int(note["eth_type"]), l3),
             state=self._state(stage, note),
             generated=bool(note["ours"]),

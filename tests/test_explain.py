@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 from strategies import BRIDGE_MAC, PODS, make_node
 
 import kubenet_fastpath as kf
-from kubenet_fastpath import Reason, cli
+from kubenet_fastpath import Reason, Verdict, cli
+from kubenet_fastpath.address import ipv4_text, mac_text
 from kubenet_fastpath.drop_reason import drop_reason
 from kubenet_fastpath.explain_command import SAMPLE
 from kubenet_fastpath.explanation import EMIT, STAGES, VERDICT, Explanation, explain
+from kubenet_fastpath.explanation import explained as explained_with_result
 from kubenet_fastpath.replay import replayed
 
 CASES = sorted((Path(__file__).parent / "golden" / "cases").glob("*.json"))
@@ -62,6 +65,56 @@ def test_notes_agree_with_the_result_in_every_recorded_case(file: Path) -> None:
     assert noted.conntrack() == plain.conntrack()
     assert noted.fdb() == plain.fdb()
     assert noted.node.noted > 0  # type: ignore[attr-defined]
+
+
+class Explained(Recorded):
+    """A node whose `forward` is `explained`, and holds each explanation against the result."""
+
+    def forward(self, batch: kf.PacketBatch) -> kf.Result:
+        result, found = explained_with_result(self._node, batch)
+        assert len(found) == len(result.verdict)
+        names = {port.index: port.name for port in self._node.ports.values()}
+        left = result.packets(None)
+        for k, explanation in enumerate(found):
+            verdict, reason = Verdict(result.verdict[k]), Reason(result.reason[k])
+            assert (explanation.verdict, explanation.reason) == (verdict.name, reason.name)
+            assert explanation.drop_reason == drop_reason(reason)
+            mine = np.flatnonzero(result.outputs["source"] == k)
+            assert [port for port, _ in explanation.outputs] == [
+                names[int(port)] for port in result.outputs["port"][mine]
+            ]
+            heads = left.headers()[mine]
+            for (_, said), head in zip(explanation.outputs, heads, strict=True):
+                assert said.startswith(f"{mac_text(head['eth_src'])} > {mac_text(head['eth_dst'])}")
+                if head["eth_type"] == 0x0800 and head["ip_version"] == 4:
+                    assert f" ttl {head['ttl']}" in said
+                    assert f" > {ipv4_text(head['dst'])}" in said
+            own = [stage for stage in explanation.stages if not stage.generated]
+            for before, behind in itertools.pairwise([stage for stage in own if stage.header]):
+                assert behind.before == before.header
+            fates = [stage.fate for stage in own if stage.fate]
+            if verdict is Verdict.DROP:
+                assert f"DROP, {reason.name}" in fates
+            if verdict in (Verdict.ROUTED, Verdict.BRIDGED) and len(explanation.outputs) == 1:
+                last = [stage for stage in own if "the host's copy" not in stage.entry][-1]
+                assert explanation.outputs[0][1].endswith(last.header)
+            self.noted += len(explanation.stages)
+        return result
+
+
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
+def test_explanations_agree_with_the_result_in_every_recorded_case(file: Path) -> None:
+    case = json.loads(file.read_text())
+    try:
+        plain, told = GoldenNode(case["node"]), GoldenNode(case["node"])
+    except NotYet as missing:
+        pytest.skip(str(missing))
+    told.node = Explained(told.node)  # type: ignore[assignment]
+    expected = golden_compare.replay(case, plain.inject, plain.advance)
+    assert golden_compare.replay(case, told.inject, told.advance) == expected
+    assert told.conntrack() == plain.conntrack()
+    assert told.fdb() == plain.fdb()
+    assert told.node.noted > 0  # type: ignore[attr-defined]
 
 
 def from_a(dst: str, l4: bytes, proto: int = UDP, mac: str = BRIDGE_MAC, **ip: object) -> kf.PacketBatch:
@@ -228,12 +281,56 @@ def test_show_has_the_forms_that_people_know(capsys: pytest.CaptureFixture[str])
     cli.main(["show", "routes"])
     routes = capsys.readouterr().out.splitlines()
     assert "default via 10.240.0.1 dev eth0" in routes
-    assert "local 10.240.0.4" in routes
+    assert "10.244.1.0/24 dev cbr0 scope link" in routes
+    # as `ip -4 route show table all` prints an address of an interface
+    assert "local 10.240.0.4 dev eth0 table local proto kernel scope host src 10.240.0.4" in routes
+    assert "broadcast 10.244.1.255 dev cbr0 table local proto kernel scope link src 10.244.1.1" in routes
+    cli.main(["show", "services", "--node", "node0"])
+    services = capsys.readouterr().out.splitlines()
+    assert services[0].split() == ["NAMESPACE", "NAME", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "ENDPOINTS"]
+    assert services[3].split() == [
+        "default",
+        "web",
+        "10.0.0.50",
+        "20.1.2.4",
+        "443:30443/TCP",
+        "10.244.1.2:8443",
+    ]
     cli.main(["show", "fdb"])
     assert "0a:58:0a:f4:01:02 dev 10.244.1.2 master cbr0" in capsys.readouterr().out
     cli.main(["show", "counters", "--json"])
     counters = json.loads(capsys.readouterr().out)
     assert sum(counters[v.name.lower()] for v in kf.Verdict if v.name.lower() in counters) == 275
+
+
+@pytest.mark.parametrize("table", ["routes", "fdb", "conntrack", "services", "counters"])
+def test_show_of_a_clusters_node(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["show", table, "--node", "node1", "--addressing", "overlay"]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    assert cli.main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert len(data) == len(text.splitlines()) - (table == "services")
+    assert (table == "fdb") == (not data)  # a routed node has no bridge
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--node", "none"], ["x.pcap", "--node", "node0"], ["--node", "node0", "--pod-cidr", "10.0.0.0/8"],
+     ["--cluster", "no.json"]],
+)  # fmt: skip
+def test_show_of_a_cluster_refuses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", "routes", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_fabrics_route_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "web -> db:5432"]) == 0
+    assert "VNet: USER_ROUTE 10.244.1.0/24 VirtualAppliance 10.224.0.5 (a user-" in capsys.readouterr().out
+    assert cli.main(["explain", "vm -> web:80"]) == 0
+    assert "VNet: NO_ROUTE 10.0.0.0/8 None (" in capsys.readouterr().out
+    assert cli.main(["explain", "web -> db:5432", "--addressing", "overlay"]) == 0
+    assert "VNet: OVERLAY 10.244.1.0/24 (" in capsys.readouterr().out
 
 
 def test_show_refuses(capsys: pytest.CaptureFixture[str]) -> None:
