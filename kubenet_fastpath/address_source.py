@@ -204,7 +204,7 @@ def open_addresses(given: list[str], stdin: BinaryIO, column: str | None = None)
     family, _, length = addresses(*block)
     literal = (family != 0) & (length == NO_LENGTH)
     for word, is_address in zip(given, literal, strict=True):
-        if not (is_address or word == "-" or Path(word).exists()):
+        if not (is_address or word == "-" or (word and Path(word).exists())):
             raise AddressError(f"{word!r} is neither an address nor a file")
     return _opened(given, literal.tolist(), stdin, column)
 

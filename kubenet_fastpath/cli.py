@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .address_source import open_addresses
+from .argument_type import interface_address, prefix
 from .compare_command import add_compare
 from .errors import CaptureWarning, FastpathError
 from .explain_command import add_explain
@@ -82,13 +83,22 @@ def _add_replay(commands: Any) -> None:
         "-o", "--output", type=Path, metavar="OUT", help="folder that receives one capture a port"
     )
     parser.add_argument(
-        "--pod-cidr", metavar="CIDR", help="whose hosts are the pods (default: the private /24 with most)"
+        "--pod-cidr",
+        type=prefix,
+        metavar="CIDR",
+        help="whose hosts are the pods (default: the private /24 with most)",
     )
     parser.add_argument(
-        "--cluster-cidr", metavar="CIDR", help="pods of all nodes (default: the /16 around the pods)"
+        "--cluster-cidr",
+        type=prefix,
+        metavar="CIDR",
+        help="pods of all nodes (default: the /16 around the pods)",
     )
     parser.add_argument(
-        "--node-ip", metavar="IP[/LEN]", help="address of eth0 (default: one that the capture leaves free)"
+        "--node-ip",
+        type=interface_address,
+        metavar="IP[/LEN]",
+        help="address of eth0 (default: one that the capture leaves free)",
     )
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -161,8 +171,19 @@ def _version() -> str:
         return "not installed"
 
 
+class UsageError(ValueError):
+    """Arguments that are none of the command's."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as all errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROG, description="A Linux node's datapath in user space.")
+    parser = _Parser(prog=PROG, description="A Linux node's datapath in user space.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in COMMANDS:
@@ -178,7 +199,6 @@ def _explain(error: Exception) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: what the command says, or 2 with one sentence on stderr."""
-    args = _parser().parse_args(argv)
     said: set[str] = set()
 
     def warn(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -192,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             if sys.stdin is None or sys.stdout is None:
                 raise ValueError("standard input or output is closed: lead it from or to /dev/null")
+            args = _parser().parse_args(argv)
             return int(args.run(args))
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .argument_type import prefix
 from .captured_flows import captured_flows
 from .comparison import MAX_ROUNDS, compare, to_json
 from .comparison_page import comparison_page
@@ -30,6 +31,8 @@ def run_compare(args: argparse.Namespace) -> int:
             raise ConfigError(f"{path} is a folder: name a file with {option}")
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if args.pod_cidr is not None and args.traffic is None:
+        raise ConfigError("--pod-cidr is of a capture: name one with --traffic, or leave it out")
     flows = None
     if args.traffic is not None:
         if args.files or args.redact is not None:
@@ -88,7 +91,9 @@ def add_compare(commands: Any) -> None:
         metavar="IN.pcap",
         help="flows of a capture, between its hosts: pods and outside",
     )
-    parser.add_argument("--pod-cidr", metavar="CIDR", help="of a capture: whose hosts are the pods")
+    parser.add_argument(
+        "--pod-cidr", type=prefix, metavar="CIDR", help="of a capture: whose hosts are the pods"
+    )
     parser.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="measurements of each class (0: none)"
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .argument_type import interface_address, prefix
 from .batch import PacketBatch
 from .carriage import Carriage
 from .cluster import Cluster
@@ -124,6 +125,8 @@ def run_explain(args: argparse.Namespace) -> int:
             raise ConfigError("name a packet such as 'pod web -> 10.0.0.50:443', or a frame with --frame N")
         if args.capture is not None:
             raise ConfigError("--capture goes with --frame N: name the frame")
+        if args.pod_cidr is not None or args.node_ip is not None:
+            raise ConfigError("--pod-cidr and --node-ip are of a capture: name a frame of it with --frame N")
         legs = _in_cluster(args)
         print(
             json.dumps([leg.plain() for leg in legs], indent=2)
@@ -133,6 +136,8 @@ def run_explain(args: argparse.Namespace) -> int:
         return 0
     if args.packet is not None or args.answer:
         raise ConfigError("--frame explains a frame of a capture: leave the packet and --answer out")
+    if args.cluster or args.addressing is not None:
+        raise ConfigError("--cluster and --addressing are of a packet: leave them out with --frame")
     capture = args.capture or SAMPLE
     node, batch = replayed(capture, args.frame, pod_cidr=args.pod_cidr, node_ip=args.node_ip)
     (found,) = explain(node, batch)
@@ -172,7 +177,11 @@ def add_explain(commands: Any) -> None:
     parser.add_argument(
         "--capture", type=Path, metavar="IN.pcap", help="(default: the one that comes with the package)"
     )
-    parser.add_argument("--pod-cidr", metavar="CIDR", help="of a capture: whose hosts are the pods")
-    parser.add_argument("--node-ip", metavar="IP[/LEN]", help="of a capture: address of eth0")
+    parser.add_argument(
+        "--pod-cidr", type=prefix, metavar="CIDR", help="of a capture: whose hosts are the pods"
+    )
+    parser.add_argument(
+        "--node-ip", type=interface_address, metavar="IP[/LEN]", help="of a capture: address of eth0"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run_explain)

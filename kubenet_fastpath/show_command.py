@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .address import ipv4, ipv4_text, mac_text
+from .argument_type import interface_address, prefix
 from .cluster import Cluster
 from .connection import TcpState
 from .errors import ConfigError
@@ -30,15 +31,15 @@ SAMPLE = Path(__file__).with_name("data") / "sample.pcap"
 def _routes(node: Node) -> list[dict[str, Any]]:
     """The main table, then the local one; what is of no table in a kernel (255.255.255.255) is left out."""
     rows = []
-    for prefix, index in node.routes.items():
+    for dst, index in node.routes.items():
         hop = node.next_hops[index]
-        if prefix == "255.255.255.255/32":
+        if dst == "255.255.255.255/32":
             continue
         local = hop.type in (RouteType.LOCAL, RouteType.BROADCAST)
-        dev, source = _addressed(node, prefix) if local else (hop.dev, hop.source)
+        dev, source = _addressed(node, dst) if local else (hop.dev, hop.source)
         rows.append(
             {
-                "dst": "default" if prefix == "0.0.0.0/0" else prefix.removesuffix("/32"),
+                "dst": "default" if dst == "0.0.0.0/0" else dst.removesuffix("/32"),
                 "type": hop.type.name.lower(),
                 "gateway": ipv4_text(hop.gateway) if hop.gateway else None,
                 "dev": dev,
@@ -54,9 +55,9 @@ def _routes(node: Node) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["table"] == "local")
 
 
-def _addressed(node: Node, prefix: str) -> tuple[str, int]:
+def _addressed(node: Node, dst: str) -> tuple[str, int]:
     """Interface and address that a local route or a broadcast address is there for."""
-    wanted = ipv4(prefix.partition("/")[0])
+    wanted = ipv4(dst.partition("/")[0])
     for interface in node.plan.interfaces:
         for address, mask in interface.addresses:
             if wanted in (address, address & mask, address | ~mask & 0xFFFFFFFF):
@@ -221,9 +222,13 @@ def add_show(commands: Any) -> None:
         metavar="IN.pcap",
         help="(default: the one that comes with the package)",
     )
-    parser.add_argument("--pod-cidr", metavar="CIDR", help="of a capture: whose hosts are the pods")
-    parser.add_argument("--cluster-cidr", metavar="CIDR", help="of a capture: pods of all nodes")
-    parser.add_argument("--node-ip", metavar="IP[/LEN]", help="of a capture: address of eth0")
+    parser.add_argument(
+        "--pod-cidr", type=prefix, metavar="CIDR", help="of a capture: whose hosts are the pods"
+    )
+    parser.add_argument("--cluster-cidr", type=prefix, metavar="CIDR", help="of a capture: pods of all nodes")
+    parser.add_argument(
+        "--node-ip", type=interface_address, metavar="IP[/LEN]", help="of a capture: address of eth0"
+    )
     parser.add_argument("--node", metavar="NAME", help="a node of the cluster instead of a capture")
     parser.add_argument(
         "--cluster",

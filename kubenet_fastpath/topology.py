@@ -129,6 +129,8 @@ class Topology:
 
     def __post_init__(self) -> None:
         names = {name for name, _ in self.nodes}
+        if not names:
+            raise ConfigError("a cluster needs a node: nodes is empty")
         for what, values in (("pod CIDRs", self.pod_cidrs), ("conntrack_max", self.conntrack_max)):
             if values and len(values) != len(self.nodes):
                 raise ConfigError(f"{len(self.nodes)} nodes have {len(values)} {what}")

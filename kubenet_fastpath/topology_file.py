@@ -126,7 +126,9 @@ def _load(path: Path) -> list[Any]:
             found.append(document)
             at = end + len(text[end:]) - len(text[end:].lstrip())
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}") from None
+        raise ConfigError(
+            f"{path} is no JSON: {error}; a cluster is JSON, or YAML in a file whose name ends in .yaml"
+        ) from None
     return found
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from .address import ipv4, ipv4_text
 from .cluster import Cluster
-from .delivery import Place
+from .delivery import Place, PlaceKind
 from .errors import ConfigError
+from .topology import is_address
 
 __all__ = ["Flow", "Packet", "answer", "parse_flow", "question", "read_packet"]
 
@@ -112,14 +113,28 @@ def resolve(flow: Flow, cluster: Cluster) -> int:
         for service in cluster.services:
             if service.name == name and (kind == "service" or service.outside):
                 return ipv4(service.cluster_ip if kind == "service" else service.outside[0])
-        raise ConfigError(f"no {kind} address of a service {name!r}")
+        some = [s.name for s in cluster.services if kind == "service" or s.outside]
+        raise ConfigError(f"no service {name!r} has a {kind} address: there are {_some(some)}")
     if colon and kind == "node":
         if name not in cluster.nodes:
-            raise ConfigError(f"no node {name!r}")
+            raise ConfigError(f"no node {name!r}: there are {_some(list(cluster.nodes))}")
         return cluster.places[name].address
     if flow.dst in cluster.places:
         return cluster.places[flow.dst].address
+    if not is_address(flow.dst):
+        raise ConfigError(
+            f"{flow.dst!r} is neither an address nor a place of the cluster: there are {_some(_senders(cluster))}"
+        )
     return ipv4(flow.dst)
+
+
+def _senders(cluster: Cluster) -> list[str]:
+    return [place.name for place in cluster.places.values() if place.kind is not PlaceKind.NODE]
+
+
+def _some(names: list[str]) -> str:
+    """A few names, for somebody who has mistyped one."""
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "none"
 
 
 def question(
@@ -139,7 +154,7 @@ def question(
         For a source or destination that the cluster does not have.
     """
     if flow.src not in cluster.places:
-        raise ConfigError(f"no place {flow.src!r} in the cluster")
+        raise ConfigError(f"no place {flow.src!r} in the cluster: there are {_some(_senders(cluster))}")
     place = cluster.places[flow.src]
     packet = Packet(
         src=place.address or ipv4(INTERNET_HOST),

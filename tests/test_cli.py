@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -105,10 +106,82 @@ def test_a_capture_that_is_cut_off_warns_once(tmp_path, capsys):
 
 @pytest.mark.parametrize("args", [[], ["replay"], ["replay", "--sample", "in.pcap"], ["fly"]])
 def test_usage(args, capsys):
-    with pytest.raises(SystemExit) as end:
-        command(*args)
-    assert end.value.code == 2
-    assert "usage: kubenet-fastpath" in capsys.readouterr().err
+    assert command(*args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("kubenet-fastpath: error: ")
+    assert err.endswith("--help)\n")
+
+
+WRONG = """
+compare --rounds x
+compare --rounds 301
+compare --seed x
+compare --pod-cidr 10.0.0.0/8
+compare --traffic {sample} --pod-cidr 10.0.0.0/99
+compare --traffic {sample} {here}
+compare {here}
+compare {empty}
+compare {none}
+compare --html {folder}
+compare --html {none}/page.html
+compare --redact {folder}
+explain
+explain web
+explain 'web -> db:99999'
+explain 'web -> service:none/none:80'
+explain 'web -> node:none:80'
+explain 'web -> nothing:80'
+explain 'nobody -> db:80'
+explain 'web -> db:80' --addressing ipvlan
+explain 'web -> db:80' --pod-cidr 10.0.0.0/8
+explain 'web -> db:80' --cluster {none}
+explain --frame x
+explain --frame 3 --addressing overlay
+explain --frame 3 --node-ip 1.2.3
+explain --frame 3 --pod-cidr nonsense
+show
+show bogus
+show routes {none}
+show routes {here}
+show routes {sample} --node-ip 10.240.0.4/99
+show routes {sample} --node node0
+show routes --node none
+show routes --node
+lookup
+lookup {here}
+lookup {none} 10.0.0.1
+lookup {empty} 10.0.0
+lookup {empty} ''
+lookup {empty} --csv --json 10.0.0.1
+replay
+replay --sample {sample}
+replay {none}
+replay {here}
+replay {sample} --bogus
+replay {sample} --node-ip x
+replay {sample} --pod-cidr 10.0.0.0/33
+"""
+
+
+@pytest.mark.parametrize("line", WRONG.strip().splitlines())
+def test_a_wrong_call_is_one_sentence(line, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"10.0.0.1\n")))
+    empty = tmp_path / "empty.json"
+    empty.write_text("[]")
+    paths = {
+        "sample": SAMPLE,
+        "here": __file__,
+        "empty": empty,
+        "none": tmp_path / "none",
+        "folder": tmp_path,
+    }
+    assert command(*shlex.split(line.format(**paths))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("kubenet-fastpath: error: ")
 
 
 def test_interrupted(monkeypatch, capsys):

@@ -46,6 +46,7 @@ FLOORS = (
         "load_balancer",
         "recorder",
         "aks_limit",
+        "argument_type",
     ),
     (
         "batch",
