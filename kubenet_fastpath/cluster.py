@@ -6,6 +6,7 @@ Longer than its neighbours, for it is the one door to all nodes and the fabric b
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -422,7 +423,8 @@ def _check_nodes(nodes: Mapping[str, NodeConfig], vnet: Vnet) -> None:
     for space in vnet.address_space:
         check_range("address_space", space, within=True)
     spaces = tuple(map(ipv4_prefix, vnet.address_space))
-    subnets: dict[str, int] = {}
+    for subnet, size in Counter(config.node_subnet for config in nodes.values()).items():
+        check_room("the nodes' subnet", subnet, size, f"{size:,} nodes")
     checked: set[tuple[str, str]] = set()
     for name, config in nodes.items():
         address = ipv4(config.node_address)
@@ -431,12 +433,9 @@ def _check_nodes(nodes: Mapping[str, NodeConfig], vnet: Vnet) -> None:
                 f"node {name} has {config.node_address}, outside the VNet {', '.join(vnet.address_space)}"
             )
         check_subnet_address(f"node {name}: node_ip", config.node_address, config.node_subnet)
-        subnets[config.node_subnet] = subnets.get(config.node_subnet, 0) + 1
         if (config.node_subnet, config.cluster) not in checked:
             checked.add((config.node_subnet, config.cluster))
             _check_networks(name, config, vnet)
-    for subnet, count in subnets.items():
-        check_room("the nodes' subnet", subnet, count, f"{count:,} nodes")
 
 
 def _check_networks(name: str, config: NodeConfig, vnet: Vnet) -> None:
