@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from clusters import config, make
+from clusters import make
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,11 +146,13 @@ def test_what_a_cluster_may_just_be(topology: Topology, mode: Addressing) -> Non
 
 
 def test_the_pods_of_overlay_do_not_lie_in_the_nodes_subnet() -> None:
-    wide = config("overlay", 0, cluster_cidr="10.192.0.0/11", node_ip="10.228.0.4/6", gateway="10.228.0.1")
+    wide = kf.AzureCniOverlay(
+        node_ip="11.0.0.4/7", gateway="11.0.0.1", pod_cidr="10.244.0.0/24", cluster_cidr="10.244.0.0/16"
+    )
     with pytest.raises(
-        kf.ConfigError, match=r"cluster_cidr 10.192.0.0/11 overlaps the nodes' subnet 8.0.0.0/6"
+        kf.ConfigError, match=r"cluster_cidr 10.244.0.0/16 overlaps the nodes' subnet 10.0.0.0/7"
     ):
-        kf.Cluster({"n": wide}, vnet=kf.Vnet(address_space=("8.0.0.0/6",)))
+        kf.Cluster({"n": wide}, vnet=kf.Vnet(address_space=("10.0.0.0/7",)))
 
 
 def test_a_service_in_a_forbidden_range_changes_nothing() -> None:
