@@ -1,6 +1,6 @@
 """How long a cluster takes to build, and how much memory: a thousand nodes of 30 pods in every addressing mode.
 
-    python bench/cluster.py [--nodes N ...] [--pods N] [--json]
+    python -m bench.cluster [--nodes N ...] [--pods N] [--json]
 
 Each cluster is built in a process of its own, which then carries one frame from the first pod to the last; memory is
 the most that the process had resident, all of it included. kubenet has 400 nodes at the most, AKS's limit; a thousand

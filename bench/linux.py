@@ -1,49 +1,54 @@
-"""The node beside the running kernel's, class by class: kubenet and Azure CNI, ns a packet and the ratio.
-
-    sudo python -m bench.linux [--rounds N] [--json]
+"""Our node beside the running kernel's, class by class, in every addressing mode; and why their ratios differ.
 
 The kernel's node is the one that the tests compare with: bridge, veths, rules and sysctls in network namespaces of its
-own (tests/kernel/namespaces.py). Frames go in by packet sockets that bypass the qdisc, 256 a system call, from one
-thread on one CPU, where the kernel's softirq then carries them to the far end; nobody listens there. What the generator
-costs by itself, to a link without a node behind it, is measured beside it and taken off. Ours gets the same frames in
-batches of 256. Before anything is measured, one packet of each class goes through both, and what comes out is compared
-byte for byte. Rounds go by turns; a figure is the median round, its spread the range of the middle half.
+own (tests/kernel). Frames go in by packet sockets that bypass the qdisc, 256 a system call, from one thread on one
+CPU, where the kernel's softirq then carries them to the far end; nobody listens there. What the generator costs by
+itself, to a link without a node behind it, is measured beside it and taken off. Ours gets the same frames in batches of
+256, on the fast path and without it. Before anything is measured, packets of each class go through both, and what comes
+out is compared byte for byte. All modes take turns, and kubenet without br_netfilter and without its promiscuous
+bridge, which lose the answers of a service's endpoint that is on the same bridge as the client.
 """
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import json
 import os
-import re
-import socket
-import sys
-import time
+import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median, quantiles
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-from .progress import Line
-from .traces import frame
+import numpy as np
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+import kubenet_fastpath as kf
+from kubenet_fastpath.address import ipv4, mac
 
-from golden_node import GoldenNode  # noqa: E402
-from kernel.namespaces import UPLINK, KernelNode, enter, why_not  # noqa: E402
+from .absent import Absent
+from .frames import Frames, udp_frames
+from .part import Data, Part, Say, Settings
+from .plots import Bars, Plot
+from .report import Table, ns
+from .turns import Figure, by_turns
 
-BATCH, ROUND = 256, 256 * 40
-PACKET_QDISC_BYPASS = 20
+if TYPE_CHECKING:
+    from .kernel_node import GoldenNode, KernelNode
+
+FLOWS, ROUND, BATCH = 100, 256 * 40, 256
+RUNS = ("run1", "run2", "run3", "run4", "run5")
 NODE_MAC, GATEWAY_MAC, VNET_MAC = "00:0d:3a:00:00:04", "12:34:56:78:9a:bc", "00:0d:3a:00:00:09"
 NODE_IP, VNET_HOST, INTERNET = "10.240.0.4", "10.240.0.9", "198.51.100.7"
+UPLINK = "vnet"
 START_MS = 60_000.0
+KUBENET, DIRECT = "kubenet", ("node-subnet", "pod-subnet", "overlay")
+WITHOUT = ("kubenet, no br_netfilter", "kubenet, neither promiscuous")
+LOST = "service, endpoint on this node"
+OURS, FULL, KERNEL = "ours", "ours, no fast path", "kernel"
+TIMES = 50  # what has to be reached
 
 
 @dataclass(frozen=True)
 class Way:
-    """A class of traffic: where its frames come in, and the frame of a flow."""
+    """Where frames come in, and between which addresses; `server` is the port of who is asked."""
 
     port: str
     dst_mac: str
@@ -51,262 +56,223 @@ class Way:
     src: str
     dst: str
     reply: bool = False
+    server: int = 53
 
-    def frame(self, flow: int) -> bytes:
-        ports = (53, 1024 + flow) if self.reply else (1024 + flow, 53)
-        return frame(self.dst_mac, self.src_mac, self.src, self.dst, *ports)
+    def frames(self, first: int, count: int = FLOWS) -> Frames:
+        """A frame of each of these flows, clients' ports from `first` on."""
+        client = first + np.arange(count)
+        ports = (self.server, client) if self.reply else (client, self.server)
+        return udp_frames(mac(self.dst_mac), mac(self.src_mac), ipv4(self.src), ipv4(self.dst), *ports)
 
 
 def ways(node: dict[str, Any]) -> dict[str, tuple[Way, Way]]:
-    """Each class with its answers: pod to pod of this node, to another node's, to a VNet host, to the internet."""
+    """Each class: what begins its flows, and their answers."""
     pod, peer = node["pods"][0], node["pods"][1]
-    kubenet = node["mode"] == "kubenet"
+    kubenet, masquerading = node["mode"] == "kubenet", node["mode"] in ("kubenet", "overlay")
     gateway = node["cbr0"]["mac"] if kubenet else pod["host_mac"]
-    beside = peer["mac"] if kubenet else pod["host_mac"]
-    other = "10.244.2.10" if kubenet else "10.240.0.50"
-    other_mac = GATEWAY_MAC if kubenet else "00:0d:3a:00:00:32"
+    on_link = node["mode"] == "azcni"
+    other_mac = "00:0d:3a:00:00:32" if on_link else GATEWAY_MAC
 
-    def out(dst: str, mac: str = gateway) -> Way:
-        return Way(pod["port"], mac, pod["mac"], pod["ip"], dst)
+    def out(dst: str, to: str = gateway) -> Way:
+        return Way(pod["port"], to, pod["mac"], pod["ip"], dst)
 
-    def back(src: str, mac: str, dst: str) -> Way:
-        return Way(UPLINK, NODE_MAC, mac, src, dst, reply=True)
+    def back(src: str, by: str, dst: str) -> Way:
+        return Way(UPLINK, NODE_MAC, by, src, dst, reply=True)
 
-    home = Way(
-        peer["port"],
-        pod["mac"] if kubenet else peer["host_mac"],
-        peer["mac"],
-        peer["ip"],
-        pod["ip"],
-        reply=True,
-    )
-    vnet_sees = NODE_IP if kubenet else pod["ip"]
-    internet = out(INTERNET), back(INTERNET, GATEWAY_MAC, NODE_IP)
+    def home(dst: str, to: str) -> Way:
+        return Way(peer["port"], to, peer["mac"], peer["ip"], dst, reply=True)
+
+    beside = home(pod["ip"], pod["mac"] if kubenet else peer["host_mac"])
+    masked = node["cbr0"]["ip"].split("/")[0] if kubenet else NODE_IP
+    outside = pod["ip"] if node["mode"] == "podsubnet" else NODE_IP
     return {
-        "same node": (out(peer["ip"], beside), home),
-        "other node": (out(other), back(other, other_mac, pod["ip"])),
-        "VNet host": (out(VNET_HOST), back(VNET_HOST, VNET_MAC, vnet_sees)),
-        "internet": internet,
-        "internet, reply": (internet[1], internet[0]),
+        "same node": (out(peer["ip"], peer["mac"] if kubenet else gateway), beside),
+        "other node": (out(node["far"]), back(node["far"], other_mac, pod["ip"])),
+        "VNet host": (out(VNET_HOST), back(VNET_HOST, VNET_MAC, NODE_IP if masquerading else pod["ip"])),
+        "internet": (out(INTERNET), back(INTERNET, GATEWAY_MAC, outside)),
+        "service, endpoint on this node": (out("10.0.0.20"), beside),
+        "service, endpoint elsewhere": (out("10.0.0.10"), back(node["far"], other_mac, pod["ip"])),
+        "node port": (
+            Way(UPLINK, NODE_MAC, VNET_MAC, VNET_HOST, NODE_IP, server=30053),
+            home(masked, node["cbr0"]["mac"] if kubenet else peer["host_mac"]),
+        ),
     }
 
 
-class Message(ctypes.Structure):
-    """struct mmsghdr."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_size", ctypes.c_uint32),
-        ("parts", ctypes.c_void_p),
-        ("n_parts", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_size", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
-    )
-
-
-class Part(ctypes.Structure):
-    """struct iovec."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
-
-
-class Sender:
-    """Frames that go out by an interface as fast as they can, BATCH a system call."""
-
-    def __init__(self, namespace: str, interface: str, frames: list[bytes]) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        enter(namespace)
-        try:
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._socket.bind((interface, 0))
-            self._socket.setsockopt(263, PACKET_QDISC_BYPASS, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)
-            self._counters = Path("/proc/thread-self/net/dev").open()  # noqa: SIM115
-        finally:
-            enter(None)
-        self._memory = [
-            ctypes.create_string_buffer(frames[i % len(frames)], len(frames[0])) for i in range(ROUND)
-        ]
-        self._parts = (Part * ROUND)(*(Part(ctypes.addressof(m), len(frames[0])) for m in self._memory))
-        self._messages = (Message * ROUND)(
-            *(
-                Message(parts=ctypes.addressof(self._parts) + i * ctypes.sizeof(Part), n_parts=1)
-                for i in range(ROUND)
-            )
-        )
-
-    def received(self, interface: str) -> int:
-        """Packets that have arrived at an interface of the far namespace."""
-        self._counters.seek(0)
-        found = re.search(rf"^\s*{interface}:\s*\d+\s+(\d+)", self._counters.read(), re.MULTILINE)
-        assert found is not None
-        return int(found[1])
-
-    def run(self, arrives: str) -> float:
-        """ns a packet, until all have arrived."""
-        before = self.received(arrives)
-        size = ctypes.sizeof(Message)
-        began = time.perf_counter_ns()
-        for at in range(0, ROUND, BATCH):
-            sent = 0
-            while sent < BATCH:
-                place = ctypes.byref(self._messages, (at + sent) * size)
-                n = self._libc.sendmmsg(self._socket.fileno(), place, BATCH - sent, 0)
-                if n < 0:
-                    raise OSError(ctypes.get_errno(), "sendmmsg")
-                sent += n
-        took = time.perf_counter_ns() - began
-        for _ in range(100):
-            if self.received(arrives) - before >= ROUND:
-                return took / ROUND
-            time.sleep(0.001)
-            took = time.perf_counter_ns() - began
-        raise RuntimeError(f"{ROUND} frames went in, {self.received(arrives) - before} came out of {arrives}")
-
-    def close(self) -> None:
-        self._socket.close()
-        self._counters.close()
-
-
 class Ours:
-    """The same frames through our node."""
+    """The same frames through our node, with the fast path or without."""
 
-    def __init__(self, node: GoldenNode, way: Way, frames: list[bytes]) -> None:
-        import kubenet_fastpath as kf
-
-        self.node = node.node
-        port = self.node.ports["eth0" if way.port == UPLINK else way.port]
-        whole = kf.PacketBatch.from_frames(
-            [frames[i % len(frames)] for i in range(ROUND)], port, self.node.now
+    def __init__(self, golden: GoldenNode, way: Way, frames: Frames, packets: int, fast: bool) -> None:
+        self._node, self._fast, self.packets = golden.node, fast, packets
+        port = self._node.ports["eth0" if way.port == UPLINK else way.port]
+        whole = kf.PacketBatch.from_array(
+            frames[np.arange(packets) % len(frames)], port=port, time=self._node.now
         )
         self._bytes, self._fresh = whole.data, whole.data.copy()
-        self._batches = [whole[i : i + BATCH] for i in range(0, ROUND, BATCH)]
+        self._batches = [whole[i : i + BATCH] for i in range(0, packets, BATCH)]
 
-    def run(self) -> float:
+    def restore(self) -> None:
+        """Put the frames back."""
         self._bytes[:] = self._fresh
-        began = time.thread_time_ns()
+        self._node._pipeline.fast_path = self._fast
+
+    def run(self) -> None:
+        """Forward all of them."""
         for batch in self._batches:
-            result = self.node.forward(batch)
-        took = time.thread_time_ns() - began
-        assert len(result.outputs) == BATCH
-        return took / ROUND
+            result = self._node.forward(batch)
+        assert len(result.outputs) == len(self._batches[-1])
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
-def establish(kernel: KernelNode, ours: GoldenNode, pair: tuple[Way, Way], flows: int) -> str:
-    """Let all flows be answered once on both sides; where their packets leave. What leaves must be the same."""
+def inject(kernel: KernelNode, ours: GoldenNode, way: Way, frames: Frames, final: bool = False) -> str:
+    """Send a frame of each flow through both; of three what leaves must be the same, in the end one frame. Where."""
     far = ""
-    for number, way in enumerate((pair[0], pair[1], pair[0])):
-        kernel.collect()
-        for flow in range(flows):
-            sent = way.frame(flow)
-            if flow and number == 2:
-                break
-            want, have = (
-                kernel.inject(way.port, sent) if flow < 3 else None,
-                ours.inject(way.port, sent, START_MS),
-            )
-            if want is None:
-                kernel.sockets[way.port].send(sent)
-            elif sorted(want) != sorted(have) or (number == 2 and len(want) != 1):
-                raise RuntimeError(f"the kernel and we do not agree: {want[:3]} {have[:3]}")
-            elif number == 2:
-                far = want[0][0]
+    kernel.collect()
+    for number, row in enumerate(frames):
+        have = ours.inject(way.port, row.tobytes(), START_MS)
+        if number >= 3:
+            kernel.sockets[way.port].send(row.tobytes())
+            continue
+        want = kernel.inject(way.port, row.tobytes())
+        if sorted(want) != sorted(have) or (final and len(want) != 1):
+            raise RuntimeError(f"{way}: the kernel sends {want[:3]}, we send {have[:3]}")
+        far = want[0][0] if want else ""
     kernel.collect()
     return far
 
 
-def measure(mode: str, flows: int, rounds: int, say: Any) -> dict[str, dict[str, Any]]:
-    case = json.loads((TESTS / "golden" / "cases" / f"route.{mode}.noroute.json").read_text())
-    node, rules = case["node"], (TESTS / "golden" / "cases" / case["rules"]).read_text()
-    kernel, ours = KernelNode(node, rules), GoldenNode(node)
-    found: dict[str, dict[str, Any]] = {}
+def generator(kernel: KernelNode) -> None:
+    """A link in the far namespace that leads nowhere."""
+    made = "link add gen0 type veth peer name gen1", "link set gen0 arp off up", "link set gen1 arp off up"
+    for command in made:
+        subprocess.run(["ip", "-n", kernel.far, *command.split()], check=True)
+
+
+def prepare(variant: str, packets: int, stack: ExitStack) -> dict[tuple[str, str], Any]:
+    """All classes of a variant, ready to run: by class, and by who."""
+    from . import kernel_node, sender
+
+    node, kernel, ours = kernel_node.make(variant)
+    stack.callback(kernel.close)
+    generator(kernel)
+    things: dict[tuple[str, str], Any] = {}
+    for number, (name, pair) in enumerate(ways(node).items()):
+        if name == LOST and variant in WITHOUT:
+            continue
+        frames = [way.frames(1024 + 256 * number) for way in pair]
+        for which in (0, 1, 0):  # the bridge has then heard of everybody, and all are answered
+            inject(kernel, ours, pair[which], frames[which])
+        for which, label in enumerate((name, f"{name}, reply")):
+            far = inject(kernel, ours, pair[which], frames[which], final=True)
+            things[label, KERNEL] = sender.Sender(kernel.far, pair[which].port, far, frames[which], packets)
+            things[label, "generator"] = sender.Sender(kernel.far, "gen0", "gen1", frames[which], packets)
+            for who, fast in ((OURS, True), (FULL, False)):
+                things[label, who] = Ours(ours, pair[which], frames[which], packets, fast)
+    for opened in kernel.sockets.values():
+        opened.close()
+    for thing in things.values():
+        stack.callback(thing.close)
+    return things
+
+
+def measure(slice_: str, settings: Settings, say: Say) -> Data:
+    """ns a packet by class, variant and who, in nodes made for this run."""
     try:
-        enter(kernel.far)
-        try:
-            for command in (
-                "ip link add gen0 type veth peer name gen1",
-                "ip link set gen0 arp off up",
-                "ip link set gen1 arp off up",
-            ):
-                if os.system(command):
-                    raise RuntimeError(command)
-        finally:
-            enter(None)
-        ready = {}
-        for name, pair in ways(node).items():
-            say(f"{mode}: {name}: {flows} flows are answered")
-            first = pair if not pair[0].reply else (pair[1], pair[0])
-            if not pair[0].reply:
-                establish(kernel, ours, first, flows)
-            arrives = establish(kernel, ours, (pair[0], pair[1]), 1)
-            frames = [pair[0].frame(flow) for flow in range(flows)]
-            ready[name] = (
-                Sender(kernel.far, pair[0].port, frames),
-                Ours(ours, pair[0], frames),
-                arrives,
-                Sender(kernel.far, "gen0", frames),
-            )
-        for opened in kernel.sockets.values():
-            opened.close()
-        took: dict[str, dict[str, list[float]]] = {
-            name: {"kernel": [], "generator": [], "ours": []} for name in ready
-        }
-        for number in range(rounds):
-            say(f"{mode}: round {number + 1} of {rounds}")
-            for name, (sender, mine, arrives, generator) in ready.items():
-                took[name]["kernel"].append(sender.run(arrives))
-                took[name]["generator"].append(generator.run("gen1"))
-                mine.run()
-                took[name]["ours"].append(mine.run())
-        for name, times in took.items():
-            net = [k - g for k, g in zip(times["kernel"], times["generator"], strict=True)]
-            low, _, high = quantiles(net, n=4)
-            found[name] = {
-                "kernel": round(median(net)),
-                "kernel_middle_half": (round(low), round(high)),
-                "generator": round(median(times["generator"])),
-                "ours": round(median(times["ours"]), 1),
-                "ratio": round(median(net) / median(times["ours"])),
-            }
-        for sender, _, _, generator in ready.values():
-            sender.close()
-            generator.close()
-    finally:
-        kernel.close()
+        from . import kernel_node
+    except ImportError as error:
+        raise Absent(f"Linux: {error}") from None
+    kernel_node.ready()
+    packets = settings.size(ROUND, BATCH)
+    processors = os.sched_getaffinity(0)
+    found: Data = {}
+    with ExitStack() as stack:
+        os.sched_setaffinity(0, {max(processors)})
+        stack.callback(os.sched_setaffinity, 0, processors)
+        things: dict[tuple[str, str, str], Any] = {}
+        for variant in kernel_node.VARIANTS:
+            say(f"{variant}: flows are answered")
+            things |= {(name, variant, who): t for (name, who), t in prepare(variant, packets, stack).items()}
+        took = by_turns(things, settings.rounds(5), say, slice_)
+    for (name, variant, who), times in took.items():
+        if who == KERNEL:
+            times = [t - g for t, g in zip(times, took[name, variant, "generator"], strict=True)]
+        found.setdefault(name, {}).setdefault(variant, {})[who] = Figure.of(times).row()
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--flows", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    missing = why_not()
-    if missing:
-        sys.exit(f"the kernel's node cannot run here: {missing}")
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-    say = Line()
-    found = {mode: measure(mode, given.flows, given.rounds, say) for mode in ("kubenet", "azcni")}
-    say()
-    if given.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(f"ns a packet of {given.flows} established flows, 64-byte UDP, one core")
-    head = "".join(f"{mode:>14}{'kernel':>10}{'middle half':>16}{'times':>7}" for mode in found)
-    print(f"{'':18}{head}{'kubenet / azcni: ours':>24}{'kernel':>8}")
-    for name in found["kubenet"]:
-        line = ""
-        for mode in found:
-            row = found[mode][name]
-            low, high = row["kernel_middle_half"]
-            line += f"{row['ours']:>14}{row['kernel']:>10,}{f'{low:,}-{high:,}':>16}{row['ratio']:>7}"
-        ours, theirs = (found["kubenet"][name][who] / found["azcni"][name][who] for who in ("ours", "kernel"))
-        print(f"{name:18}{line}{ours:>24.2f}{theirs:>8.2f}")
+def _over(data: Data, act: Any) -> list[float]:
+    """A figure of each run."""
+    return [act(run) for run in data.values()]
 
 
-if __name__ == "__main__":
-    main()
+def _ns(data: Data, name: str, variant: str, who: str) -> float:
+    return median(_over(data, lambda run: run[name][variant][who][0]))
+
+
+def _ratio(data: Data, name: str, who: str, one: str, *others: str) -> list[float]:
+    """One variant to others, a number for each run."""
+    return _over(data, lambda run: run[name][one][who][0] / median(run[name][o][who][0] for o in others))
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def times(data: Data) -> Table:
+    """Ours and the kernel's, kubenet and node subnet, and how many times as quick."""
+    rows = []
+    for name in next(iter(data.values())):
+        cells: list[str] = []
+        for variant in (KUBENET, *DIRECT[:1]):
+            ours, kernel = _ns(data, name, variant, OURS), _ns(data, name, variant, KERNEL)
+            cells += [ns(ours), ns(kernel), f"{kernel / ours:.0f}"]
+        rows.append((name, *cells))
+    head = ("class", "kubenet: ours", "kernel", "times", "node subnet: ours", "kernel", "times")
+    least = min(
+        _ns(data, name, variant, KERNEL) / _ns(data, name, variant, OURS)
+        for name in next(iter(data.values())) for variant in (KUBENET, *DIRECT)
+    )  # fmt: skip
+    note = f"The least of all classes and modes is {least:.0f} times; {TIMES} had to be reached."
+    return Table("linux.times", f"ns a packet beside the running kernel, {FLOWS} flows, batches of 256; median of "
+                 f"{len(data)} runs", head, rows, (note,))  # fmt: skip
+
+
+def ratios(data: Data) -> Table:
+    """Kubenet to direct addressing: ours, the kernel's, and what explains where they differ."""
+    rows = []
+    for name in next(iter(data.values())):
+        ours, kernel = (_ratio(data, name, who, KUBENET, *DIRECT) for who in (OURS, KERNEL))
+        full = _ratio(data, name, FULL, KUBENET, *DIRECT)
+        apart = max(median(kernel) / median(ours), median(ours) / median(kernel))
+        there = next(iter(data.values()))[name]
+        without = [_spread(_ratio(data, name, KERNEL, w, *DIRECT)) if w in there else "-" for w in WITHOUT]
+        rows.append((name, _spread(ours), _spread(full), _spread(kernel), *without, f"{apart:.2f}"))
+    head = ("kubenet / direct", "ours", "ours, no fast path", "kernel", "kernel, no br_netfilter",
+            "kernel, nor promiscuous", "kernel / ours")  # fmt: skip
+    return Table("linux.ratios", "kubenet to the median of the three direct modes; median and range of "
+                 f"{len(data)} runs", head, rows)  # fmt: skip
+
+
+def tables(data: Data) -> list[Table]:
+    """Both."""
+    return [times(data), ratios(data)]
+
+
+def plots(data: Data) -> list[Plot]:
+    """The ratios as bars."""
+    run = next(iter(data.values()))
+    label = {OURS: "ours", FULL: "ours without the fast path", KERNEL: "the kernel"}
+    series = {label[who]: [median(_ratio(data, n, who, KUBENET, *DIRECT)) for n in run] for who in label}
+    least = WITHOUT[0]  # no bar where flows are lost then
+    series["the kernel without br_netfilter"] = [
+        median(_ratio(data, n, KERNEL, least, *DIRECT)) if least in run[n] else 0.0 for n in run
+    ]
+    bars = Bars("kubenet / direct", "times", list(run), series)
+    return [Plot("linux", (bars,), columns=1)]
+
+
+PART = Part(
+    "linux", "the same classes through the running kernel; root", RUNS, measure, tables, plots, quick=RUNS[:1]
+)

@@ -1,6 +1,6 @@
 """What the recorder of `explain` costs while nobody asks: the package beside itself without it.
 
-    python bench/recorder.py [--flows N] [--rounds N] [--json] [--keep FOLDER]
+    python -m bench.recorder [--flows N] [--rounds N] [--json] [--keep FOLDER]
 
 The sources are copied and built a second time with every test of the recorder's pointer taken out. Two processes, one
 with each package, forward the same 65,536 frames in turns, round by round; established flows with and without the fast
@@ -55,7 +55,7 @@ def without_recorder(folder: File) -> File:
 
 def serve(flows: int) -> None:
     """Forward a trace for each line of standard input: a class and whether the fast path is on; answer ns a packet."""
-    from traces import TRACE, Path, Trace
+    from bench.traces import TRACE, Path, Trace
 
     traces: dict[str, Trace] = {}
     for line in sys.stdin:
@@ -75,7 +75,7 @@ class Side:
     """A process with one of the packages."""
 
     def __init__(self, package: File, flows: int) -> None:
-        paths = os.pathsep.join((str(package), str(ROOT / "bench")))
+        paths = os.pathsep.join((str(package), str(ROOT)))
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--serve", "--flows", str(flows)],
             env=os.environ | {"PYTHONPATH": paths},

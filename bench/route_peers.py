@@ -13,15 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .absent import Absent
 from .route_tables import Routes
 
 MISS = 0xFFFF_FFFF
 MISS_15 = 0x7FFF  # in 16-bit slots, whose uppermost bit says that a group of 256 follows
 SLOW_KEYS = 1 << 14  # addresses a round for peers that take them one by one
-
-
-class Absent(Exception):
-    """A peer is not installed, or cannot hold the table; says which and why."""
 
 
 class Peer(Protocol):

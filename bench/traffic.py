@@ -7,7 +7,6 @@ has a node port and all pods for endpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -22,7 +21,7 @@ from kubenet_fastpath.topology import Addressing
 
 from .frames import DST, DST_MAC, FRAME, Frames, answers, field, put, udp_frames
 
-__all__ = ["PODS", "Addressing", "Path", "Site"]
+__all__ = ["PODS", "Addressing", "Clock", "Path", "Site"]
 
 PODS = 32  # that ask
 PORTS = 60_000  # source ports of a client
@@ -73,14 +72,27 @@ def _service(name: str, address: str, endpoints: list[str], **more: Any) -> kf.S
     return kf.Service(name=f"bench/{name}", cluster_ip=address, ports=(port,))
 
 
+@dataclass
+class Clock:
+    """A node's virtual time, which all its traces share; ns."""
+
+    now: int = 10**9
+
+    def tick(self) -> int:
+        """A millisecond later."""
+        self.now += 10**6
+        return self.now
+
+
 @dataclass(frozen=True)
 class Site:
-    """A node, the pods that ask, and the one that answers."""
+    """A node, the pods that ask, the one that answers, and their time."""
 
     addressing: Addressing
     node: kf.Node
     clients: list[kf.Port]
     server: kf.Port
+    clock: Clock
 
     @classmethod
     def make(cls, addressing: Addressing = Addressing.KUBENET, **settings: Any) -> Site:
@@ -88,7 +100,7 @@ class Site:
         node = kf.Node(_config(addressing, **settings))
         clients = [node.attach(kf.Pod(f"pod{i}")) for i in range(PODS)]
         server = node.attach(kf.Pod("server"))
-        site = cls(addressing, node, clients, server)
+        site = cls(addressing, node, clients, server, Clock())
         if node.config.kube_proxy:
             node.set_services([*node.services, *site.services()])
         return site
@@ -108,7 +120,7 @@ class Site:
         return np.array([ipv4(_pod(port).ip or "") for port in self.clients], np.uint32)
 
     def frames(
-        self, path: Path, number: NDArray[Any], size: int = FRAME
+        self, path: Path, number: NDArray[Any], size: int = FRAME, dst: NDArray[Any] | None = None
     ) -> tuple[Frames, NDArray[np.uint16]]:
         """The first packet of each of these flows, and the port that it comes in by.
 
@@ -119,33 +131,42 @@ class Site:
             Which flows; those below ten million differ in addresses or ports.
         size : int
             Bytes of a frame.
+        dst : array of int, optional
+            Addresses (for a node port: ports) that are asked in turn, instead of the class's own.
         """
         number = np.asarray(number, np.int64)
+        chosen = None if dst is None else np.asarray(dst, np.int64)[number % len(dst)]
         if path is Path.NODE_PORT:
             client = VNET_HOSTS + 1 + number % HOSTS
             sport = 1024 + number // HOSTS % PORTS
             macs = mac(self.node.config.node_mac), mac(GATEWAY_MAC)
-            return udp_frames(*macs, client, ipv4(NODE_IP), sport, NODE_PORT, size), np.zeros(
+            door = NODE_PORT if chosen is None else chosen
+            return udp_frames(*macs, client, ipv4(NODE_IP), sport, door, size), np.zeros(
                 len(number), np.uint16
             )
-        turn, round_ = number % PODS, number // (PODS * PORTS)
-        host = 1 + (number + round_) % HOSTS
-        where: dict[Path, Callable[[], Any]] = {
-            Path.SAME_NODE: lambda: self.addresses[(turn + 1 + round_) % PODS],
-            Path.OTHER_NODE: lambda: REMOTE[self.addressing] + host,
-            Path.VNET_HOST: lambda: VNET_HOSTS + host,
-            Path.INTERNET: lambda: INTERNET_HOSTS + host,
-            Path.SERVICE_LOCAL: lambda: np.full(len(number), ipv4(LOCAL_SERVICE_IP)),
-            Path.SERVICE: lambda: np.full(len(number), ipv4(SERVICE_IP)),
-        }
-        dst = np.asarray(where[path](), np.int64)
+        turn = number % PODS
+        to = self._destinations(path, number) if chosen is None else chosen
         macs_of = np.array([mac(_pod(port).mac or "") for port in self.clients], np.uint64)
         indices = np.array([port.index for port in self.clients], np.uint16)
         sport = 1024 + number // PODS % PORTS
-        sent = udp_frames(
-            self._link(dst, indices[turn]), macs_of[turn], self.addresses[turn], dst, sport, DNS, size
-        )
+        link = self._link(to, indices[turn])
+        sent = udp_frames(link, macs_of[turn], self.addresses[turn], to, sport, DNS, size)
         return sent, indices[turn]
+
+    def _destinations(self, path: Path, number: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Whom these flows of pods ask."""
+        round_ = number // (PODS * PORTS)
+        host = 1 + (number + round_) % HOSTS
+        if path is Path.SAME_NODE:
+            return self.addresses[(number + 1 + round_) % PODS].astype(np.int64)
+        first = {
+            Path.OTHER_NODE: REMOTE[self.addressing],
+            Path.VNET_HOST: VNET_HOSTS,
+            Path.INTERNET: INTERNET_HOSTS,
+        }
+        if path in first:
+            return first[path] + host
+        return np.full(len(number), ipv4(LOCAL_SERVICE_IP if path is Path.SERVICE_LOCAL else SERVICE_IP))
 
     def _link(self, dst: NDArray[np.int64], port: NDArray[np.uint16]) -> NDArray[np.uint64]:
         """The MAC to which a pod sends what is for an address: with kubenet other pods of the node are on its link."""

@@ -36,6 +36,10 @@ class Figure:
         low, _, high = quantiles(times, n=4) if len(times) > 1 else times * 3
         return cls(round(median(times), 2), round(low, 2), round(high, 2))
 
+    def row(self) -> list[float]:
+        """As the results keep it."""
+        return [self.ns, self.low, self.high]
+
 
 def by_turns(
     things: Mapping[Key, Round],
