@@ -68,6 +68,7 @@ MODULES = [
     "bridge",
     "arp",
     "fastpath",
+    "parallel",
     "pipeline",
     "readdress",
     "linklayer",

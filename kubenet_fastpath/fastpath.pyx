@@ -15,19 +15,15 @@ kernel notes too; between two states of it nothing comes of that.)
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from .connection cimport tuple_is
 from .conntrack cimport (
-    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, NO_CONN, conn_t, ct_conn, ct_find,
+    CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, ct_conn, ct_find,
     ct_hash, ct_prefetch, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
 )
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
 from .defrag cimport defrag_next_due
 from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
 from .flowtable cimport kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_tag
-from .frame cimport (
-    ETH_LEN, ETH_SRC, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, TCP_CHECK, UDP_CHECK, csum_fold,
-    csum_ttl, load16, load32, load_mac, store16, store32, store64,
-)
+from .frame cimport ETH_LEN, ETH_SRC, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, load16, load32, load_mac
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
 from .verdict cimport V_BRIDGED, V_ROUTED
@@ -103,19 +99,6 @@ cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
     f.due = min(min(defrag_next_due(node.defrag), node.neighbours.due), node.fdb.gc_due)
 
 
-cdef inline uint64_t begin_of(const uint8_t* frame) noexcept nogil:
-    """The first 8 bytes of the two MACs, in memory's order."""
-    cdef uint64_t word
-    memcpy(&word, frame, 8)
-    return word
-
-
-cdef inline uint32_t end_of(const uint8_t* frame) noexcept nogil:
-    cdef uint32_t word
-    memcpy(&word, frame + 8, 4)
-    return word
-
-
 cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """Whether each frame begins behind the one before it."""
     cdef Py_ssize_t i
@@ -125,13 +108,6 @@ cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil
     for i in range(1, n):
         signs |= <uint64_t>offset[i] - <uint64_t>offset[i - 1] - length[i - 1]
     return not signs >> 63
-
-
-cdef inline tuple_t tuple_of(const kf_glance* g, Py_ssize_t k) noexcept nogil:
-    cdef tuple_t tuple
-    memcpy(&tuple, &g.head[k], 8)
-    memcpy(&tuple.sport, &g.tail[k], 8)
-    return tuple
 
 
 cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g, Py_ssize_t k) noexcept nogil:
@@ -148,11 +124,6 @@ cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g, Py_ssize_t k) no
     if node.services.doors.used != 0:
         door_prefetch(node.services, tuple.dst, tuple.proto, tuple.dport)
     return chain
-
-
-cdef inline bint is_flow(const conn_t* c, uint32_t direction, const kf_glance* g, Py_ssize_t k) noexcept nogil:
-    return (c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED
-            and tuple_is(&c.reply if direction else &c.original, g.head[k], g.tail[k]))
 
 
 cdef uint32_t find(ct_t* t, const fastpath_t* f, Py_ssize_t k, int64_t now) noexcept nogil:
@@ -174,7 +145,7 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     cdef kf_bucket* bucket
     cdef conn_t* c
     cdef uint32_t m
-    if not apart(b, first, size):
+    if not f.reads and not apart(b, first, size):
         size = 1
     if first == 0:
         for i in range(size):
@@ -197,50 +168,11 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
             f.ref[i] = bucket.ref[kf_first(m)]
             c = &t.row[f.ref[i] >> 1]
             kf_prefetch(c)
-            kf_prefetch(&c.packets)
-        elif not bucket.passed:
+            if not f.reads:
+                kf_prefetch(&c.packets)
+        elif not bucket.passed and not f.reads:
             f.chain[i] = look_ahead_new(node, g, i)
     return size
-
-
-cdef inline uint64_t first_word(const tuple_t* tuple) noexcept nogil:
-    """Both addresses, the source below."""
-    cdef uint64_t word
-    memcpy(&word, tuple, 8)
-    return word
-
-
-cdef inline uint32_t ports_of(const tuple_t* tuple) noexcept nogil:
-    """Both ports, the source's below."""
-    cdef uint32_t word
-    memcpy(&word, &tuple.sport, 4)
-    return word
-
-
-cdef inline void translate(const tuple_t* other, uint8_t* l3, uint64_t head, uint32_t ports, bint tcp) noexcept nogil:
-    """Give a packet the addresses and ports that its answers go to; checksums by delta (RFC 1624).
-
-    What is not translated stays, for there the tuples agree; both hooks at once give what one behind the other gives.
-    A tuple's words are in host order, source below destination: from the other end's point of view, and from its last
-    byte on, that is what a header has.
-    """
-    cdef uint8_t* l4 = l3 + IP_LEN
-    cdef uint64_t new_head = first_word(other), delta
-    cdef uint32_t new_ports = ports_of(other)
-    cdef uint32_t at = TCP_CHECK if tcp else UDP_CHECK
-    cdef uint16_t check = load16(l3 + IP_CHECK)
-    delta = (<uint64_t>(~<uint32_t>head) + <uint64_t>(~<uint32_t>(head >> 32))
-             + <uint64_t><uint32_t>new_head + (new_head >> 32))
-    store16(l3 + IP_CHECK, csum_fold(<uint16_t>(~check) + delta))
-    store64(l3 + IP_SRC, new_head)
-    check = load16(l4 + at)
-    store32(l4, new_ports)
-    if check == 0 and not tcp:
-        return
-    check = csum_fold(<uint16_t>(~check) + delta + <uint64_t>(~ports) + new_ports)
-    if check == 0 and not tcp:
-        check = 0xFFFF
-    store16(l4 + at, check)
 
 
 cdef inline bint track_tcp(node_t* node, const fastpath_t* f, Py_ssize_t k, uint8_t* l3, uint32_t conn) noexcept nogil:
@@ -293,10 +225,8 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     cdef interface_t* device
     cdef out_t* out
     cdef uint8_t* frame
-    cdef uint8_t* l3
     cdef uint32_t ref, known, length
     cdef uint32_t* chain
-    cdef uint8_t ttl
     cdef int direction
     cdef Py_ssize_t k
     f.candidate.conn = NO_CONN
@@ -335,14 +265,11 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
             return i
         path = &f.path[known & 0xFFFF]
         frame = b.base + b.offset[i]
-        l3 = frame + ETH_LEN
-        ttl = l3[IP_TTL]
-        if (begin_of(frame) ^ path.macs) | (end_of(frame) ^ path.macs_end) or b.port[i] != path.port or (
-                g.total[k] > path.mtu or ttl <= path.routed | path.copied):
+        if not goes_by(path, frame, b.port[i], g.total[k]):
             consider(f, node, b, i, ref)
             return i
         if g.kind[k] == KF_TCP:
-            if not track_tcp(node, f, k, l3, ref >> 1):
+            if not track_tcp(node, f, k, frame + ETH_LEN, ref >> 1):
                 return i
         else:
             ct_refresh(c, direction, g.total[k], node.now, udp_timeout(t, c, node.now))
@@ -352,21 +279,13 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
         if path.fdb_row != FDB_NO_ROW:
             fdb_refresh(node.fdb, path.fdb_row, node.now)
         node.local_copies += path.copied
-        if path.routed:
-            l3[IP_TTL] = ttl - 1
-            store16(l3 + IP_CHECK, csum_ttl(load16(l3 + IP_CHECK)))
-        if c.status & IPS_NAT_MASK:
-            translate(&c.original if direction else &c.reply, l3, g.head[k], <uint32_t>g.tail[k], g.kind[k] == KF_TCP)
-        memcpy(frame, &path.out_macs, 8)
-        memcpy(frame + 8, &path.out_macs_end, 4)
+        rewrite(path, c, direction, frame, g.head[k], <uint32_t>g.tail[k], g.kind[k] == KF_TCP)
         length = ETH_LEN + g.total[k]
         if path.bridge != NO_BRIDGE:
             node.interface[path.bridge].tx_packets += 1
             node.interface[path.bridge].tx_bytes += length
         out = sent(node, path.out, length)
-        out.frame, out.time, out.source = b.offset[i], node.now, <int32_t>i
-        out.length = out.wire_length = length
-        out.generated = 0
+        fill(out, b, i, length, node.now)
         b.verdict[i], b.reason[i] = path.verdict, path.reason
         f.packets += 1
         node.verdicts[path.verdict] += 1

@@ -46,6 +46,7 @@ from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
+from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
 from .rows cimport outside_at
@@ -240,6 +241,7 @@ cdef class Pipeline:
     cdef node_t node
     cdef recorder_t recorder
     cdef fastpath_t fast
+    cdef parallel_t* parallel       # NULL: one thread does all
     cdef readonly RouteTable routes
     cdef readonly ForwardingDatabase fdb
     cdef readonly ConnectionTable connections
@@ -262,6 +264,7 @@ cdef class Pipeline:
     def __dealloc__(self):
         release_scratch(&self.node)
         fastpath_free(&self.fast)
+        parallel_free(self.parallel)
         free(self.node.proxied)
         if not self.node.out_lent:
             free(self.node.out)
@@ -421,8 +424,9 @@ cdef class Pipeline:
         cdef object frames = vector(data, cnp.NPY_UINT8, False, "data")
         cdef object verdict, reason
         cdef batch_t batch
-        cdef Py_ssize_t i = 0, first, end, n
+        cdef Py_ssize_t i = 0, again, until, first, end, n
         cdef int epoch
+        cdef parallel_t* parallel = self.parallel
         if not cnp.PyArray_ISWRITEABLE(frames):
             raise ValueError("batch has read-only bytes, and forwarding rewrites them: pass batch.copy()")
         offset = vector(offset, cnp.NPY_INT64, False, "offset")
@@ -437,7 +441,13 @@ cdef class Pipeline:
         batch.wire_length, batch.port = <const uint32_t*>vector_data(wire_length), <const uint16_t*>vector_data(port)
         batch.time = <const int64_t*>vector_data(time)
         batch.verdict, batch.reason = <uint8_t*>vector_data(verdict), <uint8_t*>vector_data(reason)
-        i = outside_at(batch.size, batch.offset, batch.length, n)
+        if parallel != NULL and n < parallel.least:
+            parallel = NULL
+        if parallel == NULL:
+            i = outside_at(batch.size, batch.offset, batch.length, n)
+        else:
+            with nogil:
+                i = parallel_check(parallel, &batch, n)
         if i < n:
             raise ValueError(f"frame {i} at offset {batch.offset[i]} with length {batch.length[i]} is outside the "
                              f"{batch.size} bytes of data")
@@ -445,10 +455,16 @@ cdef class Pipeline:
         outputs = self.lend_outputs(n)
         epoch = fib_enter(self.routes.fib)
         with nogil:
-            i = 0
+            i = again = 0
             while i < n:
+                if parallel != NULL and i >= again and n - i >= parallel.least:
+                    i = parallel_run(parallel, &self.fast, &self.node, &batch, i, n)
+                    if i == n:
+                        break
+                    again = i + parallel.wait
                 first = i
-                end = i + fastpath_look(&self.fast, &self.node, &batch, i, n)
+                until = min(n, again) if again > i else n
+                end = i + fastpath_look(&self.fast, &self.node, &batch, i, until)
                 while True:
                     i = fastpath_run(&self.fast, &self.node, &batch, first, i, end)
                     if i == end:
@@ -543,6 +559,33 @@ cdef class Pipeline:
     @isa.setter
     def isa(self, name):
         self.fast.isa = isa_number(name)
+
+    @property
+    def workers(self):
+        """How many threads share a large batch; what it means is the same."""
+        return 1 if self.parallel == NULL else self.parallel.workers
+
+    @workers.setter
+    def workers(self, uint32_t n):
+        cdef parallel_t* parallel = NULL
+        if n > 1:
+            parallel = parallel_new(n)
+            if parallel == NULL:
+                raise MemoryError(f"no memory for {n} workers")
+        parallel_free(self.parallel)
+        self.parallel = parallel
+
+    def shape(self, uint32_t length, uint32_t share, uint32_t least, uint32_t rest):
+        """How workers share batches of `least` packets and more: stretches of `length`, of which each takes `share` at a
+        time; after one that ended early `rest` packets or more go one by one. None of it is 0."""
+        if self.parallel != NULL and not parallel_shape(self.parallel, length, share, least, rest):
+            raise MemoryError(f"no memory for stretches of {length} packets")
+
+    def stretches(self):
+        """Packets that the workers have forwarded together, and stretches that ended before their end."""
+        if self.parallel == NULL:
+            return 0, 0
+        return self.parallel.packets, self.parallel.stops
 
     def paths(self):
         """What the fast path knows: paths, room for them, generation, packets that went by it."""

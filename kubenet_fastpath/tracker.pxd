@@ -26,7 +26,7 @@ cdef inline int64_t udp_timeout(const ct_t* t, conn_t* c, int64_t now) noexcept 
     """How long a UDP flow lives behind a packet (nf_conntrack_udp_packet); a stream is assured."""
     if not c.status & IPS_SEEN_REPLY or now <= c.stream_after:
         return t.timeout[EXPIRY_UDP]
-    if not c.status & IPS_NAT_CLASH:
+    if not c.status & (IPS_NAT_CLASH | IPS_ASSURED):     # what is not written can be read by several threads
         c.status |= IPS_ASSURED
     return t.timeout[EXPIRY_UDP_STREAM]
 

@@ -77,7 +77,7 @@ FLOORS = (
     ("capture", "columns", "snapshot", "result", "plan", "fib"),
     ("conntrack", "context", "prefix_list"),
     ("route", "lookup", "fastpath"),
-    ("kubeproxy", "options"),
+    ("kubeproxy", "options", "parallel"),
     ("hooks",),
     ("egress",),
     ("icmp",),
