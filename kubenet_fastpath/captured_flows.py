@@ -84,9 +84,10 @@ def captured_flows(
     cast = cast_node(census, pod_cidr)
     own, cluster = ipv4_prefix(cast.config.pod_cidr), ipv4_prefix(cast.config.cluster_cidr)
     pods = {ipv4(pod) for pod in cast.pods}
-    wanted = [(key, packets) for key, packets in counted.flows().most_common() if key[1] in pods]
+    packets_of, connections_of = counted.flows()
+    wanted = [(key, packets) for key, packets in packets_of.most_common() if key[1] in pods]
     notes = [f"{len(cast.pods)} pods are the hosts of {cast.config.pod_cidr} ({cast.why})"]
-    outside = len(counted.flows()) - len(wanted)
+    outside = len(packets_of) - len(wanted)
     if outside:
         notes.append(f"{outside:,} flows were begun by nobody's pod and are left out")
     if len(wanted) > most:
@@ -109,12 +110,22 @@ def captured_flows(
         nodes=((HERE, "10.224.0.4"), (THERE, "10.224.0.5")),
         pods=tuple(PodSite(name=ipv4_text(ip), node=node) for ip, node in sorted(sites.items())),
         hosts=tuple(hosts.values()),
+        max_pods=max(30, len(sites)),
     )
     flows = []
     for (proto, client, server, port), packets in wanted:
         names = f"{ipv4_text(client)} -> {ipv4_text(server)}:{port}/{'tcp' if proto == TCP else 'udp'}"
         label = f"{names}, {packets:,} packets"
-        flows.append(Flow(label=label, src=ipv4_text(client), dst=ipv4_text(server), port=port, proto=proto))
+        flows.append(
+            Flow(
+                label=label,
+                src=ipv4_text(client),
+                dst=ipv4_text(server),
+                port=port,
+                proto=proto,
+                connections=connections_of[proto, client, server, port],
+            )
+        )
     return CapturedFlows(topology, tuple(flows), tuple(notes))
 
 
@@ -136,10 +147,13 @@ class _Count:
             if proto == TCP and flags & (SYN | ACK) == SYN and key == back:
                 self._turned.add(key)
 
-    def flows(self) -> Counter[Key]:
-        """Packets by protocol, client, server and the server's port."""
-        found: Counter[Key] = Counter()
-        for key, packets in self._connections.items():
+    def flows(self) -> tuple[Counter[Key], Counter[Key]]:
+        """Packets and connections by protocol, client, server and the server's port."""
+        packets: Counter[Key] = Counter()
+        connections: Counter[Key] = Counter()
+        for key, count in self._connections.items():
             proto, src, sport, dst, dport = key
-            found[(proto, dst, src, sport) if key in self._turned else (proto, src, dst, dport)] += packets
-        return found
+            flow = (proto, dst, src, sport) if key in self._turned else (proto, src, dst, dport)
+            packets[flow] += count
+            connections[flow] += 1
+        return packets, connections

@@ -33,6 +33,7 @@ class _Node:
     cidr: str | None
     cpus: int
     max_pods: int
+    dual_stack: bool
 
 
 def _is_ipv4(text: Any) -> bool:
@@ -102,6 +103,7 @@ def dumped_topology(found: Dump, name: str) -> Topology:
         max_pods=max(node.max_pods for node in nodes) or 30,
         addressing=mode,
         non_masquerade=_non_masquerade(found),
+        dual_stack=any(node.dual_stack for node in nodes),
     )
 
 
@@ -124,6 +126,7 @@ def _nodes(found: Dump) -> Iterable[_Node]:
             cidr=next((cidr for cidr in cidrs if cidr and CIDR.fullmatch(cidr)), None),
             cpus=int(str(capacity.get("cpu", 0))) if str(capacity.get("cpu", 0)).isdecimal() else 0,
             max_pods=int(capacity.get("pods", 0)),
+            dual_stack=any(":" in cidr for cidr in cidrs if cidr),
         )
 
 

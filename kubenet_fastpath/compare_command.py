@@ -53,7 +53,8 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.html is not None:
         args.html.write_text(comparison_page(comparison, said), encoding="utf-8")
     if args.json:
-        print(json.dumps(to_json(comparison), indent=2))
+        about = [{"what": what, "text": text} for what, text in said]
+        print(json.dumps({"about": about} | to_json(comparison), indent=2))
         return 0
     parts = [labelled(said), *comparison_tables(comparison)]
     written = ", ".join(str(path) for path in (args.html, args.redact) if path is not None)

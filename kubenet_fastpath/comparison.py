@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
+from time import thread_time_ns
 from typing import Any
 
 import numpy as np
 
 from .batch import PacketBatch
 from .cluster import Cluster
-from .consumption import Consumption, consumption_of
+from .consumption import Consumption, Share, consumption_of
 from .crossing import GAP, Crossing, cross
 from .errors import ConfigError, FastpathError
+from .node import Node
 from .node_config import Masquerade
+from .result import Result
 from .topology import Addressing, Topology
 from .traffic import Flow, answer, question
 from .traffic_class import built_in_flows, traffic_classes
@@ -39,10 +42,14 @@ class Cost:
         A packet of a connection that has seen answers.
     first : list of float
         The packet that begins a connection.
+    established_at, first_at : dict of str to list of float
+        The same by node.
     """
 
-    established: list[float]
-    first: list[float]
+    established: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    established_at: dict[str, list[float]] = field(default_factory=dict)
+    first_at: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +69,8 @@ class Comparison:
         Addressing -> destinations that ip-masq-agent does not masquerade; None where it is not there.
     impossible : dict
         Addressing -> why the topology cannot have it; then it is in none of the others.
+    mixed : bool
+        The connections that took up what `consumption` says were a mix of all classes, not those of the flows.
     """
 
     flows: tuple[Flow, ...]
@@ -70,6 +79,7 @@ class Comparison:
     consumption: dict[Addressing, Consumption]
     left_alone: dict[Addressing, tuple[str, ...] | None]
     impossible: dict[Addressing, str]
+    mixed: bool
 
     def ns_per_packet(self, addressing: Addressing, label: str, *, first: bool = False) -> float | None:
         """Median over the rounds; None where the flow was not carried, or nothing was measured."""
@@ -175,7 +185,7 @@ def compare(
     if not 0 <= rounds <= MAX_ROUNDS:
         raise ConfigError(f"rounds {rounds} is not in 0..{MAX_ROUNDS}")
     say = progress or (lambda what, done, total: None)
-    nodes = len(topology.nodes)
+    nodes, mixed = len(topology.nodes), flows is None
     if flows is None:
         flows = built_in_flows(topology)
         sessions = mixed_sessions(traffic_classes(topology), nodes, seed)
@@ -221,6 +231,7 @@ def compare(
         consumption=consumption,
         left_alone={mode: _left_alone(cluster) for mode, cluster in clusters.items()},
         impossible=impossible,
+        mixed=mixed,
     )
 
 
@@ -255,23 +266,44 @@ def _measure(
         made[mode] = PacketBatch.from_frames(
             [frames[k % connections] for k in range(packets)], time=now + GAP // 2
         )
-        cost[mode][flow.label] = Cost(established=[], first=[])
+        cost[mode][flow.label] = Cost()
     for number in range(rounds + 1):
         for mode, cluster in clusters.items():
-            before = cluster.forward_ns
-            cluster.send(made[mode], flow.src)
+            spent = _spent(cluster, made[mode], flow)
             if number:  # the first round warms the caches
-                cost[mode][flow.label].established.append((cluster.forward_ns - before) / packets)
+                found = cost[mode][flow.label]
+                _note(spent, packets, found.established, found.established_at)
     for number in range(rounds + 1):
         ports = [SPORT + 2000 + NEW * number + k for k in range(NEW)]
         for mode, cluster in clusters.items():
             begun = PacketBatch.from_frames(
                 [question(flow, cluster, port) for port in ports], time=now + GAP * 2 // 3
             )
-            before = cluster.forward_ns
-            cluster.send(begun, flow.src)
+            spent = _spent(cluster, begun, flow)
             if number:
-                cost[mode][flow.label].first.append((cluster.forward_ns - before) / NEW)
+                _note(spent, NEW, cost[mode][flow.label].first, cost[mode][flow.label].first_at)
+
+
+def _spent(cluster: Cluster, batch: PacketBatch, flow: Flow) -> dict[str, int]:
+    """ns of CPU time in each node that the batch went through."""
+    names = {id(node): name for name, node in cluster.nodes.items()}
+    spent: dict[str, int] = {}
+
+    def forward(node: Node, part: PacketBatch) -> Result:
+        begin = thread_time_ns()
+        result = node.forward(part)
+        end = thread_time_ns()
+        spent[names[id(node)]] = spent.get(names[id(node)], 0) + end - begin
+        return result
+
+    cluster.send(batch, flow.src, forward=forward)
+    return spent
+
+
+def _note(spent: dict[str, int], packets: int, rounds: list[float], at: dict[str, list[float]]) -> None:
+    rounds.append(sum(spent.values()) / packets)
+    for name, ns in spent.items():
+        at.setdefault(name, []).append(ns / packets)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -292,7 +324,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 }
                 for label, crossing in crossings.items()
             },
-            "consumption": asdict(comparison.consumption[mode]),
+            "consumption": _with_headroom(asdict(comparison.consumption[mode])),
             "non_masquerade": comparison.left_alone[mode],
         }
     return {
@@ -301,3 +333,12 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "impossible": {mode.value: why for mode, why in comparison.impossible.items()},
         "changes": comparison.changes(),
     }
+
+
+def _with_headroom(data: Any) -> Any:
+    """Each share of a limit, with what is left of it, of 1."""
+    if not isinstance(data, dict):
+        return data
+    if set(data) == {"used", "limit"}:
+        return data | {"headroom": Share(**data).headroom}
+    return {key: _with_headroom(value) for key, value in data.items()}

@@ -16,6 +16,7 @@ from .comparison_report import (
     group_name,
     in_short,
     lookups_text,
+    merged_changes,
     mix_text,
     share_text,
 )
@@ -48,7 +49,7 @@ def comparison_page(comparison: Comparison, said: Sequence[tuple[str, str]] = ()
         _section("In short", _cards(comparison) + _changes(comparison)),
         _section(
             "Whose address the receiver sees",
-            "<p>Of each kind of traffic, the source address and the TTL that arrive, of 64 at the sender. Outlined "
+            "<p>Of each kind of traffic, the source address and the TTL that arrive, of 64 at the sender. Marked "
             "cells differ from kubenet.</p>" + _matrix(comparison),
         ),
         _section(
@@ -115,7 +116,9 @@ def _key(crossing: Crossing) -> tuple[object, ...]:
 
 
 def _changes(comparison: Comparison) -> str:
-    sentences = [*comparison.changes(), *in_short(comparison)] or ["Nothing that an end of a flow notices."]
+    sentences = [*merged_changes(comparison), *in_short(comparison)] or [
+        "Nothing that an end of a flow notices."
+    ]
     lines = []
     for sentence in sentences:
         head, colon, rest = sentence.partition(": ")
@@ -225,7 +228,8 @@ def _meter(share: Share | None) -> str:
     if share is None or not share.limit:
         return ""
     width = min(100.0, 100 * share.used / share.limit)
-    return f'<span class="track meter"><i style="width:max(2px,{width:.2f}%)"></i></span>'
+    least = "2px" if share.used else "0px"  # a share that is too small to see is still one
+    return f'<span class="track meter"><i style="width:max({least},{width:.2f}%)"></i></span>'
 
 
 def _agents(comparison: Comparison) -> str:
@@ -245,7 +249,8 @@ def _details(comparison: Comparison) -> str:
         groups = []
         for group in flow_groups(comparison, flow.label):
             rows = "".join(
-                f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in flow_rows(group)
+                f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>"
+                for label, text in flow_rows(comparison, flow.label, group)
             )
             looks = lookups_text(group[0][1])
             if looks != "-":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from .comparison import Comparison
+from .comparison import Comparison, Cost
 from .consumption import Consumption, Share
 from .crossing import LOOKUPS, Crossing, Translation
 from .report import Table, labelled
 from .topology import Addressing
 from .traffic import Flow
+from .workload import SECONDS
 
 __all__ = [
     "TAKEN",
@@ -23,6 +24,7 @@ __all__ = [
     "group_name",
     "in_short",
     "lookups_text",
+    "merged_changes",
     "mix_text",
     "share_text",
 ]
@@ -39,6 +41,10 @@ WAYS = {
     "NO_ROUTE": "VNet",
 }
 DID = {"ROUTED": "routes", "BRIDGED": "bridges", "LOCAL": "takes it", "DROP": "drops it", "FLOODED": "floods"}
+WHO = """WHO TRANSLATES WHAT, BY WHICH WAY, AND WHY
+sees: what arrives at the receiver; kept: why no node changes the source; way: each hop, with the route or rule for it.
+Modes in one row do the same, with the first one's addresses as the example.
+"""
 MEANING = (
     ("pod's own", "the receiver sees the address that the sender has; node0's eth0: the node's, masqueraded"),
     ("64, 63, 62", "TTL at the receiver, of 64 at the sender: each routing node takes one, a bridge none"),
@@ -61,13 +67,13 @@ def comparison_tables(comparison: Comparison) -> list[Table | str]:
             ("", ""),
             agent_rows(comparison),
         ),
-        "WHO TRANSLATES WHAT, BY WHICH WAY, AND WHY\n",
+        WHO,
     ]
     for flow in comparison.flows:
         rows = []
         for group in flow_groups(comparison, flow.label):
             said = group_name(comparison, group)
-            for aspect, text in flow_rows(group):
+            for aspect, text in flow_rows(comparison, flow.label, group):
                 rows.append((said, aspect, text))
                 said = ""
         parts.append(Table(flow_title(flow), ("", "", ""), rows))
@@ -95,7 +101,7 @@ def comparison_tables(comparison: Comparison) -> list[Table | str]:
     parts += [
         f"{mode.value} cannot have this cluster: {why}\n" for mode, why in comparison.impossible.items()
     ]
-    changes = comparison.changes() or ["nothing that an end of a flow notices"]
+    changes = merged_changes(comparison) or ["nothing that an end of a flow notices"]
     lines = [f"- {sentence}" for sentence in (*changes, *in_short(comparison))]
     parts.append("\n".join(["WHAT CHANGES WHEN THE CLUSTER LEAVES KUBENET", *lines]) + "\n")
     return parts
@@ -161,7 +167,7 @@ def _shape(crossing: Crossing) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def flow_rows(group: Group) -> list[tuple[str, str]]:
+def flow_rows(comparison: Comparison, label: str, group: Group) -> list[tuple[str, str]]:
     """Label and text of each thing that there is to say of a flow, with the reason.
 
     The first mode's, where modes differ in the pods' addresses alone.
@@ -179,7 +185,19 @@ def flow_rows(group: Group) -> list[tuple[str, str]]:
     for t in crossing.translations:
         rows.append((f"{t.what} NAT", translation_text(t)))
     rows.append(("way", _long_way(crossing)))
+    spent = [text for mode, _ in group if (text := _spent(comparison.cost[mode].get(label)))]
+    rows += [("ns", f"{mode.value}: {text}") for (mode, _), text in zip(group, spent, strict=False)]
     return rows
+
+
+def _spent(cost: Cost | None) -> str:
+    """ns of each node on the way."""
+    if cost is None:
+        return ""
+    parts = []
+    for what, rows in (("established", cost.established_at), ("first packet", cost.first_at)):
+        parts.append(f"{what} " + " + ".join(f"{name} {median(ns):,.0f}" for name, ns in rows.items()))
+    return "; ".join(parts)
 
 
 def _others(group: Group, reason: Callable[[Crossing], str]) -> list[tuple[str, str]]:
@@ -240,17 +258,29 @@ def mix_text(comparison: Comparison) -> str:
     if not loads or not loads[0].sessions:
         return "No mix of connections was carried.\n"
     sessions, packets = max(load.sessions for load in loads), max(load.packets for load in loads)
-    said = (
-        f"The traffic in which the following were the most: {sessions:,} connections between all nodes and pods within "
-        f"half a minute, {packets:,} packets,\ntheir kinds in the shares that clusters see (name resolution most, then "
-        "services), drawn with a seed; the same in every mode.\n"
-    )
+    said = f"Measured while {sessions:,} connections ({packets:,} packets) began within {SECONDS} s of virtual time"
+    if comparison.mixed:
+        said += (
+            ", between all nodes and pods:\ntheir kinds in the shares that clusters see (name resolution most, then "
+            "services), drawn with a seed; the same in every mode.\n"
+        )
+    else:
+        said += ":\nas many of each flow as it has; the same in every mode.\n"
     for mode, c in comparison.consumption.items():
         failed = ", ".join(f"{count:,} {label}" for label, count in c.load.failed.items())
         said += f"Not answered with {mode.value}: {failed}.\n" if failed else ""
         if c.load.exhausted:
             said += f"Found no outbound port with {mode.value}: {c.load.exhausted:,} packets.\n"
     return said
+
+
+def merged_changes(comparison: Comparison) -> list[str]:
+    """`Comparison.changes`, with the flows of which the same is said in one line."""
+    flows: dict[str, list[str]] = {}
+    for sentence in comparison.changes():
+        label, _, rest = sentence.partition(": ")
+        flows.setdefault(rest, []).append(label)
+    return [f"{'; '.join(labels)}: {rest}" for rest, labels in flows.items()]
 
 
 def in_short(comparison: Comparison) -> list[str]:

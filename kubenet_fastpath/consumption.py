@@ -86,7 +86,7 @@ def consumption_of(topology: Topology, mode: Addressing, cluster: Cluster, load:
     return Consumption(
         vnet_addresses=nodes + pods * direct,
         vnet_addresses_reserved=Share(used=reserved, limit=space),
-        routes=Share(used=len(cluster.vnet.routes), limit=MAX_USER_ROUTES),
+        routes=Share(used=_routes(topology, mode, cluster), limit=MAX_USER_ROUTES),
         snat_ports={name: Share(used=used, limit=ports) for name, used in load.snat_ports.items()},
         connections={
             name: Share(used=used, limit=cluster.nodes[name].config.conntrack_max)
@@ -94,3 +94,9 @@ def consumption_of(topology: Topology, mode: Addressing, cluster: Cluster, load:
         },
         load=load,
     )
+
+
+def _routes(topology: Topology, mode: Addressing, cluster: Cluster) -> int:
+    """The table's, and with kubenet one more for each node that has IPv6 pods."""
+    more = len(cluster.nodes) if mode is Addressing.KUBENET and topology.dual_stack else 0
+    return len(cluster.vnet.routes) + more

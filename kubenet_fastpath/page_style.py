@@ -39,7 +39,7 @@ tbody th { font-weight: 600; }
 .own { background: var(--own); color: var(--own-ink); } .node { background: var(--node); color: var(--node-ink); }
 .balancer { background: var(--lb); color: var(--lb-ink); } .lost { background: var(--lost); color: var(--lost-ink); }
 .matrix small { display: block; margin: .15rem 0 0 .55rem; }
-td.other { box-shadow: inset 0 0 0 2px var(--soft); }
+td.other { background: color-mix(in srgb, var(--k1) 9%, transparent); box-shadow: inset 3px 0 0 var(--k1); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: .9rem; }
 figure { margin: 0; padding: .7rem .9rem .8rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; break-inside: avoid; }

@@ -86,6 +86,7 @@ def redacted(topology: Topology) -> Topology:
         conntrack_max=topology.conntrack_max,
         max_pods=topology.max_pods,
         addressing=topology.addressing,
+        dual_stack=topology.dual_stack,
         non_masquerade=_left_alone(topology, prefix_text(base, length)),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from .address import ipv4, ipv4_prefix, ipv4_text, mac_text, prefix_text
-from .aks_limit import BATCH, check_max_pods, check_range, check_room, overlap
+from .aks_limit import BATCH, MAX_KUBENET_NODES, check_max_pods, check_range, check_room, overlap
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
 from .config import Kubenet, Pod
 from .errors import AddressError, ConfigError
@@ -100,6 +101,8 @@ class Topology:
         The nodes' parts of `pod_cidr`, one a node; in turn if empty.
     non_masquerade : tuple of str, optional
         What ip-masq-agent leaves alone, in the mode that the cluster has today.
+    dual_stack : bool
+        Pods have IPv6 addresses, too: a kubenet node takes two routes then.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class Topology:
     addressing: Addressing | None = None
     pod_cidrs: tuple[str, ...] = ()
     non_masquerade: tuple[str, ...] | None = None
+    dual_stack: bool = False
 
     def __post_init__(self) -> None:
         names = {name for name, _ in self.nodes}
@@ -155,6 +159,14 @@ class Topology:
         """
         nodes = len(self.nodes)
         check_max_pods(self.max_pods)
+        for name, count in Counter(pod.node for pod in self.pods).items():
+            if count > self.max_pods:
+                raise ConfigError(f"node {name} has {count} pods, and max_pods is {self.max_pods}")
+        if addressing is Addressing.KUBENET and self.dual_stack and 2 * nodes > MAX_KUBENET_NODES:
+            raise ConfigError(
+                f"{nodes} nodes with kubenet and two families: AKS takes {MAX_KUBENET_NODES // 2} at most, "
+                "for each has two routes"
+            )
         check_range("pod_cidr", self.pod_cidr)
         if addressing is Addressing.NODE_SUBNET:
             wanted = nodes * (1 + self.max_pods)

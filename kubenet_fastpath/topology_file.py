@@ -30,7 +30,7 @@ from .vnet import HopKind, UserRoute, VnetHost
 __all__ = ["TopologyFile", "open_topology", "read_topology", "topology_json"]
 
 PLAIN = ("node_subnet", "pod_cidr", "pod_subnet", "address_space", "peers", "frontends", "outbound_ports",
-         "idle_timeout_s", "max_pods", "node_prefix_len", "non_masquerade")  # fmt: skip
+         "idle_timeout_s", "max_pods", "node_prefix_len", "non_masquerade", "dual_stack")  # fmt: skip
 FIELDS = {*PLAIN, "nodes", "pods", "services", "hosts", "addressing", "routes", "pod_cidrs", "conntrack_max"}
 
 
@@ -242,14 +242,20 @@ def _check_types(topology: Topology, said: str) -> None:
         topology.pod_subnet,
         *topology.address_space,
     ]
-    texts += [*topology.frontends, *(topology.non_masquerade or ()), *topology.pod_cidrs]
+    texts += [*topology.peers, *topology.frontends, *(topology.non_masquerade or ()), *topology.pod_cidrs]
     texts += [part for node in topology.nodes for part in node]
     texts += [part for pod in topology.pods for part in (pod.name, pod.node, pod.ip or "")]
     texts += [part for host in topology.hosts for part in (host.name, host.ip)]
     texts += [part for route in topology.routes for part in (route.prefix, route.address or "")]
     texts += [part for service in services for part in (service.name, service.cluster_ip, service.protocol)]
     texts += [ip for service in services for ip in (*service.outside, *service.source_ranges)]
-    numbers: list[object] = [topology.max_pods, *(service.port for service in services)]
+    numbers: list[object] = [topology.max_pods, topology.outbound_ports, topology.node_prefix_len]
+    numbers += topology.conntrack_max
+    if not isinstance(topology.idle_timeout_s, int | float) or isinstance(topology.idle_timeout_s, bool):
+        raise ConfigError(f"{said}: idle_timeout_s {topology.idle_timeout_s!r} is no number of seconds")
+    if not isinstance(topology.dual_stack, bool):
+        raise ConfigError(f"{said}: dual_stack {topology.dual_stack!r} is neither true nor false")
+    numbers += [*(service.port for service in services)]
     numbers += [port for service in services for _, port in (*service.endpoints, *service.terminating)]
     numbers += [service.node_port or 0 for service in services] + [
         service.affinity_s or 0 for service in services
@@ -297,7 +303,7 @@ def topology_json(topology: Topology) -> dict[str, Any]:
         **{
             name: list(value) if isinstance(value, tuple) else value
             for name in (*PLAIN, "pod_cidrs", "conntrack_max")
-            if (value := getattr(topology, name)) not in (None, ())
+            if (value := getattr(topology, name)) is not None
         },
     }
     if topology.addressing is not None:

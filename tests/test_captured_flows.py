@@ -39,8 +39,8 @@ def written(path: Path, rows: list[tuple[str, str, int, int, str]]) -> Path:
     return path
 
 
-def model(rows: list[tuple[str, str, int, int, str]]) -> dict[str, int]:
-    """Client, server, port and protocol -> packets, of those that a pod began."""
+def model(rows: list[tuple[str, str, int, int, str]]) -> dict[str, tuple[int, int]]:
+    """Client, server, port and protocol -> packets and connections, of those that a pod began."""
     connections: dict[frozenset, list] = {}
     for src, dst, sport, dport, kind in rows:
         ends, proto = ((src, sport), (dst, dport)), "udp" if kind == "udp" else "tcp"
@@ -49,12 +49,13 @@ def model(rows: list[tuple[str, str, int, int, str]]) -> dict[str, int]:
         known[3] += 1
         if kind == "syn" and ends != tuple(known[:2]):
             known[4] = True
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
     for a, b, proto, packets, turned in connections.values():
         client, server = (b, a) if turned else (a, b)
         if client[0] in PODS:
             name = f"{client[0]} -> {server[0]}:{server[1]}/{proto}"
-            found[name] = found.get(name, 0) + packets
+            before = found.get(name, (0, 0))
+            found[name] = before[0] + packets, before[1] + 1
     return found
 
 
@@ -73,7 +74,8 @@ def test_flows_beside_a_model(
     path = written(tmp_path_factory.mktemp("flows") / "it.pcap", [(PODS[0], PODS[1], 9, 9, "udp"), *rows])
     expected = model([(PODS[0], PODS[1], 9, 9, "udp"), *rows])
     found = captured_flows(path, pod_cidr="10.244.1.0/24", batch_packets=size, most=99)
-    assert {flow.label.rsplit(",", 1)[0]: int(flow.label.split()[-2]) for flow in found.flows} == expected
+    counted = {f.label.rsplit(",", 1)[0]: (int(f.label.split()[-2]), f.connections) for f in found.flows}
+    assert counted == expected
     assert [flow.label for flow in captured_flows(path, pod_cidr="10.244.1.0/24", most=1).flows] == [
         found.flows[0].label
     ]
@@ -102,7 +104,9 @@ def test_the_sample_through_every_mode(capsys: pytest.CaptureFixture[str]) -> No
         crossing["answered"] for mode in said["addressing"].values() for crossing in mode["flows"].values()
     )
     assert cli.main(["compare", "--traffic", str(SAMPLE), "--rounds", "0"]) == 0
-    assert "begun by nobody's pod" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "begun by nobody's pod" in out
+    assert "as many of each flow as it has" in out
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,10 @@ def test_costs_are_of_what_was_answered(found: Comparison) -> None:
         for cost in found.cost[mode].values():
             assert len(cost.established) == len(cost.first) == 2
             assert min(cost.established + cost.first) > 0
+            for total, parts in ((cost.established, cost.established_at), (cost.first, cost.first_at)):
+                assert [sum(at) for at in zip(*parts.values(), strict=True)] == pytest.approx(total)
+    twice = found.cost[KUBENET]["pod to pod, other node"]
+    assert set(twice.established_at) == set(twice.first_at) == {"node0", "node1"}
 
 
 def test_changes_name_what_differs_and_nothing_else(found: Comparison) -> None:
@@ -359,6 +363,7 @@ def test_the_page_is_whole_and_says_what_the_tables_say(found: Comparison) -> No
                 assert all(cell in said for cell in cells), row
     for sentence in found.changes():
         assert sentence.partition(": ")[2] in said
+        assert sentence.partition(": ")[0] in said
     modes, costs = 4, [cost for row in found.cost.values() for cost in row]
     classes = {label for label in costs}
     assert page.bars == 2 * modes * len(classes) + modes * 4  # both kinds of packet; four meters a mode
@@ -370,6 +375,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
     target = tmp_path / "page.html"
     assert cli.main(["compare", "--rounds", "0", "--json", "--html", str(target)]) == 0
     said = json.loads(capsys.readouterr().out)
+    assert [row["what"] for row in said.pop("about")] == ["cluster", "traffic"]
+    snat = said["addressing"]["kubenet"]["consumption"]["snat_ports"]["node0"]
+    assert snat["headroom"] == 1 - snat["used"] / 1024
     assert said == json.loads(json.dumps(to_json(compare(sample_topology(), rounds=0))))
     assert target.read_text().startswith("<!doctype html>")
     assert cli.main(["compare", "--rounds", "0"]) == 0

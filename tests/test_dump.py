@@ -150,6 +150,9 @@ def test_both_families_are_read_for_the_one_that_is_here(tmp_path: Path) -> None
     topology = found.topology
     assert topology.nodes == ((ONE, "10.224.0.4"), (TWO, "10.224.0.5"))
     assert topology.pod_cidrs == ("10.244.0.0/24", "10.244.1.0/24")
+    assert topology.dual_stack
+    taken = compare(topology, [], rounds=0, addressing=[Addressing.KUBENET]).consumption[Addressing.KUBENET]
+    assert taken.routes.used == 4
     assert {p.name: p.ip for p in topology.pods} == {"web.shop": "10.244.0.9", "cart.shop": "10.244.1.7"}
     services = {service.name: service for service in topology.services}
     assert set(services) == {"default/example", "default/kubernetes", "default/ingress"}

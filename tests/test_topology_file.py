@@ -367,6 +367,7 @@ def test_our_own_form_comes_back(
         pod_cidrs=tuple(f"10.244.{k}.0/24" for k in range(len(nodes))) if odd else (),
         conntrack_max=(131072,) * len(nodes) if odd else (),
         peers=("10.100.0.0/16",) if odd else (),
+        dual_stack=odd,
         outbound_ports=data.draw(st.sampled_from([0, 1024])),
         idle_timeout_s=data.draw(st.sampled_from([240, 1800])),
         frontends=data.draw(st.sampled_from([("20.1.2.3",), ("20.1.2.3", "20.1.2.4")])),
