@@ -36,10 +36,6 @@ class _Node:
     dual_stack: bool
 
 
-def _is_ipv4(text: Any) -> bool:
-    return isinstance(text, str) and is_address(text)
-
-
 def _name(item: dict[str, Any]) -> str:
     return f"{item['metadata']['name']}.{item['metadata'].get('namespace', 'default')}"
 
@@ -114,7 +110,7 @@ def _nodes(found: Dump) -> Iterable[_Node]:
             found.skipped["Node that is not Linux"] += 1
             continue
         addresses = [a["address"] for a in item["status"]["addresses"] if a["type"] == "InternalIP"]
-        address = next(filter(_is_ipv4, addresses), None)
+        address = next(filter(is_address, addresses), None)
         if address is None:
             found.skipped["Node without an IPv4 InternalIP"] += 1
             continue
@@ -211,7 +207,7 @@ def _pods(found: Dump, nodes: set[str]) -> tuple[list[PodSite], dict[str, str]]:
     for item in found.objects["Pod"]:
         spec, status = item["spec"], item.get("status", {})
         ips = [status.get("podIP"), *(row.get("ip") for row in status.get("podIPs") or ())]
-        ip = next(filter(_is_ipv4, ips), None)
+        ip = next(filter(is_address, ips), None)
         if spec.get("hostNetwork"):
             found.skipped["Pod with hostNetwork"] += 1
         elif status.get("phase") != "Running":
@@ -248,7 +244,7 @@ def _services(found: Dump, by_ip: dict[str, str]) -> Iterable[ServiceSite]:
         slices.setdefault(f"{item['metadata'].get('namespace', 'default')}/{owner}", []).append(item)
     for item in found.objects["Service"]:
         spec = item["spec"]
-        cluster_ip = next(filter(_is_ipv4, [spec.get("clusterIP"), *(spec.get("clusterIPs") or ())]), None)
+        cluster_ip = next(filter(is_address, [spec.get("clusterIP"), *(spec.get("clusterIPs") or ())]), None)
         if cluster_ip is None:
             headless = spec.get("clusterIP") == "None"
             kind = "Service that is headless" if headless else "Service without an IPv4 cluster IP"

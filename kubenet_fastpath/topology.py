@@ -276,8 +276,10 @@ class Topology:
         )
 
 
-def is_address(text: str) -> bool:
-    """Whether a text is an IPv4 address."""
+def is_address(text: object) -> bool:
+    """Whether something is the text of an IPv4 address."""
+    if not isinstance(text, str):
+        return False
     try:
         ipv4(text)
     except AddressError:

@@ -257,9 +257,8 @@ def _check_types(topology: Topology, said: str) -> None:
         raise ConfigError(f"{said}: dual_stack {topology.dual_stack!r} is neither true nor false")
     numbers += [*(service.port for service in services)]
     numbers += [port for service in services for _, port in (*service.endpoints, *service.terminating)]
-    numbers += [service.node_port or 0 for service in services] + [
-        service.affinity_s or 0 for service in services
-    ]
+    optional = [value for service in services for value in (service.node_port, service.affinity_s)]
+    numbers += [value for value in optional if value is not None]
     for kind, name, values in ((str, "a text", texts), (int, "a number", numbers)):
         for value in values:
             if not isinstance(value, kind) or isinstance(value, bool):

@@ -260,6 +260,19 @@ def test_the_cluster_carries_what_the_dump_says(tmp_path: Path) -> None:
         ({"nodes": {"n": "10.0.0.4"}, "pods\n\x1b[1m": {}}, r"has pods\\n\\x1b\[1m;"),
         ({"nodes": {"n": 7}}, "7 is where a text belongs"),
         ({"nodes": {"n": "10.0.0.4"}, "max_pods": True}, "True is where a number belongs"),
+        ({"nodes": {}}, "a cluster needs a node"),
+        ({"nodes": {"n": "10.0.0.4"}, "idle_timeout_s": "x"}, "idle_timeout_s 'x' is no number"),
+        ({"nodes": {"n": "10.0.0.4"}, "dual_stack": 1}, "dual_stack 1 is neither true nor false"),
+        ({"nodes": {"n": "10.0.0.4"}, "conntrack_max": [1, 2]}, "1 nodes have 2 conntrack_max"),
+        ({"nodes": {"n": "10.0.0.4"}, "peers": [7]}, "7 is where a text belongs"),
+        (
+            {"nodes": {"n": "10.0.0.4"}, "pods": {"p": {"node": "n", "colour": 1}}},
+            "pod p has colour; a pod has",
+        ),
+        (
+            {"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": 1, "affinity_s": ""}}},
+            "'' is where a number belongs",
+        ),
         ({"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": "80"}}}, "'80' is where"),
         (
             {"nodes": {"n": "10.0.0.4"}, "services": {"s": {"ip": "1.1.1.1", "port": -1}}},
