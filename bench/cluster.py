@@ -66,7 +66,8 @@ def main() -> None:
     for nodes in given.nodes:
         for mode in Addressing:
             words = ["--one", mode.value, "--nodes", str(nodes), "--pods", str(given.pods)]
-            said = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True)
+            command = [sys.executable, "-m", "bench.cluster", *words]
+            said = subprocess.run(command, stdout=subprocess.PIPE, check=True)
             found.setdefault(str(nodes), {})[mode.value] = json.loads(said.stdout)
     if given.json:
         print(json.dumps(found, indent=2))

@@ -53,10 +53,12 @@ def without_recorder(folder: File) -> File:
     return target
 
 
-def serve(flows: int) -> None:
+def serve(flows: int, package: File) -> None:
     """Forward a trace for each line of standard input: a class and whether the fast path is on; answer ns a packet."""
-    from bench.traces import TRACE, Path, Trace
+    import kubenet_fastpath
+    from bench.traces import Path, Trace
 
+    assert File(kubenet_fastpath.__file__).is_relative_to(package), kubenet_fastpath.__file__
     traces: dict[str, Trace] = {}
     for line in sys.stdin:
         name, fast = line.split()
@@ -68,17 +70,18 @@ def serve(flows: int) -> None:
         trace.restore()
         began = time.thread_time_ns()
         trace.run()
-        print((time.thread_time_ns() - began) / TRACE, flush=True)
+        print((time.thread_time_ns() - began) / trace.packets, flush=True)
 
 
 class Side:
     """A process with one of the packages."""
 
     def __init__(self, package: File, flows: int) -> None:
-        paths = os.pathsep.join((str(package), str(ROOT)))
+        words = ["--serve", str(package), "--flows", str(flows)]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", "--flows", str(flows)],
-            env=os.environ | {"PYTHONPATH": paths},
+            [sys.executable, "-m", "bench.recorder", *words],
+            cwd=package,  # whose package comes first
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -103,13 +106,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", type=File, help="folder for the second build, used again if it is there")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=File, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.flows)
+        serve(given.flows, given.serve)
         return
     with tempfile.TemporaryDirectory() as folder:
-        other = without_recorder(given.keep or File(folder))
+        other = without_recorder((given.keep or File(folder)).resolve())
         sides = {
             WITH: Side(ROOT, given.flows),
             WITHOUT: Side(other, given.flows),
