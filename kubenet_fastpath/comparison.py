@@ -104,7 +104,14 @@ class Comparison:
             for label, crossing in crossings.items():
                 for sentence in _differences(label, base[label], crossing):
                     found.setdefault(sentence, []).append(addressing.value)
-        return [f"{sentence} ({', '.join(modes)})" for sentence, modes in found.items()]
+        said = [f"{sentence} ({', '.join(modes)})" for sentence, modes in found.items()]
+        return sorted(said, key=_weight)
+
+
+def _weight(sentence: str) -> int:
+    """Whose address is seen comes first, then whether anything arrives, who translates, and the rest."""
+    words = (": the receiver sees", ": delivered", ": dropped", ": translated")
+    return next((k for k, word in enumerate(words) if word in sentence), len(words))
 
 
 def _differences(label: str, old: Crossing, new: Crossing) -> list[str]:

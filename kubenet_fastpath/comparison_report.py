@@ -289,18 +289,17 @@ def in_short(comparison: Comparison) -> list[str]:
     modes = [mode for mode in comparison.crossings if mode is not Addressing.KUBENET]
     if Addressing.KUBENET not in comparison.crossings or not modes:
         return []
-    for first, what in ((False, "established packet"), (True, "first packet")):
+    for first, what in ((False, "established connections"), (True, "first packets")):
         words = []
         for mode in modes:
             found = {f.label: comparison.ratio(mode, f.label, first=first) for f in comparison.flows}
             ratios = {label: ratio for label, ratio in found.items() if ratio is not None}
             if ratios:
                 most = max(ratios, key=lambda label: ratios[label])
-                words.append(
-                    f"{mode.value}'s {median(ratios.values()):.2f} times (most {ratios[most]:.2f}, {most})"
-                )
+                middle = median(ratios.values())
+                words.append(f"{mode.value} {middle:.2f} (most {ratios[most]:.2f}: {most})")
         if words:
-            said.append(f"cost of a kubenet {what}, median of the classes: {'; '.join(words)}")
+            said.append(f"ns of {what}, kubenet's over a mode's, median of the flows: {'; '.join(words)}")
     taken = comparison.consumption
     counts = ", ".join(f"{mode.value} {c.vnet_addresses_reserved.used:,}" for mode, c in taken.items())
     routes = ", ".join(f"{mode.value} {c.routes.used:,}" for mode, c in taken.items())

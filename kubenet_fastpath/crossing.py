@@ -225,7 +225,7 @@ class _Walk:
             if verdict is Verdict.LOCAL:
                 self._local = got
         if not self.kept and verdict in (Verdict.BRIDGED, Verdict.ROUTED, Verdict.FLOODED, Verdict.HELD):
-            self.kept = _kept(node, self.destination[0], mark)
+            self.kept = _kept(node, self.destination[0])
         entry, because = "", reason_text(reason.name)
         if verdict is Verdict.BRIDGED:
             entry, because = "fdb", "its bridge has the receiver's port: no routing, no hop"
@@ -361,10 +361,8 @@ class _Walk:
         )
 
 
-def _kept(node: Node, dst: int, mark: int) -> str:
+def _kept(node: Node, dst: int) -> str:
     """Why a node leaves the source alone; empty where it does not."""
-    if mark & (MARK_MASQ | MARK_HOST_PORT):
-        return ""
     if node.config.masquerade is Masquerade.NONE:
         return "the nodes masquerade nothing"
     for network, mask in node.plan.source_nat.direct if node.plan.source_nat is not None else ():

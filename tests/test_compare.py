@@ -10,7 +10,7 @@ import pytest
 
 import kubenet_fastpath as kf
 from kubenet_fastpath import cli
-from kubenet_fastpath.comparison import Comparison, compare, to_json
+from kubenet_fastpath.comparison import Comparison, Cost, compare, to_json
 from kubenet_fastpath.comparison_page import comparison_page
 from kubenet_fastpath.comparison_report import comparison_tables
 from kubenet_fastpath.topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
@@ -263,6 +263,17 @@ def test_costs_are_of_what_was_answered(found: Comparison) -> None:
                 assert [sum(at) for at in zip(*parts.values(), strict=True)] == pytest.approx(total)
     twice = found.cost[KUBENET]["pod to pod, other node"]
     assert set(twice.established_at) == set(twice.first_at) == {"node0", "node1"}
+
+
+def test_a_ratio_is_kubenets_cost_over_a_modes_in_one_round(found: Comparison) -> None:
+    label = "pod to VNet host"
+    cost = {KUBENET: {label: Cost(established=[20, 40, 90], first=[5, 5, 5])}}
+    cost[NODE] = {label: Cost(established=[10, 10, 10], first=[10, 20, 10])}
+    made = replace(found, cost=cost)
+    assert made.ratio(NODE, label) == 4
+    assert made.ratio(NODE, label, first=True) == 0.5
+    assert made.ns_per_packet(KUBENET, label) == 40
+    assert made.ns_per_packet(NODE, label, first=True) == 10
 
 
 def test_changes_name_what_differs_and_nothing_else(found: Comparison) -> None:
