@@ -1,6 +1,14 @@
 """A Linux node's datapath in user space, over numpy batches of real frames."""
 
+try:
+    from . import parse as _parse  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "kubenet_fastpath is not compiled here: start Python outside the folder of the sources, "
+        "or compile them in place with python setup.py build_ext --inplace"
+    ) from error
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
+
 from .batch import PacketBatch
 from .capture import iter_pcap, read_pcap, write_pcap
 from .carriage import Carriage

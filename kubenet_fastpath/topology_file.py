@@ -112,7 +112,7 @@ def _load(path: Path) -> list[Any]:
             import yaml  # type: ignore[import-untyped]
         except ImportError:
             raise ConfigError(
-                f"{path} is YAML, which needs PyYAML: pip install 'kubenet-fastpath[yaml]'"
+                f"{path} is YAML, which needs PyYAML: pip install pyyaml, or write it as JSON"
             ) from None
         try:
             return [document for document in yaml.safe_load_all(text) if document is not None]
