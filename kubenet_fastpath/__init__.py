@@ -8,7 +8,6 @@ except ModuleNotFoundError as error:
         "or compile them in place with python setup.py build_ext --inplace"
     ) from error
 from .azure_cni import AzureCniNodeSubnet, AzureCniOverlay, AzureCniPodSubnet
-
 from .batch import PacketBatch
 from .capture import iter_pcap, read_pcap, write_pcap
 from .carriage import Carriage
