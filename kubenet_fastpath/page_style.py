@@ -12,7 +12,7 @@ STYLE = """
   --lost-ink: #ffb3ab; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: clamp(1.5rem, 4vw, 2.1rem); line-height: 1.15; margin: 0 0 .6rem; letter-spacing: -.01em; }
 h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; } h4 { font-size: .9rem; margin: 1rem 0 .3rem; }
@@ -59,7 +59,7 @@ footer { margin-top: 3rem; font-size: .85rem; }
 @media (max-width: 34rem) { body { padding: 1.2rem .9rem 3rem; } dl { grid-template-columns: 1fr; }
   dd { margin-bottom: .35rem; } th, td { padding: .45rem .55rem; min-width: 7.2rem; }
   .matrix tbody th { position: sticky; left: 0; background: var(--paper); min-width: 8rem; max-width: 9rem; } }
-@media print { :root { color-scheme: light; } body { max-width: none; font-size: 11px; padding: 0; }
+@media print { :root { color-scheme: light; font-size: 11px; } body { max-width: none; padding: 0; }
   .wide { overflow: visible; } details::details-content { content-visibility: visible; height: auto; }
   h2 { break-after: avoid; } tr, .card, details { break-inside: avoid; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
