@@ -252,6 +252,16 @@ def test_a_load_counts_what_the_tables_hold() -> None:
     assert load.packets == 2 * sum(s.questions for s in sessions)
 
 
+def test_a_connection_that_nobody_answers_is_given_up() -> None:
+    cluster = kf.Cluster.from_topology(sample_topology(), KUBENET)
+    classes = [row for row in traffic_classes(sample_topology()) if row.label == "VNet host to pod"]
+    sessions = mixed_sessions(classes, 1)
+    load = carry(cluster, sessions, 10**18)
+    assert load.failed == {"VNet host to pod": len(sessions)}
+    assert load.packets == len(sessions) == 200
+    assert sum(load.connections.values()) == 0
+
+
 def test_costs_are_of_what_was_answered(found: Comparison) -> None:
     for mode, crossings in found.crossings.items():
         answered = {label for label, c in crossings.items() if c.answered and c.outcome == "DELIVERED"}
