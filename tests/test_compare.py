@@ -12,7 +12,8 @@ import kubenet_fastpath as kf
 from kubenet_fastpath import cli
 from kubenet_fastpath.comparison import Comparison, Cost, compare, to_json
 from kubenet_fastpath.comparison_page import comparison_page
-from kubenet_fastpath.comparison_report import comparison_tables
+from kubenet_fastpath.comparison_report import comparison_tables, share_text
+from kubenet_fastpath.consumption import Share
 from kubenet_fastpath.topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
 from kubenet_fastpath.traffic import Flow
 from kubenet_fastpath.traffic_class import built_in_flows, traffic_classes
@@ -260,6 +261,11 @@ def test_a_connection_that_nobody_answers_is_given_up() -> None:
     assert load.failed == {"VNet host to pod": len(sessions)}
     assert load.packets == len(sessions) == 200
     assert sum(load.connections.values()) == 0
+
+
+def test_shares_are_said_with_what_is_left() -> None:
+    assert share_text(Share(used=3, limit=400)) == "3 of 400 (99.25 % left)"
+    assert share_text(Share(used=1500, limit=0)) == "1,500"
 
 
 def test_costs_are_of_what_was_answered(found: Comparison) -> None:

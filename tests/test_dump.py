@@ -13,7 +13,7 @@ import kubenet_fastpath as kf
 from kubenet_fastpath.address import ipv4_text
 from kubenet_fastpath.comparison import compare
 from kubenet_fastpath.redaction import redacted
-from kubenet_fastpath.topology import Addressing, Topology
+from kubenet_fastpath.topology import Addressing, PodSite, ServiceSite, Topology
 from kubenet_fastpath.topology_file import read_topology, topology_json
 from kubenet_fastpath.traffic import Flow
 
@@ -411,3 +411,29 @@ def test_redaction_is_consistent(tmp_path: Path) -> None:
     path.write_text(text)
     assert read_topology([path]).topology == shared
     assert redacted(shared) == shared
+
+
+def test_addresses_of_clients_and_host_ports_are_redacted() -> None:
+    """A host port's own address becomes its node's other one, or none; who may use a load balancer is left out."""
+    ports = tuple(
+        kf.HostPort(port=80 + k, pod_port=80, host_ip=ip) for k, ip in enumerate(("10.7.0.4", "10.9.9.9"))
+    )
+    topology = Topology(
+        nodes=(("n", "10.7.0.4"),),
+        node_subnet="10.7.0.0/16",
+        pods=(PodSite(name="p", node="n", host_ports=ports),),
+        services=(
+            ServiceSite(
+                name="ns/s",
+                cluster_ip="10.0.0.9",
+                port=80,
+                load_balancer_ips=("203.0.113.9",),
+                source_ranges=("198.51.100.0/24",),
+            ),
+        ),
+    )
+    shared = redacted(topology)
+    text = json.dumps(topology_json(shared))
+    for secret in ("10.7.", "10.9.9.9", "198.51.100", "203.0.113"):
+        assert secret not in text
+    assert [port.host_ip for port in shared.pods[0].host_ports] == [shared.nodes[0][1], None]
