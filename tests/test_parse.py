@@ -34,6 +34,18 @@ def udp_frame(data: bytes = b"data", **changes: object) -> bytes:
     return frames.packet(B, A, frames.ipv4(*IPS, frames.UDP, frames.udp(1000, 53, data), **changes))
 
 
+def test_checksums_of_every_length() -> None:
+    """Sums go by lanes of words from some length on: right ones are seen to be right, and each broken bit is seen."""
+    random = np.random.default_rng(3)
+    sizes = [*range(300), 1471, 1472, 8971, 8972]
+    right = [udp_frame(random.integers(200, 256, n, dtype=np.uint8).tobytes()) for n in sizes]
+    wrong = [bytearray(frame) for frame in right]
+    for frame in wrong:
+        frame[random.integers(42, len(frame)) if len(frame) > 42 else 41] ^= 1 << random.integers(8)
+    assert (kf.PacketBatch.from_frames(right).headers()["l4_checksum_ok"] == 1).all()
+    assert (kf.PacketBatch.from_frames(wrong).headers()["l4_checksum_ok"] == 0).all()
+
+
 def test_udp() -> None:
     assert row(udp_frame()) == {
         "eth_dst": MAC_B,
