@@ -1,17 +1,19 @@
-"""Text and integers of IPv4 addresses, prefixes and MACs. Integers are in host order.
+"""Text and integers of addresses, prefixes and MACs. Integers are in host order.
 
-IPv4 text is judged by the standard library's `ipaddress`: leading zeros, stray spaces and short forms
+Text is judged by the standard library's `ipaddress`: leading zeros, stray spaces and short forms
 are refused.
 """
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from operator import index
 from typing import SupportsIndex
 
 from .errors import AddressError
 
-__all__ = ["ipv4", "ipv4_prefix", "ipv4_text", "mac", "mac_text", "prefix_text"]
+__all__ = [
+    "ipv4", "ipv4_prefix", "ipv4_text", "ipv6", "ipv6_prefix", "ipv6_text", "is_ipv6", "mac", "mac_text", "prefix_text",
+]  # fmt: skip
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}")
 
@@ -98,6 +100,68 @@ def prefix_text(network: SupportsIndex, length: SupportsIndex) -> str:
     if not 0 <= bits <= 32 or value & (1 << 32 - bits) - 1:
         raise AddressError(f"not an IPv4 prefix: {ipv4_text(value)}/{bits}")
     return f"{ipv4_text(value)}/{bits}"
+
+
+def is_ipv6(text: str) -> bool:
+    """Whether an address or prefix is written as one of IPv6.
+
+    >>> is_ipv6("fd00::1"), is_ipv6("10.0.0.1")
+    (True, False)
+    """
+    return ":" in text
+
+
+def ipv6(address: str | SupportsIndex) -> int:
+    """Return an IPv6 address as an integer below 2**128; there is no zone in it.
+
+    Raises
+    ------
+    AddressError
+        The text or number is no IPv6 address.
+
+    Examples
+    --------
+    >>> hex(ipv6("fd00::7"))
+    '0xfd000000000000000000000000000007'
+    """
+    if isinstance(address, str):
+        try:
+            if "%" in address:
+                raise ValueError(address)
+            return int(IPv6Address(address))
+        except ValueError:
+            raise AddressError(f"not an IPv6 address: {address!r}") from None
+    value = index(address)
+    if not 0 <= value < 1 << 128:
+        raise AddressError(f"not an IPv6 address: {value}")
+    return value
+
+
+def ipv6_text(address: SupportsIndex) -> str:
+    """Return the text of an IPv6 address, as RFC 5952 has it.
+
+    >>> ipv6_text(0xFD << 120 | 7)
+    'fd00::7'
+    """
+    return str(IPv6Address(ipv6(address)))
+
+
+def ipv6_prefix(prefix: str) -> tuple[int, int]:
+    """Return network and length of an IPv6 prefix; an address alone is a /128.
+
+    Raises
+    ------
+    AddressError
+        The text is no prefix, or has host bits set.
+
+    >>> ipv6_prefix("fd00::/64")[1]
+    64
+    """
+    try:
+        network = IPv6Network(prefix)
+    except ValueError as error:
+        raise AddressError(f"not an IPv6 prefix: {prefix!r} ({error})") from None
+    return int(network.network_address), network.prefixlen
 
 
 def mac(address: str | SupportsIndex) -> int:

@@ -8,20 +8,19 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.stdlib cimport realloc
 from libc.string cimport memmove, memset
 
-from .bridge cimport bridge_resume
 from .context cimport (
     NO_HOP, PACKET_BROADCAST, PACKET_HOST, PACKET_OTHERHOST, PROXY_QLEN, ROUTE_LOCAL, ROUTE_UNICAST,
     interface_t, node_t, packet_t, proxied_t,
 )
-from .egress cimport send_arp, transmit, waited
+from .egress cimport send_arp
 from .frame cimport (
-    ARP_LEN, ARP_OP, ARP_REPLY, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_DST, ETH_IP, load16,
-    load32, load_mac, store_mac,
+    ARP_LEN, ARP_OP, ARP_REPLY, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_IP, load16,
+    load32, load_mac,
 )
 from .neighbour cimport (
-    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, held_t, neigh_create, neigh_find, neigh_take, neigh_update, neighbour_t,
-    nud_t,
+    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, neigh_create, neigh_find, neighbour_t, nud_t,
 )
+from .resolution cimport learn_neighbour
 from .route cimport owns, route_input, route_type
 from .verdict cimport PASS, R_ARP, R_ARP_INVALID, R_OTHERHOST, V_LOCAL, drop, fate
 
@@ -32,30 +31,8 @@ cdef enum:
     LOCKTIME = 1_000_000_000    # ns before an entry may be overwritten with another MAC
 
 
-cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
-    """Send what waited for a neighbour, oldest first."""
-    cdef neighbour_t* n = &node.neighbours.row[neighbour]
-    cdef held_t* h
-    cdef packet_t p
-    while True:
-        h = neigh_take(node.neighbours, neighbour)
-        if h == NULL:
-            return
-        p = waited(node, h, source)
-        node.released += 1
-        if p.frame == NULL:
-            node.generated_drops += 1
-        elif p.bridged:
-            bridge_resume(node, &p, n.mac)
-        else:
-            store_mac(p.frame + ETH_DST, n.mac)
-            if transmit(node, &p, n.dev) != PASS:
-                node.generated_drops += 1
-
-
 cdef void learn(node_t* node, packet_t* p, uint32_t index, uint64_t mac, nud_t state, bint override) noexcept nogil:
-    if neigh_update(node.neighbours, index, mac, state, override, p.now):
-        release(node, index, p.source)
+    learn_neighbour(node, node.neighbours, index, mac, state, override, False, p)
 
 
 cdef bint answers_for(node_t* node, packet_t* p, uint32_t spa, uint32_t tpa) noexcept nogil:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .address import ipv4_prefix
 from .errors import ConfigError
-from .node_config import Masquerade, NodeConfig
+from .node_config import Masquerade, NodeConfig, check_pods6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,11 @@ class AzureCni(NodeConfig):
     def pod_range(self) -> str:
         """Where pods' addresses come from."""
         return self.node_subnet
+
+    @property
+    def pod_range6(self) -> str | None:
+        """Where pods' IPv6 addresses come from; None: there are none."""
+        return self.node_subnet6 if self.dual_stack else None
 
     @property
     def platform_source(self) -> str | None:
@@ -121,6 +126,8 @@ class AzureCniOverlay(AzureCni):
         This node's pods, e.g. `10.244.1.0/24`.
     cluster_cidr : str
         All pods. Destinations outside it are masqueraded unless `non_masquerade` says otherwise.
+    pod_cidr6, cluster_cidr6 : str, optional
+        The same for IPv6, on a node that has it.
 
     Examples
     --------
@@ -131,9 +138,12 @@ class AzureCniOverlay(AzureCni):
 
     pod_cidr: str
     cluster_cidr: str
+    pod_cidr6: str | None = None
+    cluster_cidr6: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_pods6(self, self.pod_cidr6, self.cluster_cidr6)
         pods, pods_len = ipv4_prefix(self.pod_cidr)
         cluster, cluster_len = ipv4_prefix(self.cluster_cidr)
         if pods_len < cluster_len or (pods ^ cluster) >> (32 - cluster_len):
@@ -159,4 +169,21 @@ class AzureCniOverlay(AzureCni):
     @property
     def direct(self) -> tuple[str, ...]:
         """Destinations that are not masqueraded: pods."""
-        return (self.cluster_cidr,) if self.non_masquerade is None else self.non_masquerade
+        return self._direct((self.cluster_cidr,))
+
+    @property
+    def pod_range6(self) -> str | None:
+        """This node's IPv6 pods."""
+        return self.pod_cidr6
+
+    @property
+    def cluster6(self) -> str | None:
+        """All IPv6 pods."""
+        return self.cluster_cidr6
+
+    @property
+    def direct6(self) -> tuple[str, ...]:
+        """IPv6 destinations that are not masqueraded: pods."""
+        if self.non_masquerade is not None or self.cluster_cidr6 is None:
+            return super().direct6
+        return (self.cluster_cidr6,)

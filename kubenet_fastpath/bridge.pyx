@@ -6,22 +6,26 @@ that PREROUTING drops is not learned. Multicast is snooped on IPv4 (see `multica
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from .conntrack cimport CT_INVALID, NO_CONN
 from .context cimport (
-    IF_BRIDGE_PORT, NO_HOP, PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, interface_t, node_t, packet_t,
-    record,
+    IF_BRIDGE_PORT, NO_HOP, PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, destination_of, interface_t, node_t,
+    packet_t, record, source_of,
 )
 from .egress cimport hold, push, solicit
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
-from .frame cimport ETH_DST, ETH_IP, ETH_SRC, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac, store_mac
+from .header6 cimport check_header6, enter_netfilter6, multicast_fits6
+from .frame cimport ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, IP6_DST, IP_DST, IP_LEN, IP_PROTO, PROTO_IGMP, load32, load_mac, store_mac
 from .hooks cimport confirm, forward_hook, let_go, postrouting
 from .icmp cimport reject
+from .icmp6 cimport reject6
 from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, multicast_confined, multicast_receive, multicast_t, snoop_t
-from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, resolve_t
+from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, neigh_table_t, resolve_t
 from .recorder cimport STAGE_BRIDGE, STAGE_FORWARD, STAGE_ROUTE
 from .route cimport route_input
+from .route6 cimport route6_input
 from .verdict cimport (
     PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_TRUNCATED, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST, R_MULTICAST_INVALID,
     R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_ENDPOINTS, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
@@ -38,6 +42,13 @@ cdef bint deliverable(const node_t* node, const packet_t* p, uint32_t port, uint
     return device.kind == IF_BRIDGE_PORT and device.bridge == bridge and (port != p.port or device.hairpin)
 
 
+cdef void refuse(node_t* node, packet_t* p) noexcept nogil:
+    if p.ethertype == ETH_IP:
+        reject(node, p)
+    else:
+        reject6(node, p, True)
+
+
 cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     """FORWARD and POSTROUTING as the bridge runs them, in and out by itself."""
     cdef int end
@@ -47,9 +58,9 @@ cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nog
     record(node, p, STAGE_FORWARD, bridge, end)
     if end != PASS:
         if end == drop(R_NO_ENDPOINTS):
-            reject(node, p)
+            refuse(node, p)
         return end
-    return postrouting(node, p, bridge, load32(p.frame + p.l3 + IP_DST))
+    return postrouting(node, p, bridge, destination_of(node, p))
 
 
 cdef int deliver(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint cloned) noexcept nogil:
@@ -77,7 +88,7 @@ cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined) noexce
         if confined and (k >= groups.n_ports or groups.port[k].wanted != groups.serial):
             continue
         if refused:
-            reject(node, p)
+            refuse(node, p)
             continue
         if not filtered:
             end = filter_bridged(node, p, bridge)
@@ -105,13 +116,16 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
     "Bridged DNAT": towards another port of this bridge only the destination MAC changes, and TTL stays. Towards
     anywhere else the frame is now the router's. PASS, or the fate of the frame.
     """
-    cdef uint8_t* l3 = p.frame + p.l3
-    cdef uint32_t dst = load32(l3 + IP_DST), index, next_hop
+    cdef bint six = p.ethertype != ETH_IP
+    cdef neigh_table_t* t = node.neighbours6 if six else node.neighbours
+    cdef uint32_t dst = destination_of(node, p), index, next_hop
     cdef resolve_t state
-    cdef int end = route_input(node, p, load32(l3 + IP_SRC), dst, False)
+    cdef int end = route6_input(node, p) if six else route_input(node, p, source_of(node, p), dst, False)
     cdef packet_t waiting
     record(node, p, STAGE_ROUTE, p.hop, end)
     if end == drop(R_MARTIAN_SOURCE) or end == drop(R_MARTIAN_DESTINATION) or end == drop(R_IP_RPFILTER):
+        return end
+    if six and end != PASS:                             # br_nf_pre_routing_finish_ipv6: no way, no word
         return end
     p.redirect = False                                  # the bridge's notes overwrite the flag: one skb->cb for both
     if end != PASS:
@@ -121,19 +135,19 @@ cdef int redirect(node_t* node, packet_t* p, uint32_t bridge) noexcept nogil:
         p.type = PACKET_HOST
         return PASS
     next_hop = node.hops[p.hop].gateway if node.hops[p.hop].gateway else dst
-    index = neigh_create(node.neighbours, <uint16_t>bridge, next_hop, p.now)
+    index = neigh_create(t, <uint16_t>bridge, next_hop, p.now)
     if index == NO_NEIGHBOUR:
         return drop(R_NEIGH_CREATEFAIL)
-    state = neigh_resolve(node.neighbours, index, p.now)
+    state = neigh_resolve(t, index, p.now)
     if state == NEIGH_SEND:
-        store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)
+        store_mac(p.frame + ETH_DST, t.row[index].mac)
         return PASS
     waiting = p[0]
     waiting.bridged = True
     p.conn = NO_CONN                                    # the waiting packet has it
-    hold(node, index, &waiting)
+    hold(node, t, index, &waiting)
     if state == NEIGH_ASK:
-        solicit(node, index, p.source)
+        solicit(node, t, index, p.source)
     return fate(V_HELD, R_NEIGHBOUR)
 
 
@@ -142,6 +156,8 @@ cdef int snoop(node_t* node, const packet_t* p, bint* confined) noexcept nogil:
     cdef const uint8_t* l3 = p.frame + p.l3
     cdef snoop_t what
     confined[0] = False
+    if not node.multicast.off and p.ethertype == ETH_IP6:
+        return PASS if multicast_fits6(p) else drop(R_MULTICAST_INVALID)
     if node.multicast.off or p.ethertype != ETH_IP:
         return PASS
     if p.missing and (p.length - p.missing < p.l3 + IP_LEN or l3[IP_PROTO] == PROTO_IGMP):
@@ -213,7 +229,10 @@ cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     Returns its fate as a bridged frame, or PASS if it goes up to the host and nowhere else. If the host gets a copy
     of it, that is in `up`; else up.frame is NULL.
     """
-    cdef uint32_t bridge = node.interface[p.port].bridge, to
+    cdef uint32_t bridge = node.interface[p.port].bridge
+    cdef uint8_t[16] to
+    cdef bint six = node.bridge_nf6 and p.ethertype == ETH_IP6
+    cdef uint32_t at, size
     cdef interface_t* br = &node.interface[bridge]
     cdef uint64_t dst = load_mac(p.frame + ETH_DST), src = load_mac(p.frame + ETH_SRC)
     cdef int end
@@ -229,16 +248,17 @@ cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
             return drop(R_LINK_LOCAL)
     if dst == br.mac:
         p.type = PACKET_HOST
-    if node.bridge_nf and p.ethertype == ETH_IP and not p.tagged:
-        end = check_header(p)
+    if (six or (node.bridge_nf and p.ethertype == ETH_IP)) and not p.tagged:
+        end = check_header6(p) if six else check_header(p)
         if end != PASS:
             return end
-        to = load32(p.frame + p.l3 + IP_DST)
-        end = enter_netfilter(node, p)
+        at, size = IP6_DST if six else IP_DST, 16 if six else 4
+        memcpy(to, p.frame + p.l3 + at, size)
+        end = enter_netfilter6(node, p) if six else enter_netfilter(node, p)
         if end != PASS:
             return end
         p.hooked = True
-        if load32(p.frame + p.l3 + IP_DST) != to:
+        if memcmp(p.frame + p.l3 + at, to, size) != 0:
             end = redirect(node, p, bridge)
             if end != PASS:
                 return end

@@ -144,7 +144,7 @@ cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* in
     cdef segment_t seg
     cdef bint windowless = t.tcp.windowless
     t.tcp.windowless = c.seq == NULL
-    seg.l4, seg.verify = l4, False
+    seg.l3, seg.l4, seg.verify = NULL, l4, False
     while base < c.n:
         m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
         fetch(t, c, base, m, tuple, hash)

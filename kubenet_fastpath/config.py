@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .address import ipv4, ipv4_prefix, ipv4_text, mac
+from .address import ipv4, ipv4_prefix, ipv4_text, ipv6, ipv6_prefix, ipv6_text, mac
 from .errors import ConfigError
-from .node_config import Masquerade, Neighbour, NodeConfig, Route
+from .node_config import Masquerade, Neighbour, NodeConfig, Route, check_pods6
 from .service import HostPort
 
 __all__ = ["Hairpin", "Kubenet", "Masquerade", "Neighbour", "NodeConfig", "Pod", "Route"]
@@ -24,6 +24,7 @@ class Hairpin(Enum):
 @dataclass(frozen=True, kw_only=True)
 class _PodFields:
     ip: str | None = None
+    ip6: str | None = None
     mac: str | None = None
     host_mac: str | None = None
     host_ports: tuple[HostPort, ...] = ()
@@ -39,6 +40,8 @@ class Pod(_PodFields):
         Name of the pod, and of its port.
     ip : str, optional
         Address in the range of the node's pods; the next free one if omitted.
+    ip6 : str, optional
+        Likewise of IPv6, on a dual-stack node.
     mac : str, optional
         MAC of the pod's eth0; `0a:58` and the address if omitted, as CNI's hwaddr made it.
     host_mac : str, optional
@@ -55,6 +58,8 @@ class Pod(_PodFields):
             raise ConfigError(f"a pod needs a name without slashes, not {self.name!r}")
         if self.ip is not None:
             ipv4(self.ip)
+        if self.ip6 is not None:
+            ipv6(self.ip6)
         for text in (self.mac, self.host_mac):
             if text is not None and mac(text) >> 40 & 1:
                 raise ConfigError(f"MAC {text} of pod {self.name} is a multicast address")
@@ -72,14 +77,16 @@ class Kubenet(NodeConfig):
         This node's pods, e.g. `10.244.1.0/24`; cbr0 has its first address.
     cluster_cidr : str
         All pods.
+    pod_cidr6, cluster_cidr6 : str, optional
+        The same for IPv6, on a node that has it, e.g. a /80 of a /64; cbr0 has the first address.
     bridge_ip, bridge_mac : str, optional
         Of cbr0; the first address of the pod CIDR, and `0a:58` and that, if omitted.
     hairpin : Hairpin
         How a pod reaches itself through a service.
     dedup : bool, optional
         ebtables drop the routed duplicate; on for a promiscuous bridge if omitted.
-    bridge_nf_call_iptables : bool
-        Bridged packets go through iptables.
+    bridge_nf_call_iptables, bridge_nf_call_ip6tables : bool
+        Bridged packets go through iptables, or ip6tables where the node has IPv6.
     group_fwd_mask : int
         Link-local groups that the bridge forwards.
     multicast_snooping : bool
@@ -101,11 +108,14 @@ class Kubenet(NodeConfig):
 
     pod_cidr: str
     cluster_cidr: str
+    pod_cidr6: str | None = None
+    cluster_cidr6: str | None = None
     bridge_ip: str | None = None
     bridge_mac: str | None = None
     hairpin: Hairpin = Hairpin.PROMISC
     dedup: bool | None = None
     bridge_nf_call_iptables: bool = True
+    bridge_nf_call_ip6tables: bool = True
     group_fwd_mask: int = 0
     multicast_snooping: bool = True
     arp_notify: bool = True
@@ -127,6 +137,17 @@ class Kubenet(NodeConfig):
         if self.dedup and self.hairpin is not Hairpin.PROMISC:
             raise ConfigError(f"dedup goes with hairpin PROMISC, not {self.hairpin}")
         super().__post_init__()
+        check_pods6(self, self.pod_cidr6, self.cluster_cidr6)
+
+    @property
+    def cluster6(self) -> str | None:
+        """All IPv6 pods."""
+        return self.cluster_cidr6
+
+    @property
+    def bridge_address6(self) -> str:
+        """IPv6 address of cbr0."""
+        return ipv6_text(ipv6_prefix(self.pod_cidr6 or "")[0] + 1)
 
     @property
     def bridge_address(self) -> str:

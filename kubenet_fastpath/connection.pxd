@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from .frame cimport (
-    PROTO_GRE, PROTO_ICMP, PROTO_UDP, PROTO_UDPLITE, PROTO_TCP, PROTO_SCTP, load16,
+    PROTO_GRE, PROTO_ICMP, PROTO_ICMP6, PROTO_UDP, PROTO_UDPLITE, PROTO_TCP, PROTO_SCTP, csum_addresses, csum_pseudo, load16,
 )
 
 cdef enum:
@@ -18,6 +18,7 @@ cdef enum ctinfo_t:         # what a packet is to its connection (enum ip_conntr
     CT_ESTABLISHED_REPLY = 3
     CT_RELATED_REPLY = 4
     CT_INVALID = 7
+    CT_UNTRACKED = 9        # neighbour discovery and MLD: conntrack keeps out of it
     CT_DROP = 8             # nf_conntrack_max is reached and nothing could be evicted: the packet dies here
 
 cdef enum:                  # conn_t.status (enum ip_conntrack_status)
@@ -84,12 +85,20 @@ cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct 
     uint8_t scale
     uint8_t flags           # TCP_SIDE_*
 
-cdef struct segment_t:      # what tracking reads of one unfragmented IPv4 packet
+cdef struct segment_t:      # what tracking reads of one unfragmented packet
     tuple_t tuple           # src, dst, proto, family, zone by the caller; ports by whoever calls tuple_ports
-    const uint8_t* l4       # first byte behind the IPv4 header
+    const uint8_t* l3       # of IPv6, NULL: IPv4
+    const uint8_t* l4       # first byte behind the IP header
     uint32_t l4_len         # bytes from there to the end of the IP packet, all readable
     uint32_t ip_len         # total length, for accounting
     bint verify             # at PREROUTING: check the L4 checksum
+
+
+cdef inline uint64_t segment_pseudo(const segment_t* seg, uint8_t proto, uint32_t n) noexcept nogil:
+    """Sum of the pseudo header of n bytes (RFC 8200 8.1 for IPv6)."""
+    if seg.l3 == NULL:
+        return csum_pseudo(seg.tuple.src, seg.tuple.dst, proto, n)
+    return csum_addresses(seg.l3) + proto + n
 
 
 cdef inline bint tuple_equal(const tuple_t* a, const tuple_t* b) noexcept nogil:
@@ -114,7 +123,7 @@ cdef inline bint tuple_is(const tuple_t* tuple, uint64_t head, uint64_t tail) no
 
 
 cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noexcept nogil:
-    """Fill sport and dport from the n bytes behind the IPv4 header (nf_ct_get_tuple); False: too few."""
+    """Fill sport and dport from the n bytes behind the IP header (nf_ct_get_tuple); False: too few."""
     cdef uint8_t proto = tuple.proto
     tuple.sport = tuple.dport = 0
     if proto == PROTO_TCP or proto == PROTO_UDP or proto == PROTO_SCTP or proto == PROTO_UDPLITE:
@@ -122,7 +131,7 @@ cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noex
             return False
         tuple.sport = load16(l4)
         tuple.dport = load16(l4 + 2)
-    elif proto == PROTO_ICMP:
+    elif proto == PROTO_ICMP or proto == PROTO_ICMP6:
         if n < 8:
             return False
         tuple.sport = load16(l4 + 4)
@@ -139,11 +148,18 @@ cdef inline bint tuple_invert(tuple_t* inverse, const tuple_t* tuple) noexcept n
     cdef uint8_t kind
     inverse[0] = tuple[0]
     inverse.src, inverse.dst = tuple.dst, tuple.src
-    if tuple.proto != PROTO_ICMP:
+    if tuple.proto != PROTO_ICMP and tuple.proto != PROTO_ICMP6:
         inverse.sport, inverse.dport = tuple.dport, tuple.sport
         return True
     kind = tuple.dport >> 8
-    if kind == 8 or kind == 0:
+    if tuple.proto == PROTO_ICMP6:
+        if kind == 128 or kind == 129:
+            kind ^= 1
+        elif kind == 139 or kind == 140:
+            kind ^= 139 ^ 140
+        else:
+            return False
+    elif kind == 8 or kind == 0:
         kind ^= 8
     elif 13 <= kind <= 18:
         kind = ((kind - 13) ^ 1) + 13
@@ -155,4 +171,4 @@ cdef inline bint tuple_invert(tuple_t* inverse, const tuple_t* tuple) noexcept n
 
 cdef inline bint proto_allows_clash(uint8_t proto) noexcept nogil:
     """Whether two packets of one flow may both make a connection (nf_conntrack_l4proto.allow_clash)."""
-    return proto != PROTO_TCP and proto != PROTO_ICMP and proto != PROTO_SCTP
+    return proto != PROTO_TCP and proto != PROTO_ICMP and proto != PROTO_ICMP6 and proto != PROTO_SCTP

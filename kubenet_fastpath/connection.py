@@ -14,6 +14,7 @@ class CtInfo(IntEnum):
     ESTABLISHED_REPLY = 3  #: an answer
     RELATED_REPLY = 4  #: an ICMP error about an answer
     INVALID = 7  #: belongs to no connection and can begin none
+    UNTRACKED = 9  #: neighbour discovery or MLD, which conntrack leaves alone
     DROP = 8  #: the table is full, or the packet's tuples are taken
 
 

@@ -1,4 +1,4 @@
-"""C interface of `ConnectionTable`: Linux's nf_conntrack over IPv4 tuples.
+"""C interface of `ConnectionTable`: Linux's nf_conntrack over tuples of either family.
 
 A connection is a row of one slab, named by its index; NO_CONN means none. Nothing here reads a clock.
 The floors below: `connection` (types), `tcp`, `flowtable` (rows and index), `tracker` (packets).
@@ -7,9 +7,10 @@ The floors below: `connection` (types), `tcp`, `flowtable` (rows and index), `tr
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .address_pool cimport AddressPool
 from .columns cimport columns_t
 from .connection cimport (
-    CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED, CT_RELATED_REPLY,
+    CT_DROP, CT_UNTRACKED, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED, CT_RELATED_REPLY,
     IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_DYING, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH,
     IPS_NAT_DONE_MASK, IPS_NAT_MASK, IPS_SEEN_REPLY, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN, SECOND, conn_t,
     ctinfo_t, segment_t, tuple_equal, tuple_invert, tuple_ports, tuple_t,
@@ -27,5 +28,7 @@ cdef class ConnectionTable:
     cdef int isa_number
     cdef readonly object timeouts
     cdef readonly object seed
+    cdef readonly AddressPool addresses
 
+    cdef object rows(self, now, int family)
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone)

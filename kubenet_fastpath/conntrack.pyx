@@ -19,7 +19,7 @@ from .isa cimport isa_number
 from .isa import available
 from .listing import connections_of, connections_text, statistics_text
 from .records cimport record_insert, record_known, record_t, records_fill
-from .records import RECORD
+from .records import ADDRESSES, RECORD, RECORD6
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
@@ -68,7 +68,7 @@ cdef Py_ssize_t numbered(str text, Py_ssize_t i):
 
 
 cdef class ConnectionTable:
-    """Linux's nf_conntrack for IPv4: TCP, UDP, ICMP queries, SCTP, GRE, UDP-Lite, and all others by address.
+    """Linux's nf_conntrack: TCP, UDP, ICMP queries, SCTP, GRE, UDP-Lite, and all others by address.
 
     Parameters
     ----------
@@ -92,6 +92,8 @@ cdef class ConnectionTable:
     reserve : bool
         Take the memory of a full table at once, so that no packet waits while the system finds and clears pages,
         2 MiB at a time.
+    addresses : AddressPool, optional
+        Numbers the IPv6 addresses of a node whose table this is: the packets of IPv6 come by the node alone.
     isa : str, optional
         The variant of the lookup: "scalar", "avx2" or "avx512"; the best one that this machine has, unless told otherwise
         (`kubenet_fastpath.isa`). All find the same.
@@ -125,7 +127,7 @@ cdef class ConnectionTable:
     TUPLE = TUPLE       #: a record of `lookup_tuples`
 
     def __cinit__(self, capacity=262144, *, timeouts=None, seed=0, loose=True, liberal=False, checksum=True,
-                  ignore_invalid_rst=False, max_retrans=3, reserve=False, isa=None):
+                  ignore_invalid_rst=False, max_retrans=3, reserve=False, AddressPool addresses=None, isa=None):
         timeouts = Timeouts() if timeouts is None else timeouts
         if not 1 <= capacity <= MOST:
             raise ConfigError(f"capacity must be 1..{MOST}: {capacity}")
@@ -140,7 +142,8 @@ cdef class ConnectionTable:
         if (not self.table or not ct_init(self.table, capacity, seed)
                 or (reserve and not ct_reserve(self.table))):
             raise MemoryError(f"no memory for {capacity} connections")
-        self.timeouts, self.seed = timeouts, seed
+        self.timeouts, self.seed, self.addresses = timeouts, seed, addresses
+        self.table.pool = NULL if addresses is None else &addresses.pool
         cdef ct_t* t = self.table
         cdef int i
         t.checksum, t.tcp.loose, t.tcp.liberal = checksum, loose, liberal
@@ -379,7 +382,7 @@ cdef class ConnectionTable:
             columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
         return conn, reply
 
-    def to_records(self, now=None):
+    def to_records(self, now=None, *, int family=4):
         """Return the connections as a structured array, in the order of their index.
 
         Parameters
@@ -387,6 +390,8 @@ cdef class ConnectionTable:
         now : int, optional
             Time in ns: only connections alive then, `timeout` is the whole seconds left. Without it, all
             that are held, and `timeout` is 0.
+        family : int
+            4, or 6: then addresses are fields of 16 bytes, network order.
 
         Returns
         -------
@@ -397,6 +402,19 @@ cdef class ConnectionTable:
             `created` and `expires` in ns, `masquerade` (index of the interface whose address masks the
             source, 0: none), and `index`, the row.
         """
+        if family == 4:
+            return self.rows(now, 4)
+        if family != 6:
+            raise ValueError(f"family must be 4 or 6, not {family}")
+        rows = self.rows(now, 6)
+        wide = np.empty(len(rows), RECORD6)
+        for name in RECORD.names:
+            wide[name] = self.addresses.octets(rows[name]) if name in ADDRESSES and len(rows) else (
+                rows[name] if name not in ADDRESSES else 0)
+        return wide
+
+    cdef object rows(self, now, int family):
+        """Records of one family, or both (0); addresses of IPv6 are handles."""
         cdef int64_t time = 0 if now is None else now
         cdef const int64_t* at = NULL
         if now is not None:
@@ -404,13 +422,13 @@ cdef class ConnectionTable:
         rows = np.empty(self.table.count, RECORD)
         cdef record_t* r = <record_t*><size_t>rows.ctypes.data
         with nogil:
-            n = records_fill(self.table, r, at)
+            n = records_fill(self.table, r, at, family)
         return rows[:n]
 
-    def to_text(self, now, *, extended=False, accounting=True):
+    def to_text(self, now, *, extended=False, accounting=True, int family=4):
         """Return what `conntrack -L` prints at `now`, in ns; with `extended`, what `-o extended` adds; without
-        `accounting`, no packets and bytes."""
-        return connections_text(self.to_records(now), extended=extended, accounting=accounting)
+        `accounting`, no packets and bytes; with `family` 6, `-f ipv6`."""
+        return connections_text(self.to_records(now, family=family), extended=extended, accounting=accounting)
 
     def statistics_text(self):
         """Return the line of `conntrack -S`."""
@@ -494,7 +512,7 @@ cdef class ConnectionTable:
         unknown = [name for name in fields if name not in FILTERS]
         if unknown or (index is None and not fields):
             raise TypeError(f"delete() takes index, {', '.join(FILTERS)}; got {unknown or 'nothing'}")
-        records = self.to_records()
+        records = self.rows(None, 4 if fields else 0)
         chosen = np.ones(len(records), np.bool_)
         if index is not None:
             chosen &= np.isin(records["index"], index)
@@ -529,12 +547,12 @@ cdef class ConnectionTable:
             "liberal": self.liberal, "checksum": t.checksum != 0,
             "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0, "max_retrans": t.tcp.max_retrans,
         }
-        return {"settings": settings, "counters": self.counters, **snapshot(t)}
+        return {"settings": settings, "counters": self.counters, "addresses": self.addresses, **snapshot(t)}
 
 
 def _restore(state):
     """Make a `ConnectionTable` from its state, for pickle."""
-    cdef ConnectionTable self = ConnectionTable(**state["settings"])
+    cdef ConnectionTable self = ConnectionTable(**state["settings"], addresses=state.get("addresses"))
     cdef uint64_t* value = <uint64_t*>&self.table.counters
     restore(self.table, state)
     for i, name in enumerate(COUNTERS):

@@ -5,13 +5,16 @@ kernel's hook order. Everything a stage may write is in these two structs and th
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
+from .address_pool cimport address_pool_t, pool_intern
 from .connection cimport NO_CONN
 from .defrag cimport defrag_t
 from .fdb cimport fdb_t
 from .fib cimport fib_t
 from .flowtable cimport ct_t
 from .fragment cimport geometry_t
+from .frame cimport ETH_IP, IP6_DST, IP6_SRC, IP_DST, IP_PROTO, IP_SRC, load32
 from .multicast cimport multicast_t
 from .neighbour cimport neigh_table_t
 from .recorder cimport recorder_t
@@ -36,6 +39,7 @@ cdef enum:                      # route type: RTN_*
     ROUTE_UNICAST = 1
     ROUTE_LOCAL = 2
     ROUTE_BROADCAST = 3
+    ROUTE_ANYCAST = 4
     ROUTE_BLACKHOLE = 6
     ROUTE_UNREACHABLE = 7
     ROUTE_PROHIBIT = 8
@@ -49,6 +53,14 @@ cdef enum:
 cdef struct address_t:
     uint32_t ip
     uint32_t mask
+
+cdef struct prefix6_t:          # the address is in network order
+    uint8_t ip[16]
+    uint8_t length
+
+cdef struct address6_t:
+    prefix6_t prefix
+    uint32_t handle
 
 cdef struct interface_t:
     uint64_t mac
@@ -68,9 +80,12 @@ cdef struct interface_t:
     uint64_t rx_bytes
     uint64_t tx_packets
     uint64_t tx_bytes
+    uint32_t link_hop           # the next hop of link-local IPv6 destinations
+    uint16_t n_addresses6       # 0: no IPv6 here
+    address6_t address6[MAX_ADDRESSES]      # link-local last
 
 cdef struct nexthop_t:
-    uint32_t gateway            # 0: the destination is on the link
+    uint32_t gateway            # 0: the destination is on the link. Of IPv6 a handle
     uint32_t source             # preferred source address, 0: chosen by the interface
     uint16_t dev
     uint8_t type                # route_type_t
@@ -95,6 +110,9 @@ cdef struct packet_t:
     uint8_t timestamp           # likewise
     uint8_t label               # likewise: CIPSO
     uint8_t option_flags        # OPTION_*
+    uint8_t proto               # of IPv6: behind all extension headers, EXT_FRAGMENT: not the first fragment
+    uint16_t iif                # of IPv6: where the stack has it from
+    uint16_t l4                 # of IPv6: its offset from the network header, 0: the headers do not lead there
     bint tagged                 # carries a VLAN tag
     bint vlan_zero              # all its tags are priority tags (VID 0)
     bint shared                 # the bytes are needed elsewhere too: copy before writing
@@ -120,7 +138,7 @@ cdef struct chunk_t:            # memory of the current batch, freed after it
     size_t used
 
 cdef struct icmp_peer_t:        # struct inet_peer, as far as ICMP limits it
-    uint32_t ip
+    uint32_t ip                 # or handle
     uint32_t redirects
     int64_t tokens              # ns
     int64_t last                # ns
@@ -214,6 +232,22 @@ cdef struct node_t:
     bint tracked                # conntrack has seen it already:
     uint32_t tracked_conn       # its connection or NO_CONN
     uint8_t tracked_info        # ctinfo_t
+    const fib_t* fib6           # NULL: the node has no IPv6
+    address_pool_t* pool        # of all handles
+    neigh_table_t* neighbours6
+    uint32_t local_hop6         # next hops of link-local addresses that are the node's
+    uint32_t anycast_hop6
+    bint bridge_nf6             # net.bridge.bridge-nf-call-ip6tables
+    bint masquerade6
+    uint16_t n_direct6
+    prefix6_t direct6[MAX_CIDRS]
+    prefix6_t cluster6
+    bint dedup6                 # ebtables' pair for IPv6
+    prefix6_t dedup_gateway6
+    prefix6_t dedup_pods6
+    icmp_limit_t icmp6          # peers and interval; the rest is that of `icmp`
+    uint32_t recent6[64]
+    uint32_t fragment_id        # of the next datagram that is fragmented
 
 cdef uint8_t* scratch(node_t* node, size_t n) noexcept nogil
 cdef void release_scratch(node_t* node) noexcept nogil
@@ -232,6 +266,31 @@ cdef inline void record(node_t* node, const packet_t* p, uint8_t stage, uint32_t
 cdef inline bint writable(node_t* node, packet_t* p) noexcept nogil:
     """Give the packet bytes of its own if they are shared (skb_ensure_writable). False without memory."""
     return True if not p.shared else unshare(node, p)
+
+
+cdef inline bint in_prefix6(const uint8_t* address, const prefix6_t* prefix) noexcept nogil:
+    """Whether 16 bytes are inside a prefix."""
+    cdef uint32_t whole = prefix.length // 8, rest = prefix.length % 8
+    return memcmp(address, prefix.ip, whole) == 0 and (
+        rest == 0 or (address[whole] ^ prefix.ip[whole]) >> (8 - rest) == 0)
+
+
+cdef inline uint32_t source_of(const node_t* node, const packet_t* p) noexcept nogil:
+    """The packet's source: address or handle; POOL_NONE without memory."""
+    return load32(p.frame + p.l3 + IP_SRC) if p.ethertype == ETH_IP else pool_intern(node.pool, p.frame + p.l3 + IP6_SRC)
+
+
+cdef inline uint32_t destination_of(const node_t* node, const packet_t* p) noexcept nogil:
+    return load32(p.frame + p.l3 + IP_DST) if p.ethertype == ETH_IP else pool_intern(node.pool, p.frame + p.l3 + IP6_DST)
+
+
+cdef inline uint8_t protocol_of(const packet_t* p) noexcept nogil:
+    return p.frame[p.l3 + IP_PROTO] if p.ethertype == ETH_IP else p.proto
+
+
+cdef inline uint32_t header_length(const packet_t* p) noexcept nogil:
+    """Bytes of network headers in front of the transport's."""
+    return (p.frame[p.l3] & 15) * 4 if p.ethertype == ETH_IP else p.l4
 
 
 cdef inline out_t* sent(node_t* node, uint16_t port, uint32_t length) noexcept nogil:

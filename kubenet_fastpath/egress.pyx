@@ -1,6 +1,7 @@
 """A routed packet leaves: POSTROUTING, fragments, the neighbour's MAC, then a port or the bridge's ports.
 
-Source: net/ipv4/ip_output.c (ip_output, ip_finish_output2), net/ipv4/arp.c (arp_solicit, arp_create),
+Source: net/ipv4/ip_output.c (ip_output, ip_finish_output2), net/ipv4/arp.c (arp_solicit, arp_create), their
+counterparts in net/ipv6/ip6_output.c and ndisc.c (ndisc_solicit, ndisc_send_na),
 net/bridge/br_device.c (br_dev_xmit), br_forward.c (br_dev_queue_push_xmit), br_netfilter_hooks.c
 (br_nf_dev_queue_xmit); the duplicate filter is kubelet's and AgentBaker's ebtables chain (filter OUTPUT).
 """
@@ -9,23 +10,26 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from .address_pool cimport pool_read
 from .context cimport (
-    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, emit, interface_t, node_t, packet_t, record, scratch, writable,
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, destination_of, emit, in_prefix6, interface_t, node_t, packet_t, record, scratch, writable,
 )
-from .conntrack cimport CT_INVALID
+from .conntrack cimport CT_INVALID, CT_UNTRACKED
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
 from .frame cimport (
-    ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_SRC,
-    ETH_TYPE, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
+    ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_SRC,
+    ETH_TYPE, ICMP6_SOLICIT, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD,
+    IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
-    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_take,
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t, neigh_take,
     neighbour_t, resolve_t,
 )
 from .recorder cimport STAGE_BRIDGE, STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING
 from .route cimport owns, select_address
+from .route6 cimport has_address6
 from .verdict cimport (
     PASS, R_DEDUP, R_NEIGH_CREATEFAIL, R_NEIGH_QUEUEFULL, R_NEIGHBOUR, R_NO_DEVICE, R_NO_PORT, R_NOMEM, R_PKT_TOO_BIG, R_TRUNCATED, V_HELD, drop,
     fate,
@@ -33,11 +37,19 @@ from .verdict cimport (
 
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
+cdef enum:
+    DISCOVERY_LEN = 24          # a solicitation or advertisement without options
+
 
 cdef bint duplicate(const node_t* node, const packet_t* p, uint16_t dev) noexcept nogil:
     """Whether ebtables drops what the bridge itself sends: its own MAC, a pod's address."""
     cdef uint32_t src
-    if not node.dedup or p.ethertype != ETH_IP or load_mac(p.frame + ETH_SRC) != node.interface[dev].mac:
+    if not node.dedup or load_mac(p.frame + ETH_SRC) != node.interface[dev].mac:
+        return False
+    if node.dedup6 and p.ethertype == ETH_IP6:
+        return not in_prefix6(p.frame + p.l3 + IP6_SRC, &node.dedup_gateway6) and (
+            in_prefix6(p.frame + p.l3 + IP6_SRC, &node.dedup_pods6))
+    if p.ethertype != ETH_IP:
         return False
     src = load32(p.frame + p.l3 + IP_SRC)
     return src != node.dedup_gateway and (src ^ node.dedup_pods.ip) & node.dedup_pods.mask == 0
@@ -101,6 +113,8 @@ cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept no
         if p.origin != NULL and p.origin.max_size < mtu:
             limit = p.origin.max_size
         if p.length - p.l3 > limit:
+            if p.ethertype != ETH_IP:
+                return drop(R_PKT_TOO_BIG)
             if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
                 return drop(R_PKT_TOO_BIG)
             if p.origin != NULL and p.origin.max_size > mtu:
@@ -139,11 +153,80 @@ cdef int send_arp(node_t* node, uint16_t dev, uint16_t op, uint64_t eth_dst, uin
     return transmit(node, &p, dev)
 
 
-cdef void solicit(node_t* node, uint32_t neighbour, int32_t source) noexcept nogil:
+cdef uint64_t group_mac6(const uint8_t* group) noexcept nogil:
+    """The MAC of an IPv6 group (RFC 2464, 7)."""
+    return <uint64_t>0x3333 << 32 | load32(group + 12)
+
+
+cdef int send_discovery(node_t* node, uint16_t dev, uint8_t type, uint32_t flags, const uint8_t* src, const uint8_t* dst,
+                        const uint8_t* target, uint8_t option, uint64_t eth_dst, int32_t source) noexcept nogil:
+    cdef packet_t p
+    cdef uint8_t* l3
+    cdef uint8_t* icmp
+    cdef uint32_t n = DISCOVERY_LEN + (8 if option else 0)
+    memset(&p, 0, sizeof(packet_t))
+    p.length = ETH_LEN + IP6_LEN + n
+    p.frame = scratch(node, p.length)
+    if p.frame == NULL:
+        return drop(R_NOMEM)
+    memset(p.frame, 0, p.length)
+    p.l3, p.conn, p.hop, p.l4, p.proto = ETH_LEN, NO_CONN, NO_HOP, IP6_LEN, PROTO_ICMP6
+    p.now, p.source, p.ethertype, p.info, p.ours = node.now, source, ETH_IP6, CT_UNTRACKED, True
+    l3 = p.frame + ETH_LEN
+    l3[0], l3[IP6_NEXT], l3[IP6_HOPS] = 0x60, PROTO_ICMP6, 255
+    store16(l3 + IP6_PAYLOAD, <uint16_t>n)
+    memcpy(l3 + IP6_SRC, src, 16)
+    memcpy(l3 + IP6_DST, dst, 16)
+    icmp = l3 + IP6_LEN
+    icmp[ICMP_TYPE] = type
+    store32(icmp + ICMP_REST, flags)
+    memcpy(icmp + ICMP_LEN, target, 16)
+    if option:
+        icmp[DISCOVERY_LEN], icmp[DISCOVERY_LEN + 1] = option, 1
+        store_mac(icmp + DISCOVERY_LEN + 2, node.interface[dev].mac)
+    store16(icmp + ICMP_CHECK, csum_fold(csum_partial(icmp, n, csum_addresses(l3) + PROTO_ICMP6 + n)))
+    node.generated += 1
+    if eth_dst == 0:
+        return finish(node, &p, dev, destination_of(node, &p))
+    store_mac(p.frame + ETH_DST, eth_dst)
+    store_mac(p.frame + ETH_SRC, node.interface[dev].mac)
+    store16(p.frame + ETH_TYPE, ETH_IP6)
+    return transmit(node, &p, dev)
+
+
+cdef void solicit6(node_t* node, const neighbour_t* n, int32_t source) noexcept nogil:
+    """Ask for a neighbour's MAC (ndisc_solicit): from the waiting packet's address if the interface has that."""
+    cdef const interface_t* dev = &node.interface[n.dev]
+    cdef uint8_t[16] target, group
+    cdef const uint8_t* src = NULL
+    cdef packet_t* waiting
+    pool_read(node.pool, n.ip, target)
+    if n.last != NULL and n.first != NULL:
+        waiting = <packet_t*>(n.last + 1)
+        src = <uint8_t*>(n.last + 1) + n.last.record_size + waiting.l3 + IP6_SRC
+        if not has_address6(node, n.dev, src):
+            src = NULL
+    if src == NULL:
+        if dev.n_addresses6 == 0:
+            return
+        src = dev.address6[dev.n_addresses6 - 1].prefix.ip      # link-local
+    if n.state == NUD_PROBE:
+        send_discovery(node, n.dev, ICMP6_SOLICIT, 0, src, target, target, 1, n.mac, source)
+        return
+    memset(group, 0, 16)
+    group[0], group[1], group[11], group[12] = 0xFF, 2, 1, 0xFF
+    memcpy(&group[13], &target[13], 3)
+    send_discovery(node, n.dev, ICMP6_SOLICIT, 0, src, group, target, 1, group_mac6(group), source)
+
+
+cdef void solicit(node_t* node, neigh_table_t* t, uint32_t neighbour, int32_t source) noexcept nogil:
     """Ask for a neighbour's MAC (arp_solicit): from the waiting packet's address if that is ours."""
-    cdef neighbour_t* n = &node.neighbours.row[neighbour]
+    cdef neighbour_t* n = &t.row[neighbour]
     cdef packet_t* waiting
     cdef uint32_t spa = 0
+    if t.family == 6:
+        solicit6(node, n, source)
+        return
     if n.last != NULL and n.first != NULL:
         waiting = <packet_t*>(n.last + 1)
         spa = load32(<uint8_t*>(n.last + 1) + n.last.record_size + waiting.l3 + IP_SRC)
@@ -177,17 +260,17 @@ cdef void lose(node_t* node, packet_t* p, int reason) noexcept nogil:
         let_go(node, p)
 
 
-cdef void hold(node_t* node, uint32_t neighbour, const packet_t* p) noexcept nogil:
+cdef void hold(node_t* node, neigh_table_t* t, uint32_t neighbour, const packet_t* p) noexcept nogil:
     """Let a packet wait for a MAC; the oldest ones make room for it."""
     cdef held_t* h
     cdef packet_t old
     while True:
-        h = neigh_crowded(node.neighbours, neighbour, p.length)
+        h = neigh_crowded(t, neighbour, p.length)
         if h == NULL:
             break
         old = waited(node, h, -1)
         lose(node, &old, R_NEIGH_QUEUEFULL)
-    if not neigh_hold(node.neighbours, neighbour, p, sizeof(packet_t), p.frame, p.length):
+    if not neigh_hold(t, neighbour, p, sizeof(packet_t), p.frame, p.length):
         old = p[0]
         lose(node, &old, R_NOMEM)
 
@@ -203,11 +286,25 @@ cdef inline uint32_t neighbour_of(node_t* node, uint16_t dev, uint32_t ip) noexc
     return index
 
 
+cdef inline uint32_t neighbour6_of(node_t* node, uint16_t dev, uint32_t handle) noexcept nogil:
+    cdef uint32_t index = node.recent6[handle & 63]
+    if index >= node.neighbours6.n_rows or node.neighbours6.row[index].ip != handle or (
+            node.neighbours6.row[index].dev != dev):
+        index = neigh_create(node.neighbours6, dev, handle, node.now)
+        node.recent6[handle & 63] = index
+    return index
+
+
 cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
     """Put the Ethernet header on and send, or wait for the next hop's MAC (ip_finish_output2)."""
-    cdef uint32_t index = neighbour_of(node, dev, next_hop)
+    cdef neigh_table_t* t = node.neighbours
+    cdef uint32_t index
     cdef resolve_t state
     cdef uint8_t* eth
+    if p.ethertype == ETH_IP:
+        index = neighbour_of(node, dev, next_hop)
+    else:
+        t, index = node.neighbours6, neighbour6_of(node, dev, next_hop)
     if index == NO_NEIGHBOUR:
         return drop(R_NEIGH_CREATEFAIL)
     if not writable(node, p):
@@ -217,19 +314,19 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     p.l3 = ETH_LEN
     eth = p.frame
     store_mac(eth + ETH_SRC, node.interface[dev].mac)
-    store16(eth + ETH_TYPE, ETH_IP)
+    store16(eth + ETH_TYPE, p.ethertype)
     p.tagged, p.hooked, p.dev = False, False, dev
     state = NEIGH_SEND
-    if not node.neighbours.row[index].state & NUD_CONNECTED:
-        state = neigh_resolve(node.neighbours, index, p.now)
+    if not t.row[index].state & NUD_CONNECTED:
+        state = neigh_resolve(t, index, p.now)
     if state == NEIGH_SEND:
-        store_mac(eth + ETH_DST, node.neighbours.row[index].mac)
+        store_mac(eth + ETH_DST, t.row[index].mac)
         record(node, p, STAGE_NEIGHBOUR, next_hop, PASS)
         return transmit(node, p, dev)
     record(node, p, STAGE_NEIGHBOUR, next_hop, fate(V_HELD, R_NEIGHBOUR))
-    hold(node, index, p)
+    hold(node, t, index, p)
     if state == NEIGH_ASK:
-        solicit(node, index, p.source)
+        solicit(node, t, index, p.source)
     return fate(V_HELD, R_NEIGHBOUR)
 
 
@@ -252,6 +349,8 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
         mtu = origin.max_size
     if p.length - p.l3 <= mtu:
         return finish(node, p, dev, next_hop)
+    if p.ethertype != ETH_IP:
+        return drop(R_PKT_TOO_BIG)
     if p.missing:
         return drop(R_TRUNCATED)
     if not fragment_start(&f, p.frame, p.l3, p.length, mtu, origin, 0):

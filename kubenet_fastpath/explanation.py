@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .address import ipv4_text, mac_text, prefix_text
+from .address import ipv4_text, ipv6_text, mac_text
 from .batch import PacketBatch
 from .connection import CtInfo, CtStatus
 from .drop_reason import drop_reason
@@ -34,9 +34,10 @@ RECEIVE, REASSEMBLY, CONNTRACK, SERVICE, _DNAT, BRIDGE, ROUTE, INPUT, _FORWARD, 
 POSTROUTING, NEIGHBOUR, DUPLICATE, EMIT, VERDICT = range(12, 17)
 NO_CONN = NO_HOP = 0xFFFFFFFF
 FLOOD, LOCAL = 0xFFFFFFFF, 0xFFFFFFFE  # of the FDB, as uint32
-ETH_IP, ETH_ARP = 0x0800, 0x0806
+ETH_IP, ETH_ARP, ETH_IP6 = 0x0800, 0x0806, 0x86DD
 COPY = "(the host's copy: it has no connection)"
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+EXTENSIONS = (0, 43, 51, 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,31 +195,55 @@ def _header(eth_type: int, l3: bytes) -> str:
             if op == 1
             else f"arp {sender} is-at {mac_text(int.from_bytes(l3[8:14], 'big'))}"
         )
+    if eth_type == ETH_IP6 and len(l3) >= 40 and l3[0] >> 4 == 6:
+        return _header6(l3)
     if eth_type != ETH_IP or len(l3) < 20 or l3[0] >> 4 != 4:
         return f"ethertype 0x{eth_type:04x}" if eth_type else ""
     size, fragment = (l3[0] & 15) * 4, int.from_bytes(l3[6:8], "big")
-    proto, l4 = l3[9], l3[size:]
-    ends = [_ip(l3[12:16]), _ip(l3[16:20])]
+    ends, words = _transport([_ip(l3[12:16]), _ip(l3[16:20])], l3[9], b"" if fragment & 0x1FFF else l3[size:])
+    if fragment & 0x3FFF:
+        words.append(f"fragment {(fragment & 0x1FFF) * 8}{'+' if fragment & 0x2000 else ''}")
+    return " ".join(
+        [PROTOCOLS.get(l3[9], f"proto {l3[9]}"), f"{ends[0]} > {ends[1]}", f"ttl {l3[8]}", *words]
+    )
+
+
+def _transport(ends: list[str], proto: int, l4: bytes) -> tuple[list[str], list[str]]:
+    """The ends with their ports, and what else is worth saying."""
     words = []
-    if proto in (6, 17) and len(l4) >= 4 and not fragment & 0x1FFF:
+    if proto in (6, 17) and len(l4) >= 4:
         ports = struct.unpack("!HH", l4[:4])
-        ends = [f"{end}:{port}" for end, port in zip(ends, ports, strict=True)]
-    if proto == 6 and len(l4) >= 14 and not fragment & 0x1FFF:
+        ends = [
+            f"[{end}]:{port}" if ":" in end else f"{end}:{port}"
+            for end, port in zip(ends, ports, strict=True)
+        ]
+    if proto == 6 and len(l4) >= 14:
         names = [
             name for bit, name in enumerate(("FIN", "SYN", "RST", "PSH", "ACK", "URG")) if l4[13] >> bit & 1
         ]
         words.append(",".join(names) or "no flags")
-    if proto == 1 and len(l4) >= 2:
+    if proto in (1, 58) and len(l4) >= 2:
         words.append(f"type {l4[0]} code {l4[1]}")
-    if fragment & 0x3FFF:
-        words.append(f"fragment {(fragment & 0x1FFF) * 8}{'+' if fragment & 0x2000 else ''}")
+    return ends, words
+
+
+def _header6(l3: bytes) -> str:
+    kind, at = l3[6], 40
+    while kind in EXTENSIONS and len(l3) >= at + 2:
+        kind, at = l3[at], at + ((l3[at + 1] + 2) * 4 if kind == 51 else (l3[at + 1] + 1) * 8)
+    ends, words = _transport([_ip(l3[8:24]), _ip(l3[24:40])], kind, l3[at:])
+    if kind == 44 and len(l3) >= at + 4:
+        field = int.from_bytes(l3[at + 2 : at + 4], "big")
+        words.append(f"fragment {field & 0xFFF8}{'+' if field & 1 else ''}")
+        kind = l3[at]
     return " ".join(
-        [PROTOCOLS.get(proto, f"proto {proto}"), f"{ends[0]} > {ends[1]}", f"ttl {l3[8]}", *words]
+        [PROTOCOLS.get(kind, f"proto {kind}"), f"{ends[0]} > {ends[1]}", f"hop limit {l3[7]}", *words]
     )
 
 
 def _ip(data: bytes) -> str:
-    return ipv4_text(int.from_bytes(data, "big"))
+    number = int.from_bytes(data, "big")
+    return ipv4_text(number) if len(data) == 4 else ipv6_text(number)
 
 
 class _Reader:
@@ -227,9 +252,19 @@ class _Reader:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._devices = node.devices()
-        records = node.connections.to_records(node.now)
-        self._connections = {int(row["index"]): row for row in records}
-        self._neighbours = {(int(row["dev"]), int(row["ip"])): row for row in node.neighbours.to_records()}
+        records = (node.connections.to_records(node.now, family=family) for family in (4, 6))
+        self._connections = {int(row["index"]): row for rows in records for row in rows}
+        self._neighbours = {
+            (family, int(row["dev"]), int(row["ip"])): row
+            for family, table in ((4, node.neighbours), (6, node.neighbours6))
+            for row in table.to_records()
+        }
+
+    def _address(self, number: int, note: Any) -> str:
+        """The address that a note has a number for: of IPv6 a handle."""
+        if note["eth_type"] != ETH_IP6:
+            return ipv4_text(number)
+        return ipv6_text(self._node.addresses[number])
 
     def _device(self, index: int) -> str:
         return "lo" if index == LOOPBACK else self._devices.get(index, f"port {index}")
@@ -272,7 +307,7 @@ class _Reader:
             state = CtInfo(note["info"])
             return f"ctstate {state.name}" + (self._connection(note) if state is not CtInfo.NEW else "")
         if stage == SERVICE:
-            return f"{self._service(l3)} -> {ipv4_text(value)}"
+            return f"{self._service(l3)} -> {self._address(value, note)}"
         if stage == BRIDGE:
             to = mac_text(int.from_bytes(note["macs"][:6].tobytes(), "big"))
             if value == LOCAL:
@@ -281,7 +316,8 @@ class _Reader:
                 "unknown: to every port" if value == FLOOD else f"dev {self._device(value)}"
             )
         if stage in (ROUTE, _OUTPUT) and len(l3) >= 20:
-            return self._route(int.from_bytes(l3[16:20], "big"), value)
+            six = note["eth_type"] == ETH_IP6
+            return self._route(_ip(l3[24:40] if six else l3[16:20]), value)
         if stage == _FORWARD:
             return f"out {self._device(value)}" + (
                 ", kube-proxy's rules" if self._node.config.kube_proxy else ""
@@ -289,9 +325,10 @@ class _Reader:
         if stage == POSTROUTING:
             return f"out {self._device(value)}"
         if stage == NEIGHBOUR:
-            row = self._neighbours.get((int(note["dev"]), value))
+            family = 6 if note["eth_type"] == ETH_IP6 else 4
+            row = self._neighbours.get((family, int(note["dev"]), value))
             lladdr = f" lladdr {mac_text(int(row['mac']))}" if row is not None and fate < 0 else ""
-            return f"{ipv4_text(value)} dev {self._device(int(note['dev']))}{lladdr}"
+            return f"{self._address(value, note)} dev {self._device(int(note['dev']))}{lladdr}"
         if stage == DUPLICATE:
             return "ebtables: the bridge's MAC with a pod's address"
         return ""
@@ -306,10 +343,14 @@ class _Reader:
         row = self._connections.get(int(note["conn"]))
         if row is None:
             return ""
-        ends = (
-            f" {ipv4_text(row['src'])}:{row['sport']} > {ipv4_text(row['dst'])}:{row['dport']}, answers "
-            f"{ipv4_text(row['reply_src'])}:{row['reply_sport']} > {ipv4_text(row['reply_dst'])}:{row['reply_dport']}"
-        )
+
+        def end(side: str) -> str:
+            address, port = row[side], row[side.replace("src", "sport").replace("dst", "dport")]
+            if address.ndim:
+                return f"[{_ip(address.tobytes())}]:{port}"
+            return f"{ipv4_text(address)}:{port}"
+
+        ends = f" {end('src')} > {end('dst')}, answers {end('reply_src')} > {end('reply_dst')}"
         nat = [
             name
             for bit, name in ((CtStatus.SRC_NAT, "SNAT"), (CtStatus.DST_NAT, "DNAT"))
@@ -318,9 +359,11 @@ class _Reader:
         return f"{ends} {' '.join(nat)}".rstrip()
 
     def _service(self, l3: bytes) -> str:
-        if len(l3) < 24:
+        six = l3[:1] and l3[0] >> 4 == 6
+        at = 40 if six else (l3[0] & 15) * 4 if l3 else 0
+        if len(l3) < at + 4 or len(l3) < 24:
             return "service"
-        dst, port = _ip(l3[16:20]), struct.unpack_from("!H", l3, (l3[0] & 15) * 4 + 2)[0]
+        dst, port = _ip(l3[24:40] if six else l3[16:20]), struct.unpack_from("!H", l3, at + 2)[0]
         for service in self._node.services:
             for row in service.ports:
                 if dst in (service.cluster_ip, *service.outside) and row.port == port:
@@ -329,21 +372,23 @@ class _Reader:
                     return f"service {service.name} node port {port}"
         return f"host port {port}"
 
-    def _route(self, dst: int, index: int) -> str:
+    def _route(self, dst: str, index: int) -> str:
         if index == NO_HOP:
-            return f"no route to {ipv4_text(dst)}"
-        found = self._node.routes.longest_match(ipv4_text(dst))
-        prefix = found[0] if found is not None else prefix_text(dst, 32)
+            return f"no route to {dst}"
+        six = ":" in dst
+        found = (self._node.routes6 if six else self._node.routes).longest_match(dst)
+        prefix = found[0] if found is not None else f"{dst}/{128 if six else 32}"
         return f"{prefix} {hop_text(self._node.next_hops[index])}"
 
 
 def hop_text(hop: NextHop) -> str:
     """A next hop as `ip route` has it."""
     words = [] if hop.type is RouteType.UNICAST else [hop.type.name.lower()]
+    text = ipv4_text if hop.family == 4 else ipv6_text
     if hop.gateway:
-        words.append(f"via {ipv4_text(hop.gateway)}")
+        words.append(f"via {text(hop.gateway)}")
     if hop.dev is not None:
         words.append(f"dev {hop.dev}")
     if hop.source:
-        words.append(f"src {ipv4_text(hop.source)}")
+        words.append(f"src {text(hop.source)}")
     return " ".join(words)

@@ -96,7 +96,7 @@ cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
     if changes != f.changes:
         f.changes = changes
         forget_paths(f, node.conntrack)
-    f.due = min(min(defrag_next_due(node.defrag), node.neighbours.due), node.fdb.gc_due)
+    f.due = min(min(defrag_next_due(node.defrag), min(node.neighbours.due, node.neighbours6.due)), node.fdb.gc_due)
 
 
 cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -181,6 +181,7 @@ cdef inline bint track_tcp(node_t* node, const fastpath_t* f, Py_ssize_t k, uint
     cdef uint32_t found
     cdef ctinfo_t info
     seg.tuple = tuple_of(&f.glance, k)
+    seg.l3 = NULL
     seg.ip_len, seg.l4, seg.l4_len = f.glance.total[k], l3 + IP_LEN, f.glance.total[k] - <uint32_t>IP_LEN
     seg.verify = node.verify_checksums
     info = ct_track_hashed(node.conntrack, &seg, f.hash[k], node.now, &found)

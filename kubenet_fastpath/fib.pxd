@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from .arena cimport KF_MISS as FIB_MISS, kf_lpm
-from .fib_engine cimport fib_enter, fib_leave, fib_lookup, fib_prefetch, fib_status, fib_t
+from .fib_engine cimport fib_enter, fib_leave, fib_lookup, fib_lookup6, fib_prefetch, fib_status, fib_t
 from .rib cimport kf_key, rib_t
 
 

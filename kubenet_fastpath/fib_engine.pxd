@@ -57,6 +57,11 @@ cdef inline uint32_t fib_lookup(const fib_t* f, uint32_t dst) noexcept nogil:
     return kf_lpm_answer4(f.arena.block, dst)
 
 
+cdef inline uint32_t fib_lookup6(const fib_t* f, uint64_t hi, uint64_t lo) noexcept nogil:
+    """Next hop of an IPv6 address whose halves are in host order, or KF_MISS."""
+    return kf_lpm_answer6(f.arena.block, hi, lo)
+
+
 cdef inline void fib_prefetch(const fib_t* f, uint32_t dst) noexcept nogil:
     """Ask for the first line that a lookup of dst reads."""
     kf_lpm_prefetch4(f.arena.block, dst)

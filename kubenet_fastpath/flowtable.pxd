@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .address_pool cimport address_pool_t
 from .connection cimport (
     IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_head, tuple_t, tuple_tail,
 )
@@ -77,6 +78,7 @@ cdef struct ct_t:
     kf_index index          # confirmed connections: index << 1 | direction
     vacancy_t vacancy
     uint64_t secret[2]
+    address_pool_t* pool    # whose handles IPv6 tuples have, NULL: there are none
     bint checksum           # nf_conntrack_checksum
     tcp_policy_t tcp
     int64_t timeout[EXPIRY_COUNT]   # ns

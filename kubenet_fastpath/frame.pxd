@@ -28,6 +28,8 @@ cdef enum:                  # lengths in bytes
     UDP_LEN = 8
     ICMP_LEN = 8
     ARP_LEN = 28
+    IP6_LEN = 40
+    FRAGMENT_LEN = 8        # the fragment header
 
 cdef enum:                  # EtherTypes
     ETH_IP = 0x0800
@@ -55,12 +57,28 @@ cdef enum:                  # IPv4, from its first byte
     IP_MF = 0x2000
     IP_OFFSET = 0x1FFF      # in units of 8 bytes
 
+cdef enum:                  # IPv6, from its first byte
+    IP6_PAYLOAD = 4
+    IP6_NEXT = 6
+    IP6_HOPS = 7
+    IP6_SRC = 8
+    IP6_DST = 24
+
+cdef enum:                  # IPv6 extension headers, among the protocols
+    EXT_HOP = 0
+    EXT_ROUTING = 43
+    EXT_FRAGMENT = 44
+    EXT_AUTH = 51
+    EXT_NONE = 59
+    EXT_DESTINATION = 60
+
 cdef enum:                  # IP protocols
     PROTO_ICMP = 1
     PROTO_IGMP = 2
     PROTO_TCP = 6
     PROTO_UDP = 17
     PROTO_GRE = 47
+    PROTO_ICMP6 = 58
     PROTO_SCTP = 132
     PROTO_UDPLITE = 136
 
@@ -101,6 +119,23 @@ cdef enum:                  # ICMP types
     ICMP_TIMESTAMPREPLY = 14
     ICMP_MAX_TYPE = 18      # NR_ICMP_TYPES
 
+cdef enum:                  # ICMPv6 types
+    ICMP6_UNREACH = 1
+    ICMP6_TOO_BIG = 2
+    ICMP6_TIME_EXCEEDED = 3
+    ICMP6_PARAMETER = 4
+    ICMP6_ECHO = 128        # errors are below
+    ICMP6_ECHOREPLY = 129
+    ICMP6_MLD_QUERY = 130
+    ICMP6_SOLICIT_ROUTER = 133
+    ICMP6_ROUTER = 134
+    ICMP6_SOLICIT = 135
+    ICMP6_ADVERTISE = 136
+    ICMP6_REDIRECT = 137
+    ICMP6_INFO_QUERY = 139
+    ICMP6_INFO_REPLY = 140
+    ICMP6_MLD2_REPORT = 143
+
 cdef enum:                  # ARP, from its first byte
     ARP_OP = 6
     ARP_SHA = 8
@@ -120,3 +155,8 @@ cdef inline bint ipv4_valid(const uint8_t* l3, uint32_t n) noexcept nogil:
         return False
     total = load16(l3 + IP_TOTAL)
     return header <= total <= n
+
+
+cdef inline uint64_t csum_addresses(const uint8_t* l3) noexcept nogil:
+    """Sum of both addresses of an IPv6 header."""
+    return csum_partial(l3 + IP6_SRC, 32, 0)

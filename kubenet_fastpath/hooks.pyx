@@ -1,4 +1,4 @@
-"""What netfilter does to an IPv4 packet at each of its five hooks, in order of priority.
+"""What netfilter does to a packet of either family at each of its five hooks, in order of priority.
 
 Source: net/netfilter/nf_nat_core.c (nf_nat_inet_fn), nf_nat_proto.c (nf_nat_ipv4_fn), nf_nat_masquerade.c,
 nf_conntrack_core.c (nf_conntrack_in, nf_confirm). Rules are data of the node: kube-proxy's (see `kubeproxy`), and
@@ -8,13 +8,17 @@ the masquerading that ip-masq-agent or kubenet install.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport (
-    CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
+    CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_UNTRACKED, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
 )
-from .context cimport IF_BRIDGE, address_t, node_t, packet_t, record, snat_rule_t, writable
+from .address_pool cimport POOL_NONE
+from .context cimport (
+    IF_BRIDGE, address_t, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
+    source_of, writable,
+)
 from .frame cimport (
-    IP_DST, IP_FRAG, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, L4_DPORT, PROTO_ICMP, PROTO_TCP, PROTO_UDP, load16,
+    ETH_IP, EXT_FRAGMENT, IP6_DST, IP_DST, IP_PROTO, IP_SRC, L4_DPORT, PROTO_ICMP, PROTO_ICMP6, PROTO_TCP, PROTO_UDP, load16,
     load32,
 )
 from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
@@ -23,6 +27,7 @@ from .nat cimport (
 )
 from .recorder cimport STAGE_CONFIRM, STAGE_CONNTRACK, STAGE_DESTINATION_NAT, STAGE_SERVICE, STAGE_SOURCE_NAT
 from .route cimport owns, select_address
+from .route6 cimport owns6, select_address6
 from .service_table cimport endpoint_t
 from .verdict cimport (
     PASS, R_CT_CLASH, R_CT_FULL, R_CT_INVALID, R_LOCALNET, R_MASQUERADE_MOVED, R_NAT_FAILED, R_NOMEM, drop,
@@ -33,15 +38,23 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     """nf_conntrack_in: find or begin the packet's connection."""
     cdef segment_t seg
     cdef uint8_t* l3 = p.frame + p.l3
-    cdef uint32_t header = (l3[0] & 15) * 4
+    cdef uint32_t header = header_length(p)
+    cdef bint six = p.ethertype != ETH_IP
     if node.tracked:                    # by the fast path, which then gave the packet up
         node.tracked = False
         p.conn, p.info = node.tracked_conn, node.tracked_info
         return PASS
-    seg.tuple.src, seg.tuple.dst = load32(l3 + IP_SRC), load32(l3 + IP_DST)
-    seg.tuple.proto, seg.tuple.family, seg.tuple.zone = l3[IP_PROTO], 4, 0
-    seg.ip_len = load16(l3 + IP_TOTAL)
-    seg.l4, seg.l4_len = l3 + header, seg.ip_len - header
+    seg.ip_len = p.length - p.l3
+    if six and (header == 0 or p.proto == EXT_FRAGMENT):     # nf_ct_get_tuple finds no protocol
+        node.conntrack.counters.invalid += 1
+        p.conn, p.info = NO_CONN, CT_INVALID
+        record(node, p, STAGE_CONNTRACK, 0, PASS)
+        return PASS
+    seg.tuple.src, seg.tuple.dst = source_of(node, p), destination_of(node, p)
+    if six and (seg.tuple.src == POOL_NONE or seg.tuple.dst == POOL_NONE):
+        return drop(R_NOMEM)
+    seg.tuple.proto, seg.tuple.family, seg.tuple.zone = protocol_of(p), 6 if six else 4, 0
+    seg.l3, seg.l4, seg.l4_len = l3 if six else NULL, l3 + header, seg.ip_len - header if header < seg.ip_len else 0
     seg.verify = verify and node.verify_checksums and p.missing == 0 and not p.summed
     p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
     if p.info == CT_DROP:
@@ -50,6 +63,16 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
         return drop(R_CT_FULL)
     record(node, p, STAGE_CONNTRACK, 0, PASS)
     return PASS
+
+
+cdef bint masqueraded6(const node_t* node, const uint8_t* dst) noexcept nogil:
+    cdef uint32_t k
+    if not node.masquerade6 or owns6(node, dst):
+        return False
+    for k in range(node.n_direct6):
+        if in_prefix6(dst, &node.direct6[k]):
+            return False
+    return True
 
 
 cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
@@ -87,13 +110,14 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
     cdef nat_range_t chosen
     cdef conn_t* conn
     cdef uint32_t marked = p.mark & (MARK_HOST_PORT | MARK_MASQ)
-    cdef bint localhost = (node.mask_localhost and not marked and l3[IP_SRC] == 127
+    cdef bint six = p.ethertype != ETH_IP
+    cdef bint localhost = (node.mask_localhost and not marked and not six and l3[IP_SRC] == 127
                            and node.interface[out].kind == IF_BRIDGE)
     if marked == MARK_MASQ:
         p.mark ^= MARK_MASQ
-    if not (marked or localhost or masqueraded(node, load32(l3 + IP_DST))) or (
-            ct_conn(node.conntrack, p.conn).original.src == 0):
-        if node.n_snat and snat_rule(node, l3) != NULL:
+    if not (marked or localhost or (masqueraded6(node, l3 + IP6_DST) if six else masqueraded(node, load32(l3 + IP_DST)))) or (
+            not six and ct_conn(node.conntrack, p.conn).original.src == 0):
+        if node.n_snat and not six and snat_rule(node, l3) != NULL:
             chosen.min_ip = chosen.max_ip = snat_rule(node, l3).to
             chosen.min_port = chosen.max_port = 0
             chosen.flags = 0
@@ -101,7 +125,7 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
             return True
         nat_setup_null(node.conntrack, p.conn, MANIP_SRC, p.now, &node.rng)
         return True
-    chosen.min_ip = chosen.max_ip = select_address(node, out, next_hop)
+    chosen.min_ip = chosen.max_ip = select_address6(node, out, l3 + IP6_DST) if six else select_address(node, out, next_hop)
     if chosen.min_ip == 0:
         return False
     chosen.min_port, chosen.max_port = node.masquerade_min_port, node.masquerade_max_port
@@ -138,18 +162,18 @@ cdef void setup_destination(node_t* node, packet_t* p) noexcept nogil:
 cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t out, uint32_t next_hop) noexcept nogil:
     """nf_nat_ipv4_fn and nf_nat_inet_fn. `rules`: this is POSTROUTING; of the source hooks it alone has rules."""
     cdef conn_t* conn
-    cdef uint8_t* l3
+    cdef uint8_t proto
     cdef uint32_t done = IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
     if p.conn == NO_CONN:
         return PASS
     conn = ct_conn(node.conntrack, p.conn)
-    l3 = p.frame + p.l3
     if p.info == CT_RELATED or p.info == CT_RELATED_REPLY:
-        if l3[IP_PROTO] == PROTO_ICMP:
+        proto = protocol_of(p)
+        if proto == PROTO_ICMP or proto == PROTO_ICMP6:
             if not writable(node, p):
                 return drop(R_NOMEM)
-            l3 = p.frame + p.l3
-            if not nat_icmp_error(conn, <ctinfo_t>p.info, manip, p.missing == 0, l3, load16(l3 + IP_TOTAL)):
+            if not nat_icmp_error(node.conntrack, conn, <ctinfo_t>p.info, manip, p.missing == 0, p.frame + p.l3,
+                                  p.length - p.l3):
                 return drop(R_NAT_FAILED)
             record(node, p, STAGE_SOURCE_NAT if manip == MANIP_SRC else STAGE_DESTINATION_NAT, 0, PASS)
             return PASS
@@ -170,8 +194,7 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
     if conn.status & (IPS_SRC_NAT if (manip == MANIP_SRC) == (p.info < CT_ESTABLISHED_REPLY) else IPS_DST_NAT):
         if not writable(node, p):
             return drop(R_NOMEM)
-        l3 = p.frame + p.l3
-        nat_packet(conn, <ctinfo_t>p.info, manip, l3, load16(l3 + IP_TOTAL))
+        nat_packet(node.conntrack, conn, <ctinfo_t>p.info, manip, p.frame + p.l3, p.length - p.l3)
         record(node, p, STAGE_SOURCE_NAT if manip == MANIP_SRC else STAGE_DESTINATION_NAT, 0, PASS)
     return PASS
 
@@ -199,7 +222,7 @@ cdef int prerouting(node_t* node, packet_t* p) noexcept nogil:
 cdef int forward_hook(node_t* node, packet_t* p) noexcept nogil:
     """filter FORWARD: AKS's own drops; kube-proxy's firewall, INVALID dropped, the marked let pass, lone services."""
     if p.conn == NO_CONN:
-        return drop(R_CT_INVALID) if node.drop_invalid else PASS
+        return drop(R_CT_INVALID) if node.drop_invalid and p.info != CT_UNTRACKED else PASS
     if node.services.refusals.used and p.info == CT_NEW:
         return service_refusal(node, p, FILTER_FORWARD)
     return PASS
@@ -211,7 +234,7 @@ cdef int input_hook(node_t* node, packet_t* p) noexcept nogil:
     cdef uint8_t* l3 = p.frame + p.l3
     if node.services.refusals.used and p.conn != NO_CONN and p.info == CT_NEW:
         end = service_refusal(node, p, FILTER_INPUT)
-    if end == PASS and node.drop_invalid and load32(l3 + IP_DST) >> 24 == 127 and load32(l3 + IP_SRC) >> 24 != 127:
+    if end == PASS and node.drop_invalid and p.ethertype == ETH_IP and load32(l3 + IP_DST) >> 24 == 127 and load32(l3 + IP_SRC) >> 24 != 127:
         if p.conn == NO_CONN or (p.info == CT_NEW and not ct_conn(node.conntrack, p.conn).status & IPS_DST_NAT):
             end = drop(R_LOCALNET)
     if end == PASS:
@@ -221,7 +244,7 @@ cdef int input_hook(node_t* node, packet_t* p) noexcept nogil:
 
 cdef int output_hook(node_t* node, packet_t* p) noexcept nogil:
     """conntrack, unless the packet is about another one and has that one's connection, then destination NAT, filter."""
-    cdef int end = track(node, p, False) if p.conn == NO_CONN else PASS
+    cdef int end = track(node, p, False) if p.conn == NO_CONN and p.info != CT_UNTRACKED else PASS
     if end == PASS:
         end = nat_hook(node, p, MANIP_DST, False, 0, 0)
     if end == PASS and node.services.refusals.used and p.conn != NO_CONN and p.info == CT_NEW:

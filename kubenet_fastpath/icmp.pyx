@@ -41,9 +41,8 @@ cdef int64_t REDIRECT_SILENCE = 20_480_000_000      # load << (number + 1)
 cdef int64_t IDLE = 60_000_000_000                  # a peer that slept so long is as good as new
 
 
-cdef icmp_peer_t* find_peer(node_t* node, uint32_t ip) noexcept nogil:
+cdef icmp_peer_t* find_peer(node_t* node, icmp_limit_t* l, uint32_t ip) noexcept nogil:
     """The peer's row, made if need be with a full bucket; NULL without memory."""
-    cdef icmp_limit_t* l = &node.icmp
     cdef icmp_peer_t* old = l.peer
     cdef icmp_peer_t* q
     cdef uint32_t i, k, size = l.mask + 1
@@ -56,7 +55,7 @@ cdef icmp_peer_t* find_peer(node_t* node, uint32_t ip) noexcept nogil:
         k, l.mask, l.used = 0 if old == NULL else l.mask + 1, size - 1, 0
         for i in range(k):
             if old[i].ip and node.now - old[i].last < IDLE:
-                q = find_peer(node, old[i].ip)
+                q = find_peer(node, l, old[i].ip)
                 q[0] = old[i]
         free(old)
     i = ip * <uint32_t>0x9E3779B1
@@ -73,7 +72,7 @@ cdef icmp_peer_t* find_peer(node_t* node, uint32_t ip) noexcept nogil:
 
 cdef bint spend_unreachable(node_t* node, uint32_t ip) noexcept nogil:
     """Take the token that ip_error wants before an unreachable is sent (ip_rt_error_cost, _burst)."""
-    cdef icmp_peer_t* q = find_peer(node, ip)
+    cdef icmp_peer_t* q = find_peer(node, &node.icmp, ip)
     if q == NULL:
         return True
     q.tokens = min(q.tokens + node.now - q.last, 5 * SECOND)
@@ -84,13 +83,10 @@ cdef bint spend_unreachable(node_t* node, uint32_t ip) noexcept nogil:
     return True
 
 
-cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcept nogil:
-    """The two rate limits of icmp.c, one per destination and one for all."""
+cdef bint spend_global(node_t* node) noexcept nogil:
+    """Whether all errors together may be one more (icmp_global_allow); whoever sends it takes one credit off."""
     cdef icmp_limit_t* l = &node.icmp
-    cdef icmp_peer_t* q
     cdef int64_t passed
-    if (type == ICMP_UNREACH and code == 4) or not RATE_MASK >> type & 1:
-        return True
     if l.credit <= 0:
         passed = min(node.now - l.stamp, SECOND)
         if passed < SECOND // 50:
@@ -99,16 +95,30 @@ cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcep
         l.stamp = node.now
         if l.credit <= 0:
             return False
-    q = find_peer(node, ip)
-    if q != NULL:
-        # Without a limit this empties the bucket, which ip_error shares; not within its own tick.
-        if node.now != q.last:
-            q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * l.interval)
-            q.last = node.now
-        if q.tokens < l.interval:
-            return False
-        q.tokens -= l.interval
-    l.credit -= 1
+    return True
+
+
+cdef bint spend_token(const node_t* node, icmp_peer_t* q, int64_t interval) noexcept nogil:
+    """inet_peer_xrlim_allow."""
+    if q == NULL:
+        return True
+    # Without a limit this empties the bucket, which ip_error shares; not within its own tick.
+    if node.now != q.last:
+        q.tokens = min(q.tokens + node.now - q.last, XRLIM_BURST * interval)
+        q.last = node.now
+    if q.tokens < interval:
+        return False
+    q.tokens -= interval
+    return True
+
+
+cdef bint allowed(node_t* node, uint32_t ip, uint8_t type, uint8_t code) noexcept nogil:
+    """The two rate limits of icmp.c, one per destination and one for all."""
+    if (type == ICMP_UNREACH and code == 4) or not RATE_MASK >> type & 1:
+        return True
+    if not spend_global(node) or not spend_token(node, find_peer(node, &node.icmp, ip), node.icmp.interval):
+        return False
+    node.icmp.credit -= 1
     return True
 
 
@@ -246,7 +256,7 @@ cdef void reject(node_t* node, packet_t* p) noexcept nogil:
 
 cdef void send_redirect(node_t* node, packet_t* p, uint32_t gateway) noexcept nogil:
     """Tell a neighbour of the better way, ever more seldom while it does not listen (ip_rt_send_redirect)."""
-    cdef icmp_peer_t* q = find_peer(node, load32(p.frame + p.l3 + IP_SRC))
+    cdef icmp_peer_t* q = find_peer(node, &node.icmp, load32(p.frame + p.l3 + IP_SRC))
     if q == NULL:
         return
     if node.now > q.last + REDIRECT_SILENCE:
@@ -256,6 +266,6 @@ cdef void send_redirect(node_t* node, packet_t* p, uint32_t gateway) noexcept no
         return
     if q.redirects == 0 or node.now > q.last + (REDIRECT_LOAD << q.redirects):
         icmp_send(node, p, ICMP_REDIRECT, 1, gateway)
-        q = find_peer(node, load32(p.frame + p.l3 + IP_SRC))
+        q = find_peer(node, &node.icmp, load32(p.frame + p.l3 + IP_SRC))
         q.last = node.now
         q.redirects += 1

@@ -1,6 +1,6 @@
 """Addresses of pods, handed out as the CNI plugin host-local does."""
 
-from .address import ipv4, ipv4_text
+from .address import ipv4, ipv4_text, ipv6, ipv6_text
 from .errors import ConfigError, TableFull
 
 
@@ -10,9 +10,11 @@ class HostLocal:
     Parameters
     ----------
     network, prefix_len : int
-        The range; its first and last address and the gateway are never handed out.
+        The range; its first address, of IPv4 the last one, and the gateway are never handed out.
     gateway : int
         The bridge's address.
+    family : int
+        4 or 6.
 
     Notes
     -----
@@ -20,9 +22,12 @@ class HostLocal:
     address and wraps.
     """
 
-    def __init__(self, network: int, prefix_len: int, gateway: int) -> None:
+    def __init__(self, network: int, prefix_len: int, gateway: int, family: int = 4) -> None:
         self.first = network + 1
-        self.last = network + (1 << 32 - prefix_len) - 2
+        self.last = (
+            network + (1 << 32 - prefix_len) - 2 if family == 4 else network + (1 << 128 - prefix_len) - 1
+        )
+        self._number, self._text = (ipv4, ipv4_text) if family == 4 else (ipv6, ipv6_text)
         self.gateway = gateway
         self._used: set[int] = set()
         self._latest = self.last
@@ -42,16 +47,17 @@ class HostLocal:
                 self._used.add(address)
                 self._latest = address
                 return address
-        raise TableFull(f"no IP addresses available in range {ipv4_text(self.first)}-{ipv4_text(self.last)}")
+        raise TableFull(
+            f"no IP addresses available in range {self._text(self.first)}-{self._text(self.last)}"
+        )
 
     def reserve(self, address: int | str) -> int:
         """Take a certain address; ConfigError when it is not to be had."""
-        number = ipv4(address)
-        text = ipv4_text(number)
+        number = self._number(address)
+        text = self._text(number)
         if not self.first <= number <= self.last:
-            raise ConfigError(
-                f"pod address {text} is outside {ipv4_text(self.first)}-{ipv4_text(self.last)}, the range of this node"
-            )
+            inside = f"{self._text(self.first)}-{self._text(self.last)}"
+            raise ConfigError(f"pod address {text} is outside {inside}, the range of this node")
         if number == self.gateway:
             raise ConfigError(f"pod address {text} is the bridge's own")
         if number in self._used:

@@ -12,10 +12,13 @@ either way, but for the 1e-10 to which kube-proxy rounds.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .frame cimport IP_DST, IP_PROTO, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16, load32
+from .address_pool cimport pool_read
+from .context cimport destination_of, header_length, in_prefix6, protocol_of
+from .frame cimport ETH_IP, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16
 from .route cimport owns
+from .route6 cimport owns6
 from .service_table cimport (
-    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_FORWARD, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_NODE_PORT, clients_check, clients_set,
+    DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_FORWARD, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_IP6, SPACE_NODE_PORT, clients_check, clients_set,
     clients_t, door_find, door_t, host_port_t, range_t, service_table_t,
 )
 from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, R_SOURCE_RANGE, R_WIRESERVER, drop
@@ -26,8 +29,20 @@ cdef extern from "csrc/hash.h" nogil:
 cdef int64_t SECOND = 1_000_000_000
 
 
-cdef inline bint in_cluster(const node_t* node, uint32_t ip) noexcept nogil:
+cdef inline bint in_cluster(const node_t* node, uint32_t ip, uint8_t family) noexcept nogil:
+    cdef uint8_t[16] address
+    if family == 6:
+        pool_read(node.pool, ip, address)
+        return in_prefix6(address, &node.cluster6)
     return (ip ^ node.cluster.ip) & node.cluster.mask == 0
+
+
+cdef inline bint is_own(const node_t* node, uint32_t ip, uint8_t family) noexcept nogil:
+    cdef uint8_t[16] address
+    if family == 4:
+        return owns(node, ip)
+    pool_read(node.pool, ip, address)
+    return owns6(node, address)
 
 
 cdef inline uint32_t some(node_t* node, uint32_t n) noexcept nogil:
@@ -44,7 +59,7 @@ cdef const endpoint_t* draw(node_t* node, packet_t* p, const door_t* door, bint 
     cdef const endpoint_t* endpoint = &node.services.endpoint[first]
     if n == 0:
         return NULL
-    if door.kind == DOOR_CLUSTER_IP and not in_cluster(node, to.src):
+    if door.kind == DOOR_CLUSTER_IP and not in_cluster(node, to.src, to.family):
         p.mark |= MARK_MASQ
     if door.affinity:
         for i in range(n):
@@ -69,9 +84,9 @@ cdef const endpoint_t* external(node_t* node, packet_t* p, const door_t* door, c
     if not door.external_local:
         p.mark |= MARK_MASQ
         return draw(node, p, door, False, to)
-    if in_cluster(node, to.src):
+    if in_cluster(node, to.src, to.family):
         return draw(node, p, door, False, to)
-    if owns(node, to.src):
+    if is_own(node, to.src, to.family):
         p.mark |= MARK_MASQ
         return draw(node, p, door, False, to)
     return draw(node, p, door, True, to)
@@ -100,19 +115,22 @@ cdef const endpoint_t* service_endpoint(node_t* node, packet_t* p, const tuple_t
     cdef const service_table_t* t = node.services
     cdef const endpoint_t* endpoint = NULL
     cdef const door_t* door
+    cdef uint8_t six = 0
     if to.proto != PROTO_TCP and to.proto != PROTO_UDP and to.proto != PROTO_SCTP:
         return NULL
-    door = door_find(t, &t.doors, SPACE_ADDRESS, to.dst, to.proto, to.dport)
+    if to.family == 6:
+        six = SPACE_IP6
+    door = door_find(t, &t.doors, SPACE_ADDRESS | six, to.dst, to.proto, to.dport)
     if door != NULL:
         if door.kind == DOOR_CLUSTER_IP:
             endpoint = draw(node, p, door, door.internal_local, to)
         elif let_in(t, door, to.src):
             endpoint = external(node, p, door, to)
     if endpoint == NULL:
-        door = door_find(t, &t.doors, SPACE_NODE_PORT, 0, to.proto, to.dport)
-        if door != NULL and owns(node, to.dst):
+        door = door_find(t, &t.doors, SPACE_NODE_PORT | six, 0, to.proto, to.dport)
+        if door != NULL and is_own(node, to.dst, to.family):
             endpoint = external(node, p, door, to)
-    if endpoint == NULL and t.host_doors.used:
+    if endpoint == NULL and t.host_doors.used and not six:
         door = door_find(t, &t.host_doors, SPACE_HOST_PORT, to.dst, to.proto, to.dport)
         if door == NULL:
             door = door_find(t, &t.host_doors, SPACE_HOST_PORT, 0, to.proto, to.dport)
@@ -128,14 +146,14 @@ cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) no
     """
     cdef const service_table_t* t = node.services
     cdef const uint8_t* l3 = p.frame + p.l3
-    cdef uint8_t proto = l3[IP_PROTO]
-    cdef uint32_t dst = load32(l3 + IP_DST)
+    cdef uint8_t proto = protocol_of(p), family = 4 if p.ethertype == ETH_IP else 6, six = 0 if family == 4 else SPACE_IP6
+    cdef uint32_t dst = destination_of(node, p)
     cdef uint16_t port
     cdef const door_t* door
     if proto != PROTO_TCP and proto != PROTO_UDP and proto != PROTO_SCTP:
         return PASS
-    port = load16(l3 + (l3[0] & 15) * 4 + L4_DPORT)
-    door = door_find(t, &t.refusals, SPACE_ADDRESS, dst, proto, port)
+    port = load16(l3 + header_length(p) + L4_DPORT)
+    door = door_find(t, &t.refusals, SPACE_ADDRESS | six, dst, proto, port)
     if door != NULL and (hook == FILTER_INPUT and door.kind == DOOR_CLUSTER_IP
                          or hook == FILTER_OUTPUT and door.kind == DOOR_EXTERNAL_IP
                          and door.why != REFUSE_SOURCE_RANGE):
@@ -144,9 +162,9 @@ cdef int service_refusal(node_t* node, const packet_t* p, filter_hook_t hook) no
         if hook == FILTER_FORWARD:
             return drop(R_WIRESERVER)
         door = NULL
-    if door == NULL and hook == FILTER_INPUT:
-        door = door_find(t, &t.refusals, SPACE_NODE_PORT, 0, proto, port)
-        if door != NULL and not owns(node, dst):
+    if door == NULL and hook != FILTER_OUTPUT:         # forwarded is what was flooded
+        door = door_find(t, &t.refusals, SPACE_NODE_PORT | six, 0, proto, port)
+        if door != NULL and not is_own(node, dst, family):
             door = NULL
     if door == NULL or hook == FILTER_FORWARD and p.mark & MARK_MASQ and door.why != REFUSE_SOURCE_RANGE:
         return PASS

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .address import ipv4, ipv4_text
+from .address import ipv4, ipv4_text, ipv6_text
 from .connection import CtStatus, SctpState, TcpState
 from .errors import AddressError
 
 __all__ = ["connections_of", "connections_text", "statistics_text"]
 
-_ICMP, _TCP, _GRE, _SCTP = 1, 6, 47, 132
-_NAMES = {_ICMP: "icmp", _TCP: "tcp", 17: "udp", _GRE: "gre", _SCTP: "sctp", 136: "udplite"}
+_ICMP, _TCP, _GRE, _ICMP6, _SCTP = 1, 6, 47, 58, 132
+_NAMES = {_ICMP: "icmp", _ICMP6: "icmpv6", _TCP: "tcp", 17: "udp", _GRE: "gre", _SCTP: "sctp", 136: "udplite"}
 _WITH_PORTS = {_TCP, 17, _SCTP, 136}
 
 
@@ -24,7 +24,7 @@ def connections_text(records: NDArray[np.void], *, extended: bool = False, accou
     Parameters
     ----------
     records : (N,) structured ndarray
-        From `ConnectionTable.to_records(now)`.
+        From `ConnectionTable.to_records(now)`, of either family.
     extended : bool
         Begin each line with the family.
     accounting : bool
@@ -35,7 +35,8 @@ def connections_text(records: NDArray[np.void], *, extended: bool = False, accou
 
 def _line(record: Any, extended: bool, accounting: bool) -> str:
     proto, status = int(record["proto"]), int(record["status"])
-    words = ["ipv4     2"] if extended else []
+    six = record["src"].ndim == 1
+    words = [("ipv6     10" if six else "ipv4     2")] if extended else []
     words += [f"{_NAMES.get(proto, 'unknown'):<8} {proto}", str(max(0, int(record["timeout"])))]
     if proto == _TCP:
         words.append(TcpState(record["state"]).name)
@@ -57,12 +58,16 @@ def _line(record: Any, extended: bool, accounting: bool) -> str:
     return " ".join([*words, "use=1\n"])
 
 
+def _address(value: Any) -> str:
+    return ipv4_text(value) if value.ndim == 0 else ipv6_text(int.from_bytes(value.tobytes(), "big"))
+
+
 def _tuple(record: Any, side: str, proto: int) -> list[str]:
-    words = [f"src={ipv4_text(record[side + 'src'])}", f"dst={ipv4_text(record[side + 'dst'])}"]
+    words = [f"{end}={_address(record[side + end])}" for end in ("src", "dst")]
     sport, dport = int(record[side + "sport"]), int(record[side + "dport"])
     if proto in _WITH_PORTS:
         words += [f"sport={sport}", f"dport={dport}"]
-    elif proto == _ICMP:
+    elif proto in (_ICMP, _ICMP6):
         words += [f"type={dport >> 8}", f"code={dport & 255}", f"id={sport}"]
     elif proto == _GRE:
         words += [f"srckey=0x{sport:x}", f"dstkey=0x{dport:x}"]

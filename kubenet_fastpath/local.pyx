@@ -71,23 +71,18 @@ cdef bint intact(const packet_t* p, const uint8_t* l3, const uint8_t* l4, uint32
     return csum_fold(csum_partial(l4, n, csum_pseudo(load32(l3 + IP_SRC), load32(l3 + IP_DST), l3[IP_PROTO], n))) == 0
 
 
-cdef void reset_tcp(node_t* node, packet_t* p, const uint8_t* l3, const uint8_t* l4, uint32_t n) noexcept nogil:
-    cdef packet_t made
-    cdef uint8_t* rst
-    cdef uint8_t* out
-    cdef uint8_t flags
-    cdef uint32_t offset, src = load32(l3 + IP_SRC), dst = load32(l3 + IP_DST)
+cdef bint wants_reset(const uint8_t* l4, uint32_t n) noexcept nogil:
+    """Whether n bytes are a segment that a closed port answers."""
+    cdef uint32_t offset
     if n < TCP_LEN:
-        return
-    flags, offset = l4[TCP_FLAGS], (l4[TCP_OFFSET] >> 4) * 4
-    if offset < TCP_LEN or offset > n or flags & TCP_RST or not intact(p, l3, l4, n):
-        return
-    rst = local_packet(node, &made, p, PROTO_TCP, dst, src, l3[IP_TOS], TCP_LEN)
-    if rst == NULL:
-        return
-    out = made.frame + made.l3
-    store16(out + IP_ID, 0)                             # IP_PMTUDISC_DO: DF, and no identification
-    store16(out + IP_FRAG, IP_DF)
+        return False
+    offset = (l4[TCP_OFFSET] >> 4) * 4
+    return TCP_LEN <= offset <= n and not l4[TCP_FLAGS] & TCP_RST
+
+
+cdef void write_reset(uint8_t* rst, const uint8_t* l4, uint32_t n) noexcept nogil:
+    cdef uint8_t flags = l4[TCP_FLAGS]
+    cdef uint32_t offset = (l4[TCP_OFFSET] >> 4) * 4
     store16(rst + L4_SPORT, load16(l4 + L4_DPORT))
     store16(rst + L4_DPORT, load16(l4 + L4_SPORT))
     if flags & TCP_ACKFLAG:
@@ -101,6 +96,22 @@ cdef void reset_tcp(node_t* node, packet_t* p, const uint8_t* l3, const uint8_t*
     rst[TCP_OFFSET] = TCP_LEN // 4 << 4
     store32(rst + TCP_FLAGS + 1, 0)                     # window and checksum
     store16(rst + TCP_CHECK + 2, 0)                     # urgent pointer
+
+
+cdef void reset_tcp(node_t* node, packet_t* p, const uint8_t* l3, const uint8_t* l4, uint32_t n) noexcept nogil:
+    cdef packet_t made
+    cdef uint8_t* rst
+    cdef uint8_t* out
+    cdef uint32_t src = load32(l3 + IP_SRC), dst = load32(l3 + IP_DST)
+    if not wants_reset(l4, n) or not intact(p, l3, l4, n):
+        return
+    rst = local_packet(node, &made, p, PROTO_TCP, dst, src, l3[IP_TOS], TCP_LEN)
+    if rst == NULL:
+        return
+    out = made.frame + made.l3
+    store16(out + IP_ID, 0)                             # IP_PMTUDISC_DO: DF, and no identification
+    store16(out + IP_FRAG, IP_DF)
+    write_reset(rst, l4, n)
     store16(rst + TCP_CHECK, csum_fold(csum_partial(rst, TCP_LEN, csum_pseudo(dst, src, PROTO_TCP, TCP_LEN))))
     send(node, &made)
 

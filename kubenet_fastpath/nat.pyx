@@ -6,19 +6,22 @@ delta (RFC 1624), so that what was wrong before stays wrong.
 """
 
 from libc.stdint cimport int32_t
+from libc.string cimport memcpy
 
+from .address_pool cimport pool_read
 from .connection cimport (
     CT_ESTABLISHED_REPLY, CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_DYING,
     IPS_FIXED_TIMEOUT, IPS_NAT_DONE_MASK, IPS_NAT_MASK, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     proto_allows_clash, tuple_equal, tuple_invert, tuple_t,
 )
+from .extension cimport extension_skip
 from .flowtable cimport (
     ct_conn, ct_find, ct_hash, ct_kill, ct_prefetch, ct_source, ct_source_link, ct_taken,
 )
 from .frame cimport (
-    ICMP_CHECK, ICMP_ID, ICMP_LEN, ICMP_REDIRECT, ICMP_TYPE, IP_CHECK, IP_DST, IP_LEN, IP_SRC, L4_DPORT,
-    L4_SPORT, PROTO_GRE, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_CHECK, TCP_LEN,
-    UDP_CHECK, csum, csum_replace16, csum_replace32, load16, load32, store16, store32,
+    ICMP6_ECHO, ICMP6_ECHOREPLY, ICMP_CHECK, ICMP_ID, ICMP_LEN, ICMP_REDIRECT, ICMP_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_SRC, IP_CHECK, IP_DST, IP_LEN, IP_SRC, L4_DPORT,
+    L4_SPORT, PROTO_GRE, PROTO_ICMP, PROTO_ICMP6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_CHECK, TCP_LEN,
+    UDP_CHECK, csum, csum_addresses, csum_fold, csum_partial, csum_replace16, csum_replace32, load16, load32, store16, store32,
 )
 from .tcp cimport TCPS_SYN_SENT, TCPS_TIME_WAIT
 
@@ -40,15 +43,19 @@ cdef inline bint has_ports(uint8_t proto) noexcept nogil:
     return proto == PROTO_TCP or proto == PROTO_UDP or proto == PROTO_SCTP or proto == PROTO_UDPLITE
 
 
+cdef inline bint is_icmp(uint8_t proto) noexcept nogil:
+    return proto == PROTO_ICMP or proto == PROTO_ICMP6
+
+
 cdef uint16_t* key_of(tuple_t* tuple, manip_t manip) noexcept nogil:
     """The part beside the address that a manipulation may change: a port, or the ICMP identifier."""
-    if manip == MANIP_SRC or tuple.proto == PROTO_ICMP:
+    if manip == MANIP_SRC or is_icmp(tuple.proto):
         return &tuple.sport
     return &tuple.dport
 
 
 cdef bint ports_in_range(tuple_t* tuple, const nat_range_t* chosen, manip_t manip) noexcept nogil:
-    if not has_ports(tuple.proto) and tuple.proto != PROTO_ICMP and tuple.proto != PROTO_GRE:
+    if not has_ports(tuple.proto) and not is_icmp(tuple.proto) and tuple.proto != PROTO_GRE:
         return True
     return chosen.min_port <= key_of(tuple, manip)[0] <= chosen.max_port
 
@@ -121,7 +128,7 @@ cdef bint known_source(ct_t* t, const tuple_t* original, const nat_range_t* chos
         c = ct_conn(t, next - 1)
         next = c.by_source_next
         if (c.original.src != original.src or c.original.sport != original.sport
-                or c.original.proto != original.proto or c.original.zone != original.zone
+                or c.original.proto != original.proto or c.original.family != original.family or c.original.zone != original.zone
                 or (c.status & IPS_CONFIRMED and c.expires <= now)):
             continue
         tuple_invert(result, &c.reply)
@@ -179,15 +186,15 @@ cdef void search(ct_t* t, uint32_t conn, tuple_t* tuple, const nat_range_t* chos
     cdef uint16_t* key = key_of(tuple, manip)
     cdef uint32_t first, size, attempts, i
     cdef uint16_t place
-    if not has_ports(tuple.proto) and tuple.proto != PROTO_ICMP:
+    if not has_ports(tuple.proto) and not is_icmp(tuple.proto):
         return
     if chosen.flags & RANGE_PORTS:
         first = chosen.min_port
         size = chosen.max_port - first + 1
-        if chosen.max_port < chosen.min_port and tuple.proto != PROTO_ICMP:
+        if chosen.max_port < chosen.min_port and not is_icmp(tuple.proto):
             first = chosen.max_port
             size = chosen.min_port - first + 1
-    elif tuple.proto == PROTO_ICMP:
+    elif is_icmp(tuple.proto):
         first, size = 0, 65536
     elif manip == MANIP_DST:
         return
@@ -234,7 +241,7 @@ cdef void choose(ct_t* t, uint32_t conn, tuple_t* current, tuple_t* result, cons
         elif known_source(t, current, chosen, now, result) and not used(t, conn, result, now):
             return
     result[0] = moved
-    if manip == MANIP_DST and not chosen.flags & RANGE_PORTS and current.proto != PROTO_ICMP:
+    if manip == MANIP_DST and not chosen.flags & RANGE_PORTS and not is_icmp(current.proto):
         return                  # taken or not: there is nothing that may be changed
     if not random:
         if not chosen.flags & RANGE_PORTS:
@@ -288,11 +295,11 @@ cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uin
 cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* target, manip_t manip,
                      uint32_t old_ip, uint32_t new_ip) noexcept nogil:
     """Put the target's port or identifier into an L4 header of which n bytes are there, and correct its
-    checksum for that and for the address; False if too little of it is there."""
+    checksum for that and for the address (of IPv6 its sum); False if too little of it is there."""
     cdef uint32_t at = L4_SPORT if manip == MANIP_SRC else L4_DPORT, check_at, crc
     cdef uint16_t port = target.sport if manip == MANIP_SRC else target.dport, check
     cdef uint8_t kind
-    if not has_ports(proto) and proto != PROTO_ICMP and proto != PROTO_GRE:
+    if not has_ports(proto) and not is_icmp(proto) and proto != PROTO_GRE:
         return True
     if n < 8:
         return False
@@ -304,6 +311,13 @@ cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* targ
             check = csum_replace16(load16(l4 + ICMP_CHECK), load16(l4 + ICMP_ID), target.sport)
             store16(l4 + ICMP_CHECK, check)
             store16(l4 + ICMP_ID, target.sport)
+        return True
+    if proto == PROTO_ICMP6:
+        check = csum_replace32(load16(l4 + ICMP_CHECK), old_ip, new_ip)
+        if l4[ICMP_TYPE] == ICMP6_ECHO or l4[ICMP_TYPE] == ICMP6_ECHOREPLY:
+            check = csum_replace16(check, load16(l4 + ICMP_ID), target.sport)
+            store16(l4 + ICMP_ID, target.sport)
+        store16(l4 + ICMP_CHECK, check)
         return True
     if proto == PROTO_SCTP:
         store16(l4 + at, port)
@@ -327,9 +341,31 @@ cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* targ
     return True
 
 
-cdef bint rewrite(uint8_t* l3, uint32_t n, const tuple_t* target, manip_t manip) noexcept nogil:
-    """Give an IPv4 packet the target's source or destination (nf_nat_ipv4_manip_pkt); False: too short."""
+cdef bint rewrite6(const ct_t* t, uint8_t* l3, uint32_t n, const tuple_t* target, manip_t manip) noexcept nogil:
+    """The same for IPv6 (nf_nat_ipv6_manip_pkt), where a fragment that is not the first has an address alone."""
+    cdef uint8_t[16] address
+    cdef uint8_t proto
+    cdef uint16_t fragment
+    cdef int32_t l4
+    cdef uint8_t* at = l3 + (IP6_SRC if manip == MANIP_SRC else IP6_DST)
+    if n < IP6_LEN:
+        return False
+    pool_read(t.pool, target.src if manip == MANIP_SRC else target.dst, address)
+    proto = l3[IP6_NEXT]
+    l4 = extension_skip(l3, n, IP6_LEN, &proto, &fragment)
+    if l4 >= 0 and not fragment & 0xFFF8 and not rewrite_l4(
+            l3 + l4, n - l4 if n > <uint32_t>l4 else 0, target.proto, target, manip,
+            <uint32_t>csum_partial(at, 16, 0), <uint32_t>csum_partial(address, 16, 0)):
+        return False
+    memcpy(at, address, 16)
+    return True
+
+
+cdef bint rewrite(const ct_t* t, uint8_t* l3, uint32_t n, const tuple_t* target, manip_t manip) noexcept nogil:
+    """Give a packet the target's source or destination (nf_nat_ipv4_manip_pkt); False: too short."""
     cdef uint32_t header, left, old_ip, new_ip, at
+    if target.family == 6:
+        return rewrite6(t, l3, n, target, manip)
     if n < IP_LEN:
         return False
     header = (l3[0] & 15) * 4
@@ -353,38 +389,50 @@ cdef inline bint concerns(const conn_t* conn, bint reply, manip_t manip) noexcep
     return conn.status & (IPS_DST_NAT if (manip == MANIP_DST) != reply else IPS_SRC_NAT) != 0
 
 
-cdef void nat_packet(const conn_t* conn, ctinfo_t info, manip_t manip,
+cdef void nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip,
                      uint8_t* l3, uint32_t l3_len) noexcept nogil:
     cdef bint reply = is_reply(info)
     cdef tuple_t target
     if concerns(conn, reply, manip):
         tuple_invert(&target, &conn.original if reply else &conn.reply)
-        rewrite(l3, l3_len, &target, manip)
+        rewrite(t, l3, l3_len, &target, manip)
 
 
-cdef bint nat_icmp_error(const conn_t* conn, ctinfo_t info, manip_t manip, bint verify,
+cdef uint32_t icmp_at(const uint8_t* l3, uint32_t n) noexcept nogil:
+    """Where the ICMPv6 message of a packet begins that conntrack has found one in."""
+    cdef uint8_t proto = l3[IP6_NEXT]
+    cdef uint16_t fragment
+    return <uint32_t>extension_skip(l3, n, IP6_LEN, &proto, &fragment)
+
+
+cdef uint16_t icmp_sum(const uint8_t* l3, const uint8_t* icmp, uint32_t n, bint six) noexcept nogil:
+    return csum_fold(csum_partial(icmp, n, csum_addresses(l3) + PROTO_ICMP6 + n)) if six else csum(icmp, n)
+
+
+cdef bint nat_icmp_error(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip, bint verify,
                          uint8_t* l3, uint32_t l3_len) noexcept nogil:
     """Translate an ICMP error about a connection, outside and inside (nf_nat_icmp_reply_translation);
     False: the packet is to be dropped."""
     cdef bint reply = is_reply(info)
     cdef const tuple_t* quoted = &conn.original if reply else &conn.reply
-    cdef uint32_t header = (l3[0] & 15) * 4
+    cdef bint six = conn.original.family == 6
+    cdef uint32_t header = icmp_at(l3, l3_len) if six else (l3[0] & 15) * 4
     cdef uint8_t* icmp = l3 + header
     cdef tuple_t target
-    if l3_len < header + ICMP_LEN + IP_LEN:
+    if l3_len < header + ICMP_LEN + (IP6_LEN if six else IP_LEN):
         return False
-    if verify and csum(icmp, l3_len - header) != 0:
+    if verify and icmp_sum(l3, icmp, l3_len - header, six) != 0:
         return False
-    if icmp[ICMP_TYPE] == ICMP_REDIRECT and (
+    if not six and icmp[ICMP_TYPE] == ICMP_REDIRECT and (
             conn.status & IPS_NAT_MASK or conn.status & IPS_NAT_DONE_MASK != IPS_NAT_DONE_MASK):
         return False
     if not concerns(conn, reply, manip):
         return True
-    if not rewrite(icmp + ICMP_LEN, l3_len - header - ICMP_LEN, quoted,
+    if not rewrite(t, icmp + ICMP_LEN, l3_len - header - ICMP_LEN, quoted,
                    MANIP_DST if manip == MANIP_SRC else MANIP_SRC):
         return False
     store16(icmp + ICMP_CHECK, 0)
-    store16(icmp + ICMP_CHECK, csum(icmp, l3_len - header))
+    store16(icmp + ICMP_CHECK, icmp_sum(l3, icmp, l3_len - header, six))
     tuple_invert(&target, quoted)
-    target.proto = PROTO_ICMP
-    return rewrite(l3, l3_len, &target, manip)
+    target.proto = PROTO_ICMP6 if six else PROTO_ICMP
+    return rewrite(t, l3, l3_len, &target, manip)

@@ -1,7 +1,9 @@
-"""C interface of `NeighbourTable`: next hop -> MAC, as the kernel's neighbour cache for ARP keeps it."""
+"""C interface of `NeighbourTable`: next hop -> MAC, as the kernel's neighbour caches (arp_tbl, nd_tbl) keep it."""
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from .address_pool cimport AddressPool
 
 cdef extern from "csrc/bucket.h" nogil:
     ctypedef struct kf_index:
@@ -46,7 +48,7 @@ cdef struct neighbour_t:
     held_t* first
     held_t* last
     uint32_t held_bytes     # as the kernel accounts them, skb->truesize
-    uint32_t ip
+    uint32_t ip             # of IPv6 a handle
     uint16_t dev
     uint8_t state
     uint8_t probes
@@ -63,6 +65,7 @@ cdef struct neigh_table_t:
     int64_t due             # ns, the earliest timer
     uint64_t discarded      # packets that a full queue pushed out
     uint64_t held           # packets waiting now
+    uint8_t family          # 4 or 6
     uint64_t changes        # the MAC of a neighbour, or what a packet for it does, is another
 
 cdef uint32_t neigh_find(const neigh_table_t* t, uint16_t dev, uint32_t ip) noexcept nogil
@@ -72,7 +75,7 @@ cdef held_t* neigh_crowded(neigh_table_t* t, uint32_t index, uint32_t length) no
 cdef bint neigh_hold(neigh_table_t* t, uint32_t index, const void* record, uint32_t record_size,
                      const uint8_t* frame, uint32_t length) noexcept nogil
 cdef held_t* neigh_take(neigh_table_t* t, uint32_t index) noexcept nogil
-cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override,
+cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override, bint weak,
                        int64_t now) noexcept nogil
 cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t* when) noexcept nogil
 
@@ -80,3 +83,4 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
 @cython.final
 cdef class NeighbourTable:
     cdef neigh_table_t table
+    cdef AddressPool pool       # of IPv6

@@ -1,4 +1,4 @@
-"""Neighbours: who owns a next hop's address, found by ARP and kept by Linux's state machine.
+"""Neighbours: who owns a next hop's address, found by ARP or NDP and kept by Linux's state machine.
 
 Source: net/core/neighbour.c (neigh_event_send, neigh_update, neigh_timer_handler) and net/ipv4/arp.c, with the
 defaults of arp_tbl. `reachable_time` is the base of 30 s, where the kernel draws 15 to 45 s anew every five minutes.
@@ -9,7 +9,7 @@ import numpy as np
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from .address import ipv4, ipv4_text, mac as parse_mac, mac_text
+from .address import ipv4, ipv4_text, ipv6, ipv6_text, mac as parse_mac, mac_text
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
@@ -214,20 +214,29 @@ cdef held_t* neigh_take(neigh_table_t* t, uint32_t index) noexcept nogil:
     return h
 
 
-cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override,
+cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t state, bint override, bint weak,
                        int64_t now) noexcept nogil:
-    """Take note of what ARP said (neigh_update). True: the MAC is known from now on, release the queue."""
+    """Take note of what ARP or NDP said (neigh_update). True: the MAC is known from now on, release the queue.
+
+    `weak`: another MAC that may not override makes a confirmed one doubtful. A MAC of more than 48 bits: nothing was said of it.
+    """
     cdef neighbour_t* n = &t.row[index]
     cdef uint8_t old = n.state
     cdef uint8_t new = state
     if old == NUD_PERMANENT:
         return False
+    if mac >> 48:
+        if not old & NUD_VALID:
+            return False
+        mac = n.mac
     if new & NUD_CONNECTED:
         n.confirmed = now
     if old & NUD_VALID:
         if mac != n.mac and not override:
-            return False
-        if mac == n.mac and new == NUD_STALE:
+            if not (weak and old & NUD_CONNECTED):
+                return False
+            mac, new = n.mac, NUD_STALE
+        elif mac == n.mac and new == NUD_STALE:
             new = old
     if new != old or mac != n.mac:
         n.updated = now
@@ -298,17 +307,21 @@ cdef class NeighbourTable:
     ----------
     seed : int
         Secret of the hash.
+    pool : AddressPool, optional
+        The table is of IPv6 addresses, which this one numbers.
     limit : int
         Most neighbours that are not permanent (gc_thresh3). When it is reached, those that failed or have not
         changed for 5 s make room; a packet for one more is dropped as NEIGH_CREATEFAIL.
     """
 
-    def __cinit__(self, seed=0, limit=1024):
+    def __cinit__(self, seed=0, limit=1024, AddressPool pool=None):
         cdef uint64_t state = seed & 0xFFFFFFFFFFFFFFFF
         self.table.secret[0] = kf_splitmix(&state)
         self.table.secret[1] = kf_splitmix(&state)
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
+        self.pool = pool
+        self.table.family = 4 if pool is None else 6
         self.table.due, self.table.free, self.table.limit = NEVER, NO_NEIGHBOUR, limit
         self.table.capacity = 64
         self.table.row = <neighbour_t*>calloc(self.table.capacity, sizeof(neighbour_t))
@@ -327,6 +340,10 @@ cdef class NeighbourTable:
         cdef uint32_t i
         return sum(1 for i in range(self.table.n_rows) if self.table.row[i].dev != NO_DEV)
 
+    def number(self, address):
+        """An address as the table has it: itself, or its handle."""
+        return ipv4(address) if self.pool is None else self.pool.pin(ipv6(address))
+
     def add(self, dev, address, mac):
         """Set a permanent neighbour, as `ip neigh replace ... nud permanent` does.
 
@@ -342,7 +359,7 @@ cdef class NeighbourTable:
         AddressError
             For an address or MAC that is none. Nothing has changed then.
         """
-        cdef uint32_t ip = ipv4(address)
+        cdef uint32_t ip = self.number(address)
         cdef uint64_t lladdr = parse_mac(mac)
         cdef uint32_t limit = self.table.limit
         self.table.limit = NO_NEIGHBOUR                 # permanent entries do not count
@@ -357,7 +374,7 @@ cdef class NeighbourTable:
 
     def remove(self, dev, address):
         """Forget a neighbour and the packets that wait for it; KeyError when it is not there."""
-        cdef uint32_t i = neigh_find(&self.table, dev, ipv4(address))
+        cdef uint32_t i = neigh_find(&self.table, dev, self.number(address))
         if i == NO_NEIGHBOUR:
             raise KeyError(f"no neighbour {address} on interface {dev}")
         forget(&self.table, i)
@@ -375,7 +392,7 @@ cdef class NeighbourTable:
         return self.table.held
 
     def to_records(self):
-        """The table as a structured array: dev, ip (host order), mac, state (NUD_*), updated (ns)."""
+        """The table as a structured array: dev, ip (host order; of IPv6 a handle), mac, state (NUD_*), updated (ns)."""
         cdef uint32_t i
         rows = [(self.table.row[i].dev, self.table.row[i].ip, self.table.row[i].mac, self.table.row[i].state,
                  self.table.row[i].updated)
@@ -389,5 +406,6 @@ cdef class NeighbourTable:
         for row in sorted(self.to_records().tolist()):
             dev, ip, lladdr, state, _ = row
             known = f" lladdr {mac_text(lladdr)}" if state & NUD_VALID else ""
-            lines.append(f"{ipv4_text(ip)} dev {(names or {}).get(dev, dev)}{known} {STATES[state]}")
+            text = ipv4_text(ip) if self.pool is None else ipv6_text(self.pool[ip])
+            lines.append(f"{text} dev {(names or {}).get(dev, dev)}{known} {STATES[state]}")
         return "\n".join(lines)

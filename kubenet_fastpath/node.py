@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .address import ipv4, ipv4_text, mac_text
+from .address import ipv4, ipv4_text, ipv6, ipv6_text, is_ipv6, mac_text
+from .address_pool import AddressPool
 from .batch import PacketBatch
 from .config import Pod
 from .connection import CtStatus
@@ -28,9 +29,9 @@ from .ipam import HostLocal
 from .lock import Lock
 from .neighbour import NeighbourTable
 from .node_config import NodeConfig
-from .node_plan import LOOPBACK, Interface, InterfaceKind, NextHop, RouteType
+from .node_plan import LOOPBACK, Interface, InterfaceKind, Ip6Plan, NextHop, RouteType
 from .pipeline import Pipeline
-from .plan import HostPortRow, plan_host_port, plan_node, plan_pod_port, pod_macs
+from .plan import HostPortRow, link_local, plan_host_port, plan_node, plan_pod_port, pod_macs
 from .result import Counters, Port, Result
 from .service import Endpoint, PortMapper, Service
 from .service_plan import (
@@ -72,6 +73,10 @@ class Node:
         Prefix -> index into `next_hops`.
     fdb, connections, neighbours, fragments
         The node's tables.
+    routes6, neighbours6
+        The same of IPv6; empty if the node has none.
+    addresses : AddressPool
+        IPv6 addresses by the numbers that tables have for them.
     services : tuple of Service
         What kube-proxy knows.
     ports : dict of str to Port
@@ -100,6 +105,7 @@ class Node:
         self.plan = plan = plan_node(config)
         self.routes = RouteTable()
         self.fdb = ForwardingDatabase(ageing_s=plan.ageing_s, seed=config.seed)
+        self.addresses = AddressPool(seed=config.seed)
         self.connections = ConnectionTable(
             capacity=config.conntrack_max,
             timeouts=config.timeouts,
@@ -107,8 +113,11 @@ class Node:
             liberal=config.tcp_be_liberal,
             checksum=config.conntrack_checksum,
             seed=config.seed,
+            addresses=self.addresses,
         )
         self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max)
+        self.routes6 = RouteTable(family=6)
+        self.neighbours6 = NeighbourTable(seed=config.seed, limit=config.neighbours_max, pool=self.addresses)
         self.fragments = FragmentTable(seed=config.seed)
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
@@ -124,7 +133,15 @@ class Node:
         self._host_ports: dict[str, list[HostPortRow]] = {}
         self._services = ServiceTable(seed=config.seed)
         self._pipeline = Pipeline(
-            self.routes, self.fdb, self.connections, self.neighbours, self.fragments, self._services
+            self.routes,
+            self.fdb,
+            self.connections,
+            self.neighbours,
+            self.fragments,
+            self._services,
+            self.routes6,
+            self.neighbours6,
+            self.addresses,
         )
         self._pipeline.workers = workers
         nat = plan.source_nat
@@ -147,12 +164,21 @@ class Node:
             snat=plan.snat,
             proxy_delay_ns=config.proxy_delay_ms * 1_000_000,
         )
+        self._addresses6: HostLocal | None = None
+        if plan.ip6 is not None:
+            range6 = plan.ip6.pods
+            self._addresses6 = HostLocal(range6.network, range6.prefix_len, range6.gateway, 6)
+            for address in range6.reserved:
+                self._addresses6.reserve(address)
+        self._pods6: dict[str, int] = {}
         for interface in plan.interfaces:
             self._install(self._devices[interface.name], interface, interface.mac)
             if interface.kind is InterfaceKind.ROUTED:
                 self.ports[interface.name] = Port(self._devices[interface.name], interface.name)
         for network, prefix_len, hop in plan.routes:
             self._add_route(network, prefix_len, hop)
+        if plan.ip6 is not None:
+            self._set_up6(plan.ip6)
         self._publish_hops()
         for neighbour in plan.neighbours:
             self.neighbours.add(self._device(neighbour.dev), neighbour.ip, neighbour.mac)
@@ -168,7 +194,36 @@ class Node:
             raise ConfigError(f"no interface {name!r}; there are {', '.join(self._devices)}")
         return self._devices[name]
 
+    def _set_up6(self, plan: Ip6Plan) -> None:
+        for network, prefix_len, hop in plan.routes:
+            self._add_route(network, prefix_len, hop)
+        config, nat = self.config, self.plan.source_nat
+        self._pipeline.configure6(
+            bridge_nf=plan.bridge_nf,
+            masquerade=nat is not None,
+            direct=[(network.to_bytes(16, "big"), length) for network, length in plan.direct],
+            cluster=(plan.cluster[0].to_bytes(16, "big"), plan.cluster[1]),
+            icmp_interval_ns=config.icmp_ratelimit_ms * 1_000_000,
+            local_hop=self._hop(NextHop(family=6, type=RouteType.LOCAL)),
+            anycast_hop=self._hop(NextHop(family=6, type=RouteType.ANYCAST)),
+            dedup=plan.dedup
+            and (plan.dedup[0].to_bytes(16, "big"), plan.dedup[1].to_bytes(16, "big"), plan.dedup[2]),
+        )
+        for neighbour in plan.neighbours:
+            self.neighbours6.add(self._device(neighbour.dev), neighbour.ip, neighbour.mac)
+
+    def _addresses_of(self, interface: Interface, lladdr: int) -> list[tuple[bytes, int]]:
+        """An interface's IPv6 addresses, the link-local one last."""
+        if self.plan.ip6 is None or interface.kind is InterfaceKind.BRIDGE_PORT:
+            return []
+        own = [*interface.addresses6, (link_local(lladdr), 64)]
+        return [(address.to_bytes(16, "big"), length) for address, length in own]
+
     def _install(self, index: int, interface: Interface, lladdr: int) -> None:
+        addresses6 = self._addresses_of(interface, lladdr)
+        link_hop = 0xFFFFFFFF
+        if addresses6:
+            link_hop = self._hop(NextHop(family=6, type=RouteType.UNICAST, dev=interface.name))
         self._pipeline.set_interface(
             index,
             kind=interface.kind,
@@ -183,23 +238,42 @@ class Node:
             send_redirects=interface.send_redirects,
             route_localnet=interface.route_localnet,
             group_fwd_mask=interface.group_fwd_mask,
+            addresses6=addresses6,
+            link_hop=link_hop,
         )
         if interface.kind is not InterfaceKind.ROUTED:
             self.fdb.add_local(lladdr, index)
 
-    def _add_route(self, network: int, prefix_len: int, hop: NextHop) -> None:
+    def _hop(self, hop: NextHop) -> int:
+        """The place of a next hop, made if need be."""
         if hop not in self.next_hops:
             unused = NextHop(type=RouteType.NONE)
             if unused in self.next_hops:
                 self.next_hops[self.next_hops.index(unused)] = hop
             else:
                 self.next_hops.append(hop)
-        self.routes[network, prefix_len] = self.next_hops.index(hop)
+        return self.next_hops.index(hop)
+
+    def _add_route(self, network: int, prefix_len: int, hop: NextHop) -> None:
+        routes = self.routes if hop.family == 4 else self.routes6
+        routes[network, prefix_len] = self._hop(hop)
+
+    def _number(self, address: str) -> int:
+        """An address as the tables have it: of IPv6 a handle."""
+        return self.addresses.pin(ipv6(address)) if is_ipv6(address) else ipv4(address)
 
     def _publish_hops(self) -> None:
+        def number(hop: NextHop, address: int) -> int:
+            return address if hop.family == 4 else self.addresses.pin(address)
+
         self._pipeline.set_hops(
             [
-                (hop.type, LOOPBACK if hop.dev is None else self._device(hop.dev), hop.gateway, hop.source)
+                (
+                    hop.type,
+                    LOOPBACK if hop.dev is None else self._device(hop.dev),
+                    number(hop, hop.gateway),
+                    number(hop, hop.source),
+                )
                 for hop in self.next_hops
             ]
         )
@@ -207,11 +281,22 @@ class Node:
     def _is_local(self, endpoint: Endpoint) -> bool:
         if endpoint.local is not None:
             return endpoint.local
+        if is_ipv6(endpoint.ip):
+            return self._is_local6(ipv6(endpoint.ip))
         address, pods = ipv4(endpoint.ip), self.plan.pods
         own = any(address == ip for interface in self.plan.interfaces for ip, _ in interface.addresses)
         if pods.exclusive and not (address ^ pods.network) >> 32 - pods.prefix_len:
             return True
         return own or any(address == ip for ip, _, _ in self._pods.values())
+
+    def _is_local6(self, address: int) -> bool:
+        if self.plan.ip6 is None:
+            return False
+        pods = self.plan.ip6.pods
+        if pods.exclusive and not (address ^ pods.network) >> 128 - pods.prefix_len:
+            return True
+        own = any(address == ip for interface in self.plan.interfaces for ip, _ in interface.addresses6)
+        return own or address in self._pods6.values()
 
     def set_services(self, services: Iterable[Service]) -> None:
         """Replace the services, as kube-proxy does when the cluster changes.
@@ -236,7 +321,7 @@ class Node:
         if wanted and not self.config.kube_proxy:
             raise ConfigError(f"{len(wanted)} services need kube_proxy")
         plan = self._plan_services(wanted)
-        stale = stale_flows(self.services, wanted)
+        stale = stale_flows(self.services, wanted, self._number)
         with self._lock:
             self._services.replace(plan)
             self.services = wanted
@@ -249,7 +334,8 @@ class Node:
 
     def _plan_services(self, services: Iterable[Service]) -> ServicePlan:
         """Their rows, and behind them what the node forwards to nobody."""
-        plan = plan_services(services, self._is_local, ipv4(self.config.node_address), self.config.zone)
+        node = ipv4(self.config.node_address)
+        plan = plan_services(services, self._is_local, node, self.config.zone, self._number)
         drops = (Refusal(EXTERNAL_IP, *where, FORWARD_DROP) for where in self.plan.forward_drops)
         return replace(plan, refusals=(*plan.refusals, *drops))
 
@@ -259,20 +345,33 @@ class Node:
         return port.index if bridge is None else self._device(bridge)
 
     def _delete_stale(self, flows: list[StaleFlow]) -> None:
-        rows = self.connections.to_records()
-        rows = rows[rows["proto"] == 17]
-        if not flows or not len(rows):
+        for family in (4, 6):
+            self._delete_stale_of(family, [flow for flow in flows if flow.family == family])
+
+    def _delete_stale_of(self, family: int, flows: list[StaleFlow]) -> None:
+        if not flows:
             return
+        rows = self.connections.to_records(family=family)
+        rows = rows[rows["proto"] == 17]
+        if not len(rows):
+            return
+
+        def equal(field: str, number: int) -> NDArray[np.bool_]:
+            if family == 4:
+                return np.asarray(rows[field] == number)
+            octets = np.frombuffer(self.addresses[number].to_bytes(16, "big"), np.uint8)
+            return np.asarray((rows[field] == octets).all(axis=1))
+
         translated = (rows["status"] & CtStatus.DST_NAT) != 0
         doomed = np.zeros(len(rows), np.bool_)
         for flow in flows:
             chosen = np.ones(len(rows), np.bool_)
             if flow.dst is not None:
-                chosen &= rows["dst"] == flow.dst
+                chosen &= equal("dst", flow.dst)
             if flow.dport is not None:
                 chosen &= rows["dport"] == flow.dport
             if flow.dst_nat is not None:
-                chosen &= translated & (rows["reply_src"] == flow.dst_nat)
+                chosen &= translated & equal("reply_src", flow.dst_nat)
             doomed |= chosen
         self.connections.delete(index=rows["index"][doomed])
 
@@ -320,19 +419,25 @@ class Node:
             address = self._addresses.reserve(pod.ip) if pod.ip is not None else self._addresses.allocate()
             try:
                 host_ports = self._plan_host_ports(pod, address)
-            except ConfigError:
+                address6 = self._reserve6(pod)
+            except (ConfigError, TableFull):
                 self._addresses.release(address)
                 raise
             lladdr, host = pod_macs(pod, address, self.plan.pod_host_mac)
             taken = {port.index for port in self.ports.values()} | set(self._devices.values())
             index = next(i for i in range(len(taken) + 1) if i not in taken)
-            filled = replace(pod, ip=ipv4_text(address), mac=mac_text(lladdr), host_mac=mac_text(host))
+            ip6 = None if address6 is None else ipv6_text(address6)
+            filled = replace(
+                pod, ip=ipv4_text(address), ip6=ip6, mac=mac_text(lladdr), host_mac=mac_text(host)
+            )
             port = Port(index, pod.name, filled)
             self._install(index, plan_pod_port(self.config, self.plan, pod.name), host)
             if self.plan.announce:
                 self._silent.append((lladdr, index))
             self.ports = self.ports | {pod.name: port}
             self._pods[pod.name] = (address, lladdr, host)
+            if address6 is not None:
+                self._attach6(port, address6, lladdr)
             if self.plan.routed:
                 self._add_route(address, 32, NextHop(type=RouteType.UNICAST, dev=pod.name))
                 self._publish_hops()
@@ -344,6 +449,33 @@ class Node:
                 self._publish_host_ports()
                 self._delete_stale([StaleFlow(None, row[2], None) for row in host_ports if row[1] == 17])
             return port
+
+    def _reserve6(self, pod: Pod) -> int | None:
+        if self._addresses6 is None:
+            if pod.ip6 is not None:
+                raise ConfigError(f"pod {pod.name} has an IPv6 address, and the node none")
+            return None
+        return self._addresses6.allocate() if pod.ip6 is None else self._addresses6.reserve(pod.ip6)
+
+    def _attach6(self, port: Port, address: int, lladdr: int) -> None:
+        self._pods6[port.name] = address
+        if self.plan.routed:
+            self._add_route(address, 128, NextHop(family=6, type=RouteType.UNICAST, dev=port.name))
+        if self.plan.permanent_neighbours:
+            self.neighbours6.add(self._pod_device(port), address, lladdr)
+
+    def _detach6(self, port: Port) -> None:
+        address = self._pods6.pop(port.name, None)
+        if address is None or self._addresses6 is None:
+            return
+        if self.plan.permanent_neighbours:
+            with suppress(KeyError):
+                self.neighbours6.remove(self._pod_device(port), address)
+        if self.plan.routed:
+            with suppress(KeyError):
+                del self.routes6[address, 128]
+            self.neighbours6.flush(port.index)
+        self._addresses6.release(address)
 
     def detach(self, pod: str | Port) -> None:
         """Unplug a pod: its port, what the bridge learned there, its neighbour entry. Its connections time out.
@@ -359,14 +491,16 @@ class Node:
                 raise KeyError(f"no pod {name!r} on this node")
             address, _, host = self._pods[name]
             port = self.ports[name]
+            self._detach6(port)
             if self.plan.permanent_neighbours:
                 with suppress(KeyError):  # the user may have been there before
                     self.neighbours.remove(self._pod_device(port), address)
             if self.plan.routed:
                 with suppress(KeyError):
                     del self.routes[address, 32]
-                hop = NextHop(type=RouteType.UNICAST, dev=name)
-                self.next_hops[self.next_hops.index(hop)] = NextHop(type=RouteType.NONE)
+                for hop in (NextHop(family=family, type=RouteType.UNICAST, dev=name) for family in (4, 6)):
+                    if hop in self.next_hops:
+                        self.next_hops[self.next_hops.index(hop)] = NextHop(type=RouteType.NONE)
                 self._publish_hops()
                 self.neighbours.flush(port.index)
             del self._pods[name]
@@ -489,7 +623,7 @@ class Node:
         values = {v.name.lower(): verdicts[v] for v in Verdict}
         values |= {f"reason.{r.name.lower()}": reasons[r] for r in Reason}
         values |= self._pipeline.totals()
-        values["held_now"] = self.neighbours.held + self.fragments.held
+        values["held_now"] = self.neighbours.held + self.neighbours6.held + self.fragments.held
         for port in self.ports.values():
             traffic = self._pipeline.traffic(port.index)
             for name, value in zip(

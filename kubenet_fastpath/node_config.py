@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
-from .address import ipv4, ipv4_prefix, ipv4_text, mac, prefix_text
+from .address import ipv4, ipv4_prefix, ipv4_text, ipv6, ipv6_prefix, ipv6_text, is_ipv6, mac, prefix_text
 from .errors import AddressError, ConfigError
 from .service import PortMapper, Service
 from .timeouts import Timeouts
@@ -21,6 +21,16 @@ class Masquerade(Enum):
     NONE = "none"
 
 
+def check_address(text: str) -> None:
+    """Raise AddressError for what is no address of either family."""
+    _ = ipv6(text) if is_ipv6(text) else ipv4(text)
+
+
+def check_prefix(text: str) -> None:
+    """Raise AddressError for what is no prefix of either family."""
+    _ = ipv6_prefix(text) if is_ipv6(text) else ipv4_prefix(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
     """A permanent neighbour: `ip neigh replace IP lladdr MAC nud permanent dev DEV`."""
@@ -30,13 +40,13 @@ class Neighbour:
     dev: str
 
     def __post_init__(self) -> None:
-        ipv4(self.ip)
+        check_address(self.ip)
         mac(self.mac)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One route of the main table.
+    """One route of the main table, of either family.
 
     `kind` is `unicast`, `unreachable`, `prohibit`, `blackhole` or `throw`; a unicast route has a device, and a gateway
     unless its prefix is on the link.
@@ -49,10 +59,12 @@ class Route:
     kind: str = "unicast"
 
     def __post_init__(self) -> None:
-        ipv4_prefix(self.prefix)
+        check_prefix(self.prefix)
         for address in (self.via, self.src):
             if address is not None:
-                ipv4(address)
+                check_address(address)
+                if is_ipv6(address) is not is_ipv6(self.prefix):
+                    raise ConfigError(f"a route has one family of addresses: {self}")
         if self.kind not in ("unicast", "unreachable", "prohibit", "blackhole", "throw"):
             raise ConfigError(
                 f"route kind {self.kind!r} is none of unicast, unreachable, prohibit, blackhole, throw"
@@ -62,7 +74,7 @@ class Route:
 
     @classmethod
     def parse(cls, line: str) -> Route:
-        """Read one line in the form of `ip route`.
+        """Read one line in the form of `ip route`; `default` is 0.0.0.0/0, or ::/0 if its gateway is of IPv6.
 
         Raises
         ------
@@ -82,13 +94,15 @@ class Route:
         )
         if not words:
             raise ConfigError(f"no route in {line!r}")
-        prefix = "0.0.0.0/0" if words[0] == "default" else words[0]
+        prefix = words[0]
+        if prefix == "default":
+            prefix = "::/0" if is_ipv6(line) else "0.0.0.0/0"
         options = dict(zip(words[1::2], words[2::2], strict=False))
         unknown = set(options) - {"via", "dev", "src", "scope", "proto", "metric"}
         if unknown or len(words) % 2 == 0:
             raise ConfigError(f"route {line!r} has words that are not understood")
         return cls(
-            prefix=prefix if "/" in prefix else f"{prefix}/32",
+            prefix=prefix if "/" in prefix else f"{prefix}/128" if is_ipv6(prefix) else f"{prefix}/32",
             dev=options.get("dev"),
             via=options.get("via"),
             src=options.get("src"),
@@ -106,6 +120,9 @@ class NodeConfig:
         Address of eth0, with the subnet's prefix length or /16.
     gateway : str
         The VNet's gateway in eth0's subnet.
+    node_ip6, gateway6 : str, optional
+        The same for IPv6, with the subnet's prefix length or /64: the node is dual-stack then. The gateway is in eth0's
+        subnet or link-local.
     node_mac, gateway_mac : str
         MACs of eth0 and of whatever answers for the gateway (None: ask by ARP).
     mtu : int
@@ -135,7 +152,7 @@ class NodeConfig:
     send_redirects : bool or mapping
         Likewise.
     routes : tuple, optional
-        The main table without the pods, as `Route` or lines of `ip route`; the node's usual ones if omitted.
+        Both families' main table without the pods, as `Route` or lines of `ip route`; the node's usual ones if omitted.
     neighbours : tuple of Neighbour
         Permanent ones.
     proxy_delay_ms : int
@@ -158,6 +175,8 @@ class NodeConfig:
 
     node_ip: str
     gateway: str
+    node_ip6: str | None = None
+    gateway6: str | None = None
     node_mac: str = "00:0d:3a:00:00:04"
     gateway_mac: str | None = "12:34:56:78:9a:bc"
     mtu: int = 1500
@@ -199,9 +218,12 @@ class NodeConfig:
         for text in (self.node_mac, self.gateway_mac):
             if text is not None and mac(text) >> 40 & 1:
                 raise ConfigError(f"MAC {text} is a multicast address")
+        self._check6()
+        for cidr in self.non_masquerade or ():
+            check_prefix(cidr)
         for cidr in (*self.direct, self.cluster):
             ipv4_prefix(cidr)
-        if len(self.direct) > 64:
+        if len(self.direct) > 64 or len(self.direct6) > 64:
             raise ConfigError(f"non_masquerade has {len(self.direct)} CIDRs; ip-masq-agent takes 64 at most")
         if not 68 <= self.mtu <= 65535:
             raise ConfigError(f"mtu {self.mtu} is not in 68..65535")
@@ -234,6 +256,65 @@ class NodeConfig:
         bits = int(length) if length else 16
         return address, address & -1 << 32 - bits & 0xFFFFFFFF, bits
 
+    def _check6(self) -> None:
+        if (self.node_ip6 is None) != (self.gateway6 is None):
+            raise ConfigError("node_ip6 and gateway6 go together")
+        if self.node_ip6 is None or self.gateway6 is None:
+            return
+        if self.mtu < 1280:
+            raise ConfigError(f"mtu {self.mtu} is below 1280, the least that IPv6 takes")
+        address, network, length = self._node6()
+        gateway = ipv6(self.gateway6)
+        if gateway >> 118 != 0x3FA and (gateway ^ network) >> 128 - length:
+            raise ConfigError(
+                f"gateway6 {self.gateway6} is neither link-local nor in eth0's subnet {self.node_subnet6}"
+            )
+        if address >> 118 == 0x3FA or address >> 120 == 0xFF or address < 2:
+            raise ConfigError(f"node_ip6 {self.node_ip6} is no global unicast address")
+        if self.cluster6 is not None:
+            ipv6_prefix(self.cluster6)
+
+    def _node6(self) -> tuple[int, int, int]:
+        text, _, length = (self.node_ip6 or "").partition("/")
+        address = ipv6(text)
+        if length and not (length.isascii() and length.isdecimal() and int(length) <= 128):
+            raise AddressError(f"node_ip6 {self.node_ip6!r} has no prefix length")
+        bits = int(length) if length else 64
+        return address, address >> 128 - bits << 128 - bits, bits
+
+    @property
+    def dual_stack(self) -> bool:
+        """Whether the node has IPv6."""
+        return self.node_ip6 is not None
+
+    @property
+    def node_address6(self) -> str:
+        """IPv6 address of eth0, without its prefix length."""
+        return ipv6_text(self._node6()[0])
+
+    @property
+    def node_subnet6(self) -> str:
+        """The IPv6 subnet of eth0."""
+        _, network, bits = self._node6()
+        return f"{ipv6_text(network)}/{bits}"
+
+    @property
+    def cluster6(self) -> str | None:
+        """The IPv6 pods of the cluster."""
+        return self.node_subnet6 if self.dual_stack else None
+
+    @property
+    def direct6(self) -> tuple[str, ...]:
+        """IPv6 destinations that are not masqueraded."""
+        if self.non_masquerade is not None:
+            return tuple(cidr for cidr in self.non_masquerade if is_ipv6(cidr))
+        return tuple(cidr for cidr in (self.cluster6, self.node_subnet6) if cidr) if self.dual_stack else ()
+
+    def _direct(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        if self.non_masquerade is None:
+            return usual
+        return tuple(cidr for cidr in self.non_masquerade if not is_ipv6(cidr))
+
     @property
     def node_address(self) -> str:
         """Address of eth0, without its prefix length."""
@@ -252,4 +333,20 @@ class NodeConfig:
     @property
     def direct(self) -> tuple[str, ...]:
         """Destinations that are not masqueraded."""
-        return (self.cluster, self.node_subnet) if self.non_masquerade is None else self.non_masquerade
+        return self._direct((self.cluster, self.node_subnet))
+
+
+def check_pods6(config: NodeConfig, pods: str | None, cluster: str | None) -> None:
+    """Raise ConfigError unless a node's IPv6 pods go with its other addresses."""
+    if config.dual_stack != (pods is not None) or config.dual_stack != (cluster is not None):
+        raise ConfigError("node_ip6, pod_cidr6 and cluster_cidr6 go together")
+    if pods is None or cluster is None:
+        return
+    network, length = ipv6_prefix(pods)
+    outer, outer_length = ipv6_prefix(cluster)
+    if length > 126:
+        raise ConfigError(f"pod_cidr6 {pods} has no room for pods")
+    if length < outer_length or (network ^ outer) >> 128 - outer_length:
+        raise ConfigError(f"pod_cidr6 {pods} is not inside cluster_cidr6 {cluster}")
+    if not (config._node6()[0] ^ outer) >> 128 - outer_length:
+        raise ConfigError(f"node_ip6 {config.node_ip6} is inside cluster_cidr6 {cluster}")

@@ -26,6 +26,7 @@ class RouteType(IntEnum):
     UNICAST = 1
     LOCAL = 2
     BROADCAST = 3
+    ANYCAST = 4
     BLACKHOLE = 6
     UNREACHABLE = 7
     PROHIBIT = 8
@@ -34,13 +35,14 @@ class RouteType(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A network device of the node; addresses are (ip, mask) in host order."""
+    """A network device of the node; addresses are (ip, mask) in host order, IPv6 ones (ip, length)."""
 
     name: str
     kind: InterfaceKind
     mac: int
     mtu: int
     addresses: tuple[tuple[int, int], ...] = ()
+    addresses6: tuple[tuple[int, int], ...] = ()  # without the link-local one
     bridge: str | None = None
     promiscuous: bool = False
     hairpin: bool = False
@@ -55,6 +57,7 @@ class Interface:
 class NextHop:
     """What a route leads to; `dev` is a name, None for the node itself and for routes to nowhere."""
 
+    family: int = 4
     type: RouteType
     dev: str | None = None
     gateway: int = 0
@@ -96,6 +99,19 @@ class PodRange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ip6Plan:
+    """What makes a node dual-stack; prefixes are (network, length)."""
+
+    routes: tuple[tuple[int, int, NextHop], ...]
+    neighbours: tuple[Neighbour, ...]
+    pods: PodRange
+    direct: tuple[tuple[int, int], ...]
+    cluster: tuple[int, int]
+    dedup: tuple[int, int, int] | None
+    bridge_nf: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodePlan:
     """Everything that a node is made of before its first pod."""
 
@@ -117,6 +133,7 @@ class NodePlan:
     permanent_neighbours: bool
     announce: bool
     host_port_mark: int
+    ip6: Ip6Plan | None = None
     snat: tuple[SnatRule, ...] = ()
     forward_drops: tuple[
         tuple[int, int, int], ...

@@ -4,6 +4,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from .address_pool import AddressPool
 from .conntrack import ConnectionTable
 from .fdb import ForwardingDatabase
 from .fib import RouteTable
@@ -25,6 +26,12 @@ class Pipeline:
     def fragments(self) -> FragmentTable: ...
     @property
     def services(self) -> ServiceTable: ...
+    @property
+    def routes6(self) -> RouteTable: ...
+    @property
+    def neighbours6(self) -> NeighbourTable: ...
+    @property
+    def addresses(self) -> AddressPool: ...
     def __init__(
         self,
         routes: RouteTable,
@@ -33,6 +40,9 @@ class Pipeline:
         neighbours: NeighbourTable,
         fragments: FragmentTable,
         services: ServiceTable,
+        routes6: RouteTable,
+        neighbours6: NeighbourTable,
+        addresses: AddressPool,
     ) -> None: ...
     def configure(
         self,
@@ -55,6 +65,18 @@ class Pipeline:
         snat: Sequence[tuple[int, int, int, int, int, int]] = (),
         proxy_delay_ns: int = 0,
     ) -> None: ...
+    def configure6(
+        self,
+        *,
+        bridge_nf: bool,
+        masquerade: bool,
+        direct: Sequence[tuple[bytes, int]],
+        cluster: tuple[bytes, int],
+        icmp_interval_ns: int,
+        local_hop: int,
+        anycast_hop: int,
+        dedup: tuple[bytes, bytes, int] | None = None,
+    ) -> None: ...
     def reseed(self, seed: int) -> None: ...
     def set_localhost_masquerade(self, on: bool) -> None: ...
     def set_interface(
@@ -73,6 +95,8 @@ class Pipeline:
         send_redirects: bool = True,
         route_localnet: bool = False,
         group_fwd_mask: int = 0,
+        addresses6: Sequence[tuple[bytes, int]] = (),
+        link_hop: int = 0xFFFFFFFF,
     ) -> None: ...
     def remove_interface(self, index: int) -> None: ...
     def set_hops(self, hops: Sequence[tuple[int, int, int, int]]) -> None: ...

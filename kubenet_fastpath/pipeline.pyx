@@ -1,7 +1,7 @@
 """One packet's way through the node, top to bottom, for every packet of a batch in order.
 
     receive -> bridge (PREROUTING: defragmentation, conntrack, destination NAT; FDB; FORWARD; source NAT)
-            -> the node's stack: ARP, or IPv4 (PREROUTING, route, TTL, FORWARD, source NAT, neighbour, bridge out)
+            -> the node's stack: ARP, or IPv4, or IPv6 (PREROUTING, route, TTL, FORWARD, source NAT, neighbour, bridge out)
 
 A batch means its packets one by one. What runs ahead of a packet's turn only brings memory nearer.
 
@@ -19,14 +19,15 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from .address_pool cimport AddressPool, pool_intern, pool_keep, pool_pin, pool_sweep
 from .arp cimport arp_forget, arp_proxy_answer, arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
-    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, ConnectionTable, conn_t, ct_conn, tuple_t,
+    CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, IPS_DYING, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_t, tuple_t,
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
-    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, interface_t, nexthop_t, node_t, out_t, packet_t, record, release_scratch, scratch, unlikely,
+    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, destination_of, interface_t, nexthop_t, node_t, out_t, packet_t, prefix6_t, record, release_scratch, scratch, source_of, unlikely,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport lose, solicit, waited
@@ -34,23 +35,25 @@ from .fastpath cimport KF_KEYED, KF_UDP, batch_t, fastpath_free, fastpath_init, 
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
+from .forward6 cimport ip6_receive
 from .fragment_table cimport FragmentTable
 from .frame cimport (
-    ETH_ARP, ETH_DST, ETH_IP, ETH_LEN, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
+    ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ICMP6_UNREACH, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
     IP_SRC, VLAN_LEN, load16, load32, load_mac,
 )
 from .hooks cimport let_go
 from .isa cimport isa_number
 from .icmp cimport icmp_send
+from .icmp6 cimport icmp6_send
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
-    NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
+    NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
 from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
 from .rows cimport outside_at
-from .service_table cimport ServiceTable
+from .service_table cimport ServiceTable, clients_t
 from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
 from .verdict cimport (
     N_REASONS, N_VERDICTS, PASS, R_FRAG_TIMEOUT, R_NEIGH_FAILED, R_NO_SUCH_PORT, R_NOMEM, R_OTHERHOST, R_PKT_TOO_SMALL, R_TRUNCATED,
@@ -61,6 +64,8 @@ cnp.import_array()
 
 cdef enum:
     HOST_UNREACH = 1
+    ADDRESS_UNREACH = 3         # ICMPv6's
+    FREE_NEIGHBOUR = 0xFFFF     # device of a row that is free
     FRAGMENT_TIME = 1           # ICMP_EXC_FRAGTIME
     MAX_FRAME = ETH_LEN + 2 * VLAN_LEN + 65535
 
@@ -113,6 +118,8 @@ cdef int stack(node_t* node, packet_t* p) noexcept nogil:
         return ip_receive(node, p)
     if p.ethertype == ETH_ARP:
         return arp_receive(node, p)
+    if p.ethertype == ETH_IP6:
+        return ip6_receive(node, p)
     return drop(R_OTHERHOST) if p.type == PACKET_OTHERHOST else drop(R_UNHANDLED_PROTO)
 
 
@@ -164,24 +171,27 @@ cdef int receive(node_t* node, packet_t* p) noexcept nogil:
 cdef bint same_connection(node_t* node, const packet_t* p) noexcept nogil:
     """Whether the packet's connection is still the one it had when it began to wait: rows are used again."""
     cdef conn_t* conn = ct_conn(node.conntrack, p.conn)
-    cdef const uint8_t* l3 = p.frame + p.l3
     cdef tuple_t* tuple = &conn.original if p.info >= CT_ESTABLISHED_REPLY else &conn.reply
-    return conn.status & IPS_CONFIRMED and tuple.src == load32(l3 + IP_DST) and tuple.dst == load32(l3 + IP_SRC)
+    return (conn.status & IPS_CONFIRMED and tuple.src == destination_of(node, p) and tuple.dst == source_of(node, p)
+            and tuple.family == (4 if p.ethertype == ETH_IP else 6))
 
 
-cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
+cdef void fail_neighbour(node_t* node, neigh_table_t* t, uint32_t index) noexcept nogil:
     """Nobody answered: every waiting packet dies, and its sender is told (arp_error_report)."""
     cdef held_t* h
     cdef packet_t p
     while True:
-        h = neigh_take(node.neighbours, index)
+        h = neigh_take(t, index)
         if h == NULL:
             return
         p = waited(node, h, -1)
         if p.frame != NULL and not p.ours:
             if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
                 p.conn, p.info = NO_CONN, CT_INVALID
-            icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
+            if t.family == 4:
+                icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
+            else:
+                icmp6_send(node, &p, ICMP6_UNREACH, ADDRESS_UNREACH, 0)
         lose(node, &p, R_NEIGH_FAILED)
 
 
@@ -211,27 +221,64 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     cdef int64_t when
     cdef event_t event
     cdef expired_t expired
+    cdef neigh_table_t* t
     while True:
         when = defrag_next_due(node.defrag)
-        if node.n_proxied and node.proxied_due <= min(now, when, node.neighbours.due):
+        t = node.neighbours if node.neighbours.due <= node.neighbours6.due else node.neighbours6
+        if node.n_proxied and node.proxied_due <= min(now, when, t.due):
             arp_proxy_answer(node)
-        elif when <= now and when <= node.neighbours.due:
+        elif when <= now and when <= t.due:
             node.now = max(node.now, when)
             if defrag_expire(node.defrag, when, &expired):
                 end_reassembly(node, &expired)
-        elif node.neighbours.due <= now:
-            event = neigh_timer(node.neighbours, now, &index, &when)
+        elif t.due <= now:
+            event = neigh_timer(t, min(now, t.due), &index, &when)
             if event == NEIGH_NOTHING:
                 continue
             node.now = max(node.now, when)
             if event == NEIGH_PROBE:
-                solicit(node, index, -1)
+                solicit(node, t, index, -1)
             else:
-                fail_neighbour(node, index)
+                fail_neighbour(node, t, index)
         else:
             break
     fdb_age(node.fdb, now)
     node.now = max(node.now, now)
+
+
+cdef prefix6_t make_prefix6(const uint8_t[::1] octets, uint8_t length):
+    cdef prefix6_t prefix
+    memcpy(prefix.ip, &octets[0], 16)
+    prefix.length = length
+    return prefix
+
+
+cdef void keep_addresses(node_t* node) noexcept nogil:
+    """Give back the IPv6 addresses that no table needs any more, now that no packet is on its way."""
+    cdef ct_t* ct = node.conntrack
+    cdef conn_t* c
+    cdef clients_t* list
+    cdef uint32_t i, k
+    for i in range(ct.used):
+        c = ct_conn(ct, i)
+        if c.original.family == 6 and not c.status & IPS_DYING:
+            pool_keep(node.pool, c.original.src)
+            pool_keep(node.pool, c.original.dst)
+            pool_keep(node.pool, c.reply.src)
+            pool_keep(node.pool, c.reply.dst)
+    for i in range(node.neighbours6.n_rows):
+        if node.neighbours6.row[i].dev != FREE_NEIGHBOUR:
+            pool_keep(node.pool, node.neighbours6.row[i].ip)
+    if node.icmp6.peer != NULL:
+        for i in range(node.icmp6.mask + 1):
+            if node.icmp6.peer[i].ip:
+                pool_keep(node.pool, node.icmp6.peer[i].ip)
+    for i in range(node.services.n_endpoints):
+        list = node.services.clients[i]
+        if list != NULL and node.services.endpoint[i].family == 6:
+            for k in range(list.n):
+                pool_keep(node.pool, list.ip[k])
+    pool_sweep(node.pool)
 
 
 @cython.final
@@ -248,15 +295,21 @@ cdef class Pipeline:
     cdef readonly NeighbourTable neighbours
     cdef readonly FragmentTable fragments
     cdef readonly ServiceTable services
+    cdef readonly RouteTable routes6
+    cdef readonly NeighbourTable neighbours6
+    cdef readonly AddressPool addresses
 
     def __cinit__(self, RouteTable routes not None, ForwardingDatabase fdb not None,
                   ConnectionTable connections not None, NeighbourTable neighbours not None,
-                  FragmentTable fragments not None, ServiceTable services not None):
+                  FragmentTable fragments not None, ServiceTable services not None, RouteTable routes6 not None,
+                  NeighbourTable neighbours6 not None, AddressPool addresses not None):
         self.routes, self.fdb, self.connections = routes, fdb, connections
         self.neighbours, self.fragments, self.services = neighbours, fragments, services
         self.node.fib, self.node.fdb, self.node.conntrack = routes.fib, fdb.table, connections.table
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
         self.node.services = &services.table
+        self.routes6, self.neighbours6, self.addresses = routes6, neighbours6, addresses
+        self.node.neighbours6, self.node.pool = &neighbours6.table, &addresses.pool
         self.node.now = -0x8000000000000000
         if not fastpath_init(&self.fast, isa_number(None)):
             raise MemoryError("no memory for a node")
@@ -271,6 +324,7 @@ cdef class Pipeline:
         free(self.node.interface)
         free(self.node.hops)
         free(self.node.icmp.peer)
+        free(self.node.icmp6.peer)
         free(self.recorder.note)
         multicast_free(&self.node.multicast)
 
@@ -313,6 +367,29 @@ cdef class Pipeline:
         multicast_init(&node.multicast, <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF))
         node.multicast.off = not multicast_snooping
 
+    def configure6(self, *, bridge_nf, masquerade, direct, cluster, icmp_interval_ns, local_hop, anycast_hop, dedup=None):
+        """Set what the plan says of IPv6: before this the node has none.
+
+        `direct` and `cluster` are (network, length) with networks of 16 bytes; `dedup` is None or (gateway, network,
+        length); the hops are indices of `set_hops`.
+        """
+        cdef node_t* node = &self.node
+        if len(direct) > MAX_CIDRS:
+            raise ValueError(f"at most {MAX_CIDRS} IPv6 CIDRs can be left alone, not {len(direct)}")
+        node.changes += 1
+        node.fib6 = self.routes6.fib
+        node.bridge_nf6, node.masquerade6 = bridge_nf, masquerade
+        for i, (network, length) in enumerate(direct):
+            node.direct6[i] = make_prefix6(network, length)
+        node.n_direct6 = len(direct)
+        node.cluster6 = make_prefix6(cluster[0], cluster[1])
+        node.icmp6.interval = icmp_interval_ns
+        node.local_hop6, node.anycast_hop6 = local_hop, anycast_hop
+        node.dedup6 = dedup is not None
+        if dedup is not None:
+            node.dedup_gateway6 = make_prefix6(dedup[0], 128)
+            node.dedup_pods6 = make_prefix6(dedup[1], dedup[2])
+
     def reseed(self, uint64_t seed):
         """The node's random choices start anew from here."""
         self.node.rng = seed
@@ -323,12 +400,14 @@ cdef class Pipeline:
         self.node.changes += 1
 
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
-                      proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
-        """Attach or change an interface; its counters stay."""
+                      proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0, addresses6=(),
+                      link_hop=NO_HOP):
+        """Attach or change an interface; its counters stay. `addresses6` are (16 bytes, length), link-local last."""
         cdef interface_t* i
         cdef interface_t* grown
-        if len(addresses) > MAX_ADDRESSES:
-            raise ValueError(f"an interface has at most {MAX_ADDRESSES} addresses, not {len(addresses)}")
+        for family in (addresses, addresses6):
+            if len(family) > MAX_ADDRESSES:
+                raise ValueError(f"an interface has at most {MAX_ADDRESSES} addresses, not {len(family)}")
         if index >= self.node.n_interfaces:
             grown = <interface_t*>realloc(self.node.interface, (index + 1) * sizeof(interface_t))
             if grown == NULL:
@@ -343,6 +422,11 @@ cdef class Pipeline:
         for k, (ip, mask) in enumerate(addresses):
             i.address[k].ip, i.address[k].mask = ip, mask
         i.n_addresses = len(addresses)
+        for k, (octets, length) in enumerate(addresses6):
+            i.address6[k].prefix = make_prefix6(octets, length)
+            i.address6[k].handle = pool_intern(self.node.pool, i.address6[k].prefix.ip)
+            pool_pin(self.node.pool, i.address6[k].handle)
+        i.n_addresses6, i.link_hop = len(addresses6), link_hop
         self.node.changes += 1
 
     def remove_interface(self, uint16_t index):
@@ -425,7 +509,7 @@ cdef class Pipeline:
         cdef object verdict, reason
         cdef batch_t batch
         cdef Py_ssize_t i = 0, again, until, first, end, n
-        cdef int epoch
+        cdef int epoch, epoch6
         cdef parallel_t* parallel = self.parallel
         if not cnp.PyArray_ISWRITEABLE(frames):
             raise ValueError("batch has read-only bytes, and forwarding rewrites them: pass batch.copy()")
@@ -452,8 +536,10 @@ cdef class Pipeline:
             raise ValueError(f"frame {i} at offset {batch.offset[i]} with length {batch.length[i]} is outside the "
                              f"{batch.size} bytes of data")
         self.node.batch, self.node.batch_size = <int64_t>batch.base, batch.size
+        if self.node.pool.used >= self.node.pool.sweep_at:
+            keep_addresses(&self.node)
         outputs = self.lend_outputs(n)
-        epoch = fib_enter(self.routes.fib)
+        epoch, epoch6 = fib_enter(self.routes.fib), fib_enter(self.routes6.fib)
         with nogil:
             i = again = 0
             while i < n:
@@ -473,6 +559,7 @@ cdef class Pipeline:
                     fastpath_learn(&self.fast, &self.node, &batch, i)
                     i += 1
         fib_leave(self.routes.fib, epoch)
+        fib_leave(self.routes6.fib, epoch6)
         outputs, generated = self.take_outputs(outputs)
         return verdict, reason, outputs, data, generated
 
@@ -488,12 +575,13 @@ cdef class Pipeline:
 
     def advance(self, int64_t now):
         """Let time pass without a packet; returns what `forward` returns."""
-        cdef int epoch = fib_enter(self.routes.fib)
+        cdef int epoch = fib_enter(self.routes.fib), epoch6 = fib_enter(self.routes6.fib)
         self.node.batch_size = 0
         with nogil:
             if now > self.node.now:
                 run_timers(&self.node, now)
         fib_leave(self.routes.fib, epoch)
+        fib_leave(self.routes6.fib, epoch6)
         return self.take_outputs(None)
 
     cdef object lend_outputs(self, Py_ssize_t n):

@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .address import ipv4, ipv4_prefix, mac
+from .address import ipv4, ipv4_prefix, ipv6, ipv6_prefix, is_ipv6, mac
 from .azure_cni import AzureCni
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, NodeConfig, Pod, Route
 from .errors import ConfigError
-from .node_plan import Interface, InterfaceKind, NextHop, NodePlan, PodRange, RouteType, SnatRule, SourceNat
+from .node_plan import (
+    Interface,
+    InterfaceKind,
+    Ip6Plan,
+    NextHop,
+    NodePlan,
+    PodRange,
+    RouteType,
+    SnatRule,
+    SourceNat,
+)
 from .service import PROTOCOLS, HostPort, PortMapper
 
 MARK_MASQ = 0x4000  #: KUBE-MARK-MASQ
@@ -61,6 +71,82 @@ def _local_routes(interfaces: tuple[Interface, ...]) -> dict[tuple[int, int], Ne
     return local
 
 
+def link_local(lladdr: int) -> int:
+    """The link-local address of an interface: its MAC as EUI-64 (addrconf_ifid_eui48).
+
+    >>> hex(link_local(0x0A580AF40101))
+    '0xfe8000000000000008580afffef40101'
+    """
+    identifier = (lladdr >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | lladdr & 0xFFFFFF
+    return 0xFE80 << 112 | identifier
+
+
+def _table6(
+    interfaces: tuple[Interface, ...], main: tuple[Route, ...]
+) -> tuple[tuple[int, int, NextHop], ...]:
+    """The IPv6 tables as one: own and subnet-router anycast addresses, and the main table."""
+    table = {}
+    for route in main:
+        table[ipv6_prefix(route.prefix)] = NextHop(
+            family=6,
+            type=RouteType[route.kind.upper()],
+            dev=route.dev,
+            gateway=ipv6(route.via) if route.via else 0,
+            source=ipv6(route.src) if route.src else 0,
+        )
+    table[1, 128] = NextHop(family=6, type=RouteType.LOCAL)
+    for interface in interfaces:
+        for ip, length in interface.addresses6:
+            if length < 127:
+                table[ip >> 128 - length << 128 - length, 128] = NextHop(family=6, type=RouteType.ANYCAST)
+    for interface in interfaces:
+        for ip, _ in interface.addresses6:
+            table[ip, 128] = NextHop(family=6, type=RouteType.LOCAL)
+    return tuple((network, length, hop) for (network, length), hop in table.items())
+
+
+def _plan6(
+    config: NodeConfig,
+    interfaces: tuple[Interface, ...],
+    pods: str | None,
+    *on_link: Route,
+    gateway: int = 0,
+    exclusive: bool = True,
+) -> Ip6Plan | None:
+    if config.gateway6 is None or pods is None:
+        return None
+    network, length = ipv6_prefix(pods)
+    main = config.routes
+    if main is None or not any(is_ipv6(route.prefix) for route in main if isinstance(route, Route)):
+        main = (
+            Route(prefix="::/0", dev="eth0", via=config.gateway6),
+            Route(prefix=config.node_subnet6, dev="eth0"),
+            *on_link,
+        )
+    own = {ip for interface in interfaces for ip, _ in interface.addresses6}
+    neighbours = tuple(n for n in config.neighbours if is_ipv6(n.ip))
+    if config.permanent_neighbours and config.gateway_mac is not None:
+        neighbours += (Neighbour(ip=config.gateway6, mac=config.gateway_mac, dev="eth0"),)
+    dedup = isinstance(config, Kubenet) and (
+        config.hairpin is Hairpin.PROMISC if config.dedup is None else config.dedup
+    )
+    return Ip6Plan(
+        routes=_table6(interfaces, tuple(r for r in main if isinstance(r, Route) and is_ipv6(r.prefix))),
+        neighbours=neighbours,
+        pods=PodRange(
+            network=network,
+            prefix_len=length,
+            gateway=gateway or network,
+            reserved=tuple(sorted(ip for ip in own if ip != gateway and not (ip ^ network) >> 128 - length)),
+            exclusive=exclusive,
+        ),
+        direct=tuple(map(ipv6_prefix, config.direct6)),
+        cluster=ipv6_prefix(config.cluster6 or pods),
+        dedup=(gateway, network, length) if dedup else None,
+        bridge_nf=isinstance(config, Kubenet) and config.bridge_nf_call_ip6tables,
+    )
+
+
 def _table(
     interfaces: tuple[Interface, ...], main: tuple[Route, ...]
 ) -> tuple[tuple[int, int, NextHop], ...]:
@@ -68,6 +154,8 @@ def _table(
     table = _local_routes(interfaces)
     hidden = [(network, length) for network, length in table]
     for route in main:
+        if is_ipv6(route.prefix):
+            continue
         network, length = ipv4_prefix(route.prefix)
         if any(length >= n and not (network ^ net) >> 32 - n for net, n in hidden):
             continue
@@ -102,6 +190,7 @@ def _eth0(config: NodeConfig) -> Interface:
         mac=mac(config.node_mac),
         mtu=config.mtu,
         addresses=((ipv4(config.node_address), mask_of(ipv4_prefix(config.node_subnet)[1])),),
+        addresses6=(config._node6()[::2],) if config.dual_stack else (),
         **_sysctls(config, "eth0"),  # type: ignore[arg-type]
     )
 
@@ -116,9 +205,10 @@ def _main_table(config: NodeConfig, *pods: Route) -> tuple[Route, ...]:
 
 
 def _neighbours(config: NodeConfig) -> tuple[Neighbour, ...]:
+    own = tuple(n for n in config.neighbours if not is_ipv6(n.ip))
     if not config.permanent_neighbours or config.gateway_mac is None:
-        return config.neighbours
-    return (*config.neighbours, Neighbour(ip=config.gateway, mac=config.gateway_mac, dev="eth0"))
+        return own
+    return (*own, Neighbour(ip=config.gateway, mac=config.gateway_mac, dev="eth0"))
 
 
 def _source_nat(config: NodeConfig) -> SourceNat | None:
@@ -160,6 +250,9 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
         mac=mac(config.bridge_mac) if config.bridge_mac else cni_mac(bridge),
         mtu=config.mtu,
         addresses=((bridge, mask_of(pods_len)),),
+        addresses6=((ipv6(config.bridge_address6), ipv6_prefix(config.pod_cidr6)[1]),)
+        if config.pod_cidr6
+        else (),
         promiscuous=promiscuous,
         group_fwd_mask=config.group_fwd_mask,
         **_sysctls(config, "cbr0"),  # type: ignore[arg-type]
@@ -167,7 +260,10 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
     interfaces = (_eth0(config), cbr0)
     on_link = Route(prefix=config.pod_cidr, dev="cbr0", src=config.bridge_address)
     dedup = promiscuous if config.dedup is None else config.dedup
+    on_link6 = Route(prefix=config.pod_cidr6, dev="cbr0") if config.pod_cidr6 else on_link
+    gateway6 = ipv6(config.bridge_address6) if config.pod_cidr6 else 0
     return NodePlan(
+        ip6=_plan6(config, interfaces, config.pod_cidr6, on_link6, gateway=gateway6),
         interfaces=interfaces,
         routes=_table(interfaces, _main_table(config, on_link)),
         neighbours=_neighbours(config),
@@ -210,6 +306,7 @@ def plan_azure_cni(config: AzureCni) -> NodePlan:
     last = network + (1 << 32 - length) - 2
     inside = sorted(address for address in reserved if network < address <= last)
     return NodePlan(
+        ip6=_plan6(config, interfaces, config.pod_range6, exclusive=config.exclusive),
         interfaces=interfaces,
         routes=_table(interfaces, _main_table(config)),
         neighbours=_neighbours(config),

@@ -20,6 +20,7 @@ cdef packed struct record_t:
     int64_t created, expires    # ns
     uint16_t masquerade     # index of the interface whose address masks the source, 0: none
 
-cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexcept nogil
+# Of one family, or of both if it is 0; of IPv6 the addresses are handles.
+cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now, int family) noexcept nogil
 cdef bint record_known(ct_t* t, const record_t* r, int64_t now) noexcept nogil
 cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil

@@ -16,6 +16,9 @@ RECORD = np.dtype([
     ("masquerade", "u2"),
 ])
 
+ADDRESSES = ("src", "dst", "reply_src", "reply_dst")
+RECORD6 = np.dtype([(name, "u1", (16,)) if name in ADDRESSES else (name, RECORD[name]) for name in RECORD.names])
+
 
 cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
     r.index, r.proto, r.zone = index, c.original.proto, c.original.zone
@@ -27,13 +30,15 @@ cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
     r.created, r.expires, r.timeout = c.created, c.expires, 0
 
 
-cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexcept nogil:
+cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now, int family) noexcept nogil:
     """Write a row for each connection alive at *now, or each held if `now` is NULL; return how many."""
     cdef uint32_t i, n = 0
     cdef const conn_t* c
     for i in range(t.used):
         c = &t.row[i]
         if c.status & (IPS_CONFIRMED | IPS_DYING) != IPS_CONFIRMED or (now and c.expires <= now[0]):
+            continue
+        if family and c.original.family != family:
             continue
         fill(r + n, c, i)
         if now:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .address import ipv4, ipv4_prefix
+from .address import ipv4, ipv4_prefix, ipv6, is_ipv6
 from .errors import ConfigError
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}  #: Kubernetes' protocols and their numbers
@@ -23,6 +23,11 @@ class PortMapper(Enum):
 
     PORTMAP = "portmap"  #: the CNI plugin: all pods of the node are masqueraded on their way to a host port
     KUBELET = "kubelet"  #: dockershim's hostport manager: only a pod that calls itself is
+
+
+def address_number(text: str) -> int:
+    """An address of either family as an integer."""
+    return ipv6(text) if is_ipv6(text) else ipv4(text)
 
 
 def check_port(name: str, port: int) -> None:
@@ -59,12 +64,12 @@ class Endpoint:
     zones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        ipv4(self.ip)
+        address_number(self.ip)
         check_port("endpoint port", self.port)
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """Read `ip:port`.
+        """Read `ip:port`, `[ip]:port` if it is of IPv6.
 
         Raises
         ------
@@ -76,7 +81,11 @@ class Endpoint:
         >>> Endpoint.parse("10.244.1.7:8080")
         Endpoint(ip='10.244.1.7', port=8080, local=None, terminating=False, zones=())
         """
-        ip, colon, port = text.partition(":")
+        ip, colon, port = text.rpartition(":")
+        if ip.startswith("[") and ip.endswith("]") and is_ipv6(ip):
+            ip = ip[1:-1]
+        elif is_ipv6(ip):
+            colon = ""
         if not colon or not (port.isascii() and port.isdecimal()):
             raise ConfigError(f"endpoint {text!r} is no ip:port")
         return cls(ip, int(port))
@@ -183,8 +192,15 @@ class Service:
 
     def __post_init__(self) -> None:
         for ip in (self.cluster_ip, *self.outside):
-            if ipv4(ip) == 0:
-                raise ConfigError(f"service {self.name} has the address 0.0.0.0")
+            if address_number(ip) == 0:
+                raise ConfigError(f"service {self.name} has the address {ip}")
+        endpoints = (endpoint.ip for port in self.ports for endpoint in port.targets)
+        if len({is_ipv6(ip) for ip in (self.cluster_ip, *self.outside, *endpoints)}) > 1:
+            raise ConfigError(
+                f"service {self.name} has addresses of both families: kube-proxy sees one service of each"
+            )
+        if self.source_ranges and self.family == 6:
+            raise ConfigError(f"service {self.name}: source_ranges of IPv6 are not built")
         for prefix in self.source_ranges:
             ipv4_prefix(prefix, mask_host_bits=True)
         if self.health_check_node_port is not None:
@@ -194,6 +210,11 @@ class Service:
         names = [port.name for port in self.ports]
         if len(set(names)) < len(names):
             raise ConfigError(f"service {self.name} has ports of the same name: {names}")
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if is_ipv6(self.cluster_ip) else 4
 
     @property
     def outside(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .address import ipv4, ipv4_prefix, ipv4_text
+from .address import ipv4, ipv4_prefix
 from .errors import ConfigError
-from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy
+from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy, address_number
 
 NO_LOCAL_ENDPOINTS, NO_ENDPOINTS, SOURCE_RANGE, FORWARD_DROP = 0, 1, 2, 3  #: service_table.refusal_t
 CLUSTER_IP, EXTERNAL_IP, NODE_PORT = 1, 2, 3  #: service_table.door_kind_t
@@ -41,6 +41,7 @@ class Chain:
     internal_local: bool
     affinity: int
     ranges: tuple[tuple[int, int], ...]  # network, mask
+    family: int = 4
 
 
 class Door(NamedTuple):
@@ -62,6 +63,7 @@ class Refusal(NamedTuple):
     proto: int
     port: int
     why: int
+    family: int = 4
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,16 @@ class StaleFlow(NamedTuple):
     dst: int | None
     dport: int | None
     dst_nat: int | None
+    family: int = 4
 
 
-def _addresses(service: Service) -> Iterator[tuple[int, int]]:
-    yield CLUSTER_IP, ipv4(service.cluster_ip)
+Numbering = Callable[[str], int]  #: an address's number in the tables: of IPv6 a handle
+
+
+def _addresses(service: Service, number: Numbering) -> Iterator[tuple[int, int]]:
+    yield CLUSTER_IP, number(service.cluster_ip)
     for ip in service.outside:
-        yield EXTERNAL_IP, ipv4(ip)
+        yield EXTERNAL_IP, number(ip)
 
 
 def _serving(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -109,17 +115,23 @@ def _ranges(service: Service, node: int) -> tuple[tuple[int, int], ...]:
 
 
 def _chain(
-    service: Service, port: ServicePort, is_local: Callable[[Endpoint], bool], node: int, zone: str | None
+    service: Service,
+    port: ServicePort,
+    is_local: Callable[[Endpoint], bool],
+    node: int,
+    zone: str | None,
+    number: Numbering,
 ) -> Chain:
     proto, affinity = PROTOCOLS[port.protocol], (service.affinity_s or 0) * SECOND
 
     def target(endpoint: Endpoint) -> Target:
-        ip = ipv4(endpoint.ip)
+        ip = number(endpoint.ip)
         key = (service.name, port.name, proto, ip, endpoint.port)
         return Target(ip, endpoint.port, key if affinity else None)
 
     return Chain(
-        ip=ipv4(service.cluster_ip),
+        ip=number(service.cluster_ip),
+        family=service.family,
         port=port.port,
         proto=proto,
         targets=tuple(target(e) for e in _for_zone(service, _serving(port.targets), zone)),
@@ -132,7 +144,11 @@ def _chain(
 
 
 def plan_services(
-    services: Iterable[Service], is_local: Callable[[Endpoint], bool], node: int = 0, zone: str | None = None
+    services: Iterable[Service],
+    is_local: Callable[[Endpoint], bool],
+    node: int = 0,
+    zone: str | None = None,
+    number: Numbering = address_number,
 ) -> ServicePlan:
     """Rows of all services.
 
@@ -145,6 +161,8 @@ def plan_services(
         The node's address, which source ranges may hold.
     zone : str, optional
         Where the node is.
+    number : callable, optional
+        An address's number in the tables.
 
     Raises
     ------
@@ -154,45 +172,49 @@ def plan_services(
     chains: list[Chain] = []
     doors: list[Door] = []
     refusals: list[Refusal] = []
-    owner: dict[tuple[int, int, int], str] = {}
+    owner: dict[tuple[int, int, int, int], str] = {}
 
     def claim(service: Service, ip: int, proto: int, port: int) -> None:
-        if (ip, proto, port) in owner:
-            where = f"{ipv4_text(ip)}:{port}" if ip else f"node port {port}"
-            raise ConfigError(f"services {owner[ip, proto, port]} and {service.name} both claim {where}")
-        owner[ip, proto, port] = service.name
+        key = (service.family, ip, proto, port)
+        if key in owner:
+            text = next((a for a in (service.cluster_ip, *service.outside) if number(a) == ip), "")
+            where = f"{text}:{port}" if ip else f"node port {port}"
+            raise ConfigError(f"services {owner[key]} and {service.name} both claim {where}")
+        owner[key] = service.name
 
     for service in services:
-        guarded = {ipv4(ip) for ip in service.load_balancer_ips} if service.source_ranges else set()
+        guarded = {number(ip) for ip in service.load_balancer_ips} if service.source_ranges else set()
         if service.health_check_node_port is not None:
             claim(service, 0, PROTOCOLS["tcp"], service.health_check_node_port)
         for port in service.ports:
-            chain = _chain(service, port, is_local, node, zone)
+            chain = _chain(service, port, is_local, node, zone, number)
             row = len(chains)
             chains.append(chain)
-            where = [(kind, ip, port.port) for kind, ip in _addresses(service)]
+            where = [(kind, ip, port.port) for kind, ip in _addresses(service, number)]
             if port.node_port is not None:
                 where.append((NODE_PORT, 0, port.node_port))
-            for kind, ip, number in where:
-                claim(service, ip, chain.proto, number)
+            for kind, ip, at in where:
+                claim(service, ip, chain.proto, at)
                 confined = chain.internal_local if kind == CLUSTER_IP else chain.external_local
                 usable = chain.local if confined else chain.targets
                 # an external door opens for the cluster's own clients while there is any endpoint at all
                 if usable or (kind != CLUSTER_IP and chain.targets):
-                    doors.append(Door(kind, ip, chain.proto, number, row, ip in guarded))
+                    doors.append(Door(kind, ip, chain.proto, at, row, ip in guarded))
                 if ip in guarded and chain.targets:  # KUBE-PROXY-FIREWALL comes first
-                    refusals.append(Refusal(kind, ip, chain.proto, number, SOURCE_RANGE))
+                    refusals.append(Refusal(kind, ip, chain.proto, at, SOURCE_RANGE))
                 elif not usable:
                     why = NO_LOCAL_ENDPOINTS if chain.targets else NO_ENDPOINTS
-                    refusals.append(Refusal(kind, ip, chain.proto, number, why))
+                    refusals.append(Refusal(kind, ip, chain.proto, at, why, service.family))
     return ServicePlan(tuple(chains), tuple(doors), tuple(refusals))
 
 
-def _udp_ports(services: Iterable[Service]) -> dict[tuple[str, str], tuple[Service, ServicePort]]:
-    return {(s.name, p.name): (s, p) for s in services for p in s.ports if p.protocol == "udp"}
+def _udp_ports(services: Iterable[Service]) -> dict[tuple[str, str, int], tuple[Service, ServicePort]]:
+    return {(s.name, p.name, s.family): (s, p) for s in services for p in s.ports if p.protocol == "udp"}
 
 
-def stale_flows(before: Iterable[Service], after: Iterable[Service]) -> list[StaleFlow]:
+def stale_flows(
+    before: Iterable[Service], after: Iterable[Service], number: Numbering = address_number
+) -> list[StaleFlow]:
     """UDP connections that kube-proxy deletes at a change (`conntrack -D`); those of TCP stay.
 
     To the cluster IP of a service that is gone; to all addresses of one that has got its first ready endpoint; and to
@@ -202,21 +224,25 @@ def stale_flows(before: Iterable[Service], after: Iterable[Service]) -> list[Sta
     old, new = _udp_ports(before), _udp_ports(after)
     stale: list[StaleFlow] = []
     for key, (service, port) in old.items():
-        if key not in new or ipv4(new[key][0].cluster_ip) != ipv4(service.cluster_ip):
-            stale.append(StaleFlow(ipv4(service.cluster_ip), None, None))
+        if key not in new or number(new[key][0].cluster_ip) != number(service.cluster_ip):
+            stale.append(StaleFlow(number(service.cluster_ip), None, None, service.family))
         if key not in new:
             continue
         now, now_port = new[key]
         left = {(e.ip, e.port) for e in now_port.ready}
         for endpoint in port.ready:
             if (endpoint.ip, endpoint.port) not in left:
-                ip = ipv4(endpoint.ip)
-                stale += [StaleFlow(address, None, ip) for _, address in _addresses(now)]
+                ip = number(endpoint.ip)
+                stale += [
+                    StaleFlow(address, None, ip, service.family) for _, address in _addresses(now, number)
+                ]
                 if now_port.node_port is not None:
-                    stale.append(StaleFlow(None, now_port.node_port, ip))
+                    stale.append(StaleFlow(None, now_port.node_port, ip, service.family))
     for key, (service, port) in new.items():
         if port.ready and not (key in old and old[key][1].ready):
-            stale += [StaleFlow(address, None, None) for _, address in _addresses(service)]
+            stale += [
+                StaleFlow(address, None, None, service.family) for _, address in _addresses(service, number)
+            ]
             if port.node_port is not None:
-                stale.append(StaleFlow(None, port.node_port, None))
+                stale.append(StaleFlow(None, port.node_port, None, service.family))
     return stale

@@ -23,6 +23,7 @@ cdef enum:                      # door_t.space: what is asked one after the othe
     SPACE_ADDRESS = 0           # an address of its own
     SPACE_NODE_PORT = 1         # any address of the node
     SPACE_HOST_PORT = 2         # likewise, or one of them
+    SPACE_IP6 = 4               # added to these: of IPv6, whose addresses are handles
 
 cdef struct clients_t:          # one list of xt_recent, the latest client last
     uint32_t n
@@ -35,6 +36,7 @@ cdef enum:
 cdef struct endpoint_t:
     uint32_t ip
     uint16_t port
+    uint8_t family
 
 cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     endpoint_t pod
@@ -79,6 +81,7 @@ cdef struct service_table_t:
     doors_t refusals            # service ports without an endpoint to go to
     doors_t host_doors
     endpoint_t* endpoint
+    uint32_t n_endpoints
     clients_t** clients         # of each endpoint, NULL without affinity; shared by all rows of one endpoint of one port
     host_port_t* host_port
     range_t* range

@@ -72,7 +72,7 @@ cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexc
     doors.used += 1
 
 
-cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port):
+cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, int family=4):
     cdef door_t door
     memset(&door, 0, sizeof(door_t))
     door.kind, door.ip, door.proto, door.port = kind, ip, proto, port
@@ -81,12 +81,14 @@ cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port):
         door.space = SPACE_NODE_PORT
     elif kind == DOOR_HOST_PORT:
         door.space = SPACE_HOST_PORT
+    if family == 6:
+        door.space += SPACE_IP6
     return door
 
 
 cdef door_t service_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, chain, uint32_t first,
                          const endpoint_t* endpoint, uint32_t ranges):
-    cdef door_t door = make_door(kind, ip, proto, port)
+    cdef door_t door = make_door(kind, ip, proto, port, chain.family)
     cdef uint32_t i
     door.external_local, door.internal_local = chain.external_local, chain.internal_local
     door.ranges = ranges
@@ -164,7 +166,7 @@ cdef class ServiceTable:
             if chain.ranges:
                 ranges[place - 1].last = True
             for ip, port, key in (*chain.targets, *chain.local):
-                endpoints[at].ip, endpoints[at].port = ip, port
+                endpoints[at].ip, endpoints[at].port, endpoints[at].family = ip, port, chain.family
                 if key is not None:
                     if key not in clients:
                         clients[key] = self._clients.get(key) or Clients()
@@ -173,8 +175,8 @@ cdef class ServiceTable:
         for kind, ip, proto, port, number, guarded in plan.doors:
             doors_add(t, &doors, service_door(kind, ip, proto, port, plan.chains[number], first[number], endpoints,
                                               guards[number] if guarded else 0))
-        for kind, ip, proto, port, why in plan.refusals:
-            door = make_door(kind, ip, proto, port)
+        for kind, ip, proto, port, why, family in plan.refusals:
+            door = make_door(kind, ip, proto, port, family)
             door.why = why
             doors_add(t, &refusals, door)
         free(t.doors.row)
@@ -183,6 +185,7 @@ cdef class ServiceTable:
         free(t.clients)
         free(t.range)
         t.doors, t.refusals, t.endpoint, t.clients, t.range = doors, refusals, endpoints, lists, ranges
+        t.n_endpoints = at
         t.changes += 1
         self._clients, self.services = clients, len(plan.chains)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .address import ipv4, ipv4_text, mac_text
+from .address import ipv4, ipv4_text, ipv6_text, mac_text
 from .argument_type import interface_address, prefix
 from .cluster import Cluster
 from .connection import TcpState
@@ -92,10 +92,15 @@ def _fdb(node: Node) -> list[dict[str, Any]]:
 
 def _conntrack(node: Node) -> list[dict[str, Any]]:
     rows = []
-    for row in node.connections.to_records(node.now):
+    records = (node.connections.to_records(node.now, family=family) for family in (4, 6))
+    for row in (row for rows in records for row in rows):
         found = {name: _plain(row[name]) for name in row.dtype.names}
         for name in ("src", "dst", "reply_src", "reply_dst"):
-            found[name] = ipv4_text(row[name])
+            found[name] = (
+                ipv4_text(row[name])
+                if row[name].ndim == 0
+                else ipv6_text(int.from_bytes(row[name].tobytes(), "big"))
+            )
         if row["proto"] == 6:
             found["state"] = TcpState(row["state"]).name
         rows.append(found)

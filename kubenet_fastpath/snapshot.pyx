@@ -31,6 +31,14 @@ cdef dict snapshot(const ct_t* t):
     }
 
 
+cdef bint addressed(const ct_t* t, const conn_t* c) noexcept nogil:
+    """Whether its tuples have addresses, which of IPv6 are handles of the pool."""
+    if c.original.family == 4:
+        return True
+    return (c.original.family == 6 and t.pool != NULL and max(c.original.src, c.original.dst) < t.pool.rows
+            and max(c.reply.src, c.reply.dst) < t.pool.rows)
+
+
 cdef bint is_sound(const ct_t* t, uint32_t conn) noexcept nogil:
     """Whether a row that is in use can be worked with: its indexes name rows and states that there are."""
     cdef const conn_t* c = &t.row[conn]
@@ -41,7 +49,7 @@ cdef bint is_sound(const ct_t* t, uint32_t conn) noexcept nogil:
                    and side[0].scale <= MAX_SCALE and side[1].scale <= MAX_SCALE)
     elif c.original.proto == PROTO_SCTP:
         tracked = c.state < SCTP_STATES and c.last_dir < 2
-    return (tracked and c.original.proto == c.reply.proto and c.original.family == 4 and c.reply.family == 4
+    return (tracked and c.original.proto == c.reply.proto and c.original.family == c.reply.family and addressed(t, c)
             and (c.status & IPS_SRC_NAT_DONE == 0 or (c.by_source_next <= t.used and c.by_source_prev <= t.used)))
 
 

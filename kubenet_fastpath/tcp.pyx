@@ -11,11 +11,11 @@ from libc.string cimport memset
 
 from .connection cimport (
     IPS_ASSURED, IPS_CONFIRMED, IPS_FIXED_TIMEOUT, IPS_SEEN_REPLY, SECOND, TRACK_END, TRACK_IGNORE,
-    TRACK_INVALID, TRACK_REFRESH, TRACK_REPEAT,
+    TRACK_INVALID, TRACK_REFRESH, TRACK_REPEAT, segment_pseudo,
 )
 from .frame cimport (
     PROTO_TCP, TCP_ACK, TCP_ACKFLAG, TCP_FIN, TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_RST, TCP_SEQ, TCP_SYN,
-    TCP_WINDOW, csum_fold, csum_partial, csum_pseudo, load16, load32,
+    TCP_WINDOW, csum_fold, csum_partial, load16, load32,
 )
 
 cdef extern from "csrc/tcp_states.h" nogil:
@@ -64,8 +64,8 @@ cdef bint parse(const segment_t* seg, bint verify, tcp_header_t* h) noexcept nog
     header = (l4[TCP_OFFSET] >> 4) * 4
     if header < TCP_LEN or seg.l4_len < header:
         return False
-    if verify and csum_fold(csum_partial(l4, seg.l4_len, csum_pseudo(
-            seg.tuple.src, seg.tuple.dst, PROTO_TCP, seg.l4_len))) != 0:
+    if verify and csum_fold(csum_partial(l4, seg.l4_len, segment_pseudo(
+            seg, PROTO_TCP, seg.l4_len))) != 0:
         return False
     flags = l4[TCP_FLAGS]
     if not ((LEGAL_URGENT if flags & 0x20 else LEGAL_LOW) >> (flags & 0x17)) & 1:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from golden_compare import with_checksums
+from golden_compare import ones_sum, with_checksums
 
 TCP, UDP, ICMP = 6, 17, 1
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -107,3 +107,62 @@ def fields(frame: bytes) -> dict[str, object]:
     elif l3[9] == ICMP:
         found["type"], found["code"] = l3[head], l3[head + 1]
     return found
+
+
+@lru_cache
+def packed6(address: str) -> bytes:
+    return IPv6Address(address).packed
+
+
+ICMP6 = 58
+CHECK6 = {TCP: 16, UDP: 6, ICMP6: 2}  # protocol -> offset of its checksum
+
+
+def completed6(src: bytes, dst: bytes, proto: int, l4: bytes) -> bytes:
+    """A transport message with the checksum that it has over IPv6."""
+    at = CHECK6.get(proto)
+    if at is None or len(l4) < at + 2:
+        return l4
+    blank = l4[:at] + b"\0\0" + l4[at + 2 :]
+    total = ones_sum(src + dst + struct.pack("!II", len(l4), proto) + blank)
+    value = 0xFFFF - total
+    return l4[:at] + struct.pack("!H", 0xFFFF if proto == UDP and value == 0 else value) + l4[at + 2 :]
+
+
+def ipv6(
+    src: str,
+    dst: str,
+    proto: int,
+    payload: bytes,
+    *,
+    hops: int = 64,
+    tclass: int = 0,
+    label: int = 0,
+    extensions: tuple[tuple[int, bytes], ...] = (),
+) -> bytes:
+    """An IPv6 packet, its transport checksum right; `extensions` are (kind, header without its first byte)."""
+    body = completed6(packed6(src), packed6(dst), proto, payload)
+    kind = proto
+    for number, header in reversed(extensions):
+        body, kind = bytes([kind]) + header + body, number
+    head = struct.pack("!IHBB", 6 << 28 | tclass << 20 | label, len(body), kind, hops)
+    return head + packed6(src) + packed6(dst) + body
+
+
+def eth6(dst: str, src: str, l3: bytes) -> bytes:
+    return eth(dst, src, l3, 0x86DD)
+
+
+def solicited_node(address: str) -> str:
+    """The group that an address's owner listens to (RFC 4291 2.7.1)."""
+    return str(IPv6Address(packed6("ff02::1:ff00:0")[:13] + packed6(address)[13:]))
+
+
+def group_mac(group: str) -> str:
+    return (b"\x33\x33" + packed6(group)[12:]).hex(":")
+
+
+def discovery(kind: int, flags: int, target: str, lladdr: str | None = None) -> bytes:
+    """A neighbour solicitation (135) or advertisement (136)."""
+    option = b"" if lladdr is None else bytes([1 if kind == 135 else 2, 1]) + mac(lladdr)
+    return struct.pack("!BBHI", kind, 0, 0, flags) + packed6(target) + option

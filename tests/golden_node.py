@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import kubenet_fastpath as kf
@@ -32,7 +33,7 @@ AZURE: dict[str, type[AzureCni]] = {
     "overlay": kf.AzureCniOverlay,
     "podsubnet": kf.AzureCniPodSubnet,
 }
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp", 136: "udplite"}
+PROTOCOLS = {1: "icmp", 58: "icmpv6", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp", 136: "udplite"}
 
 
 class NotYet(Exception):
@@ -85,7 +86,8 @@ def service_of(entry: dict[str, Any]) -> kf.Service:
     local = entry.get("etp_local")
     endpoints = []
     for text in entry["eps"]:
-        ip, _, port = text.partition(":")
+        ip, _, port = text.rpartition(":")
+        ip = ip.strip("[]")
         endpoints.append(kf.Endpoint(ip, int(port), None if local is None else text in local))
     port = kf.ServicePort(
         port=entry["port"],
@@ -125,7 +127,9 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
     if node["mode"] not in ("kubenet", *AZURE):
         raise NotYet(f"mode {node['mode']}")
     kubenet = node["mode"] == "kubenet"
-    own = () if kubenet else {pod["host_if"] for pod in node["pods"]}  # `attach` makes what belongs to these
+    own: Collection[str] = (
+        () if kubenet else {pod["host_if"] for pod in node["pods"]}
+    )  # `attach` makes what belongs to these
     sysctls = node["sysctls"]
     knobs, neighbours = commands_of(node)
     gateways = [route.split()[2] for route in node["routes"] if route.startswith("default via")]
@@ -169,8 +173,16 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
         "guard_wireserver": any("168.63.129.16" in rule for rule in node["extra_rules"]),
         "seed": 2028,
     }
+    six = node.get("six")
+    if six:
+        fields |= six_of(six, own)
+        fields["non_masquerade"] += tuple(six["nonmasq"])
+        for name in ("routes", "neighbours", "services"):
+            fields[name] = (*fields[name], *fields.pop(f"{name}6"))
     if kubenet:
-        return kf.Kubenet(**(fields | bridge_of(node) | knobs))
+        bridge = bridge_of(node)
+        bridge["bridge_nf_call_ip6tables"] = bool(node["sysctls"]["net.bridge.bridge-nf-call-ip6tables"])
+        return kf.Kubenet(**(fields | bridge | knobs))
     fields |= {"proxy_arp": node["proxy_arp"], "proxy_delay_ms": node.get("proxy_delay_ms", 800)} | knobs
     mode = node["mode"]
     if "pod_subnet" in node:  # a node subnet's node otherwise
@@ -181,6 +193,22 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
     elif mode == "overlay":
         fields["pod_cidr"] = node["pod_cidr"]
     return AZURE[mode](**fields)
+
+
+def six_of(six: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """What a dual-stack node's `six` object adds to a configuration."""
+    gateways = [route.split()[2] for route in six["routes"] if route.startswith("default via")]
+    return {
+        "node_ip6": six["eth0"],
+        "gateway6": gateways[0],
+        "pod_cidr6": six["pod_cidr"],
+        "cluster_cidr6": six["cluster_cidr"],
+        "routes6": tuple(route for route in six["routes"] if route.split()[-1] not in own),
+        "neighbours6": tuple(
+            kf.Neighbour(ip=n["ip"], mac=n["mac"], dev=n["dev"]) for n in six["neigh"] if n["dev"] not in own
+        ),
+        "services6": tuple(map(service_of, six["services"])),
+    }
 
 
 class GoldenNode:
@@ -205,6 +233,7 @@ class GoldenNode:
                 kf.Pod(
                     pod["port"],
                     ip=pod["ip"],
+                    ip6=pod.get("ip6"),
                     mac=pod["mac"],
                     host_mac=pod["host_mac"],
                     host_ports=host_ports,
@@ -228,10 +257,14 @@ class GoldenNode:
         """Frames that come out while time passes."""
         return self._frames(self.node.advance(START + round(t_ms * MS)))
 
-    def conntrack(self) -> list[dict[str, Any]]:
+    def conntrack(self, family: int = 4) -> list[dict[str, Any]]:
         """Live connections in the form of the cases."""
         entries = []
-        for row in self.node.connections.to_records(self.node.now):
+
+        def address(value: Any) -> str:
+            return str(ipaddress.ip_address(int(value) if family == 4 else value.tobytes()))
+
+        for row in self.node.connections.to_records(self.node.now, family=family):
             proto = int(row["proto"])
             entry: dict[str, Any] = {
                 "proto": PROTOCOLS.get(proto, "unknown"),
@@ -247,10 +280,10 @@ class GoldenNode:
                 entry["state"] = TcpState(int(row["state"])).name
             for side, prefix in (("orig", ""), ("reply", "reply_")):
                 values: dict[str, Any] = {
-                    "src": str(ipaddress.ip_address(int(row[prefix + "src"]))),
-                    "dst": str(ipaddress.ip_address(int(row[prefix + "dst"]))),
+                    "src": address(row[prefix + "src"]),
+                    "dst": address(row[prefix + "dst"]),
                 }
-                if proto == 1:
+                if proto in (1, 58):
                     kind = int(row[prefix + "dport"])
                     values |= {"type": kind >> 8, "code": kind & 255, "id": int(row[prefix + "sport"])}
                 elif proto in PROTOCOLS:

@@ -5,12 +5,12 @@
 #include <stdint.h>
 
 typedef struct {                /* 16 bytes, host order, no padding: compared and hashed as two words */
-    uint32_t src;
+    uint32_t src;               /* of IPv6 a handle: see address_pool.pxd */
     uint32_t dst;
     uint16_t sport;             /* ICMP query: the identifier */
     uint16_t dport;             /* ICMP query: type << 8 | code */
     uint8_t proto;
-    uint8_t family;             /* 4 */
+    uint8_t family;             /* 4 or 6 */
     uint16_t zone;
 } tuple_t;
 

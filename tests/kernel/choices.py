@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 import struct
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernel.rules import confined, endpoints, suffix
+from kernel.answers6 import transport
+from kernel.rules import confined, endpoints, host, is_local, suffix
 
-ICMP, TCP, UDP = 1, 6, 17
-NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
+ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
+NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmpv6"}
+QUERIES = {ICMP: (0x0800, 0x0D00, 0x0F00, 0x1100), ICMP6: (0x8000, 0x8B00)}
 GOLDEN = 0x9E3779B97F4A7C15
 TRIES = 1 << 19
 
@@ -38,7 +40,9 @@ class Flow(NamedTuple):
 
 
 def flow_of(frame: bytes) -> Flow | None:
-    """What an untagged IPv4 frame says."""
+    """What an untagged frame says."""
+    if frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
+        return _flow6_of(frame)
     if frame[12:14] != b"\x08\x00" or len(frame) < 34:
         return None
     at = 14 + (frame[14] & 15) * 4
@@ -51,8 +55,24 @@ def flow_of(frame: bytes) -> Flow | None:
     return Flow(proto, str(IPv4Address(frame[26:30])), str(IPv4Address(frame[30:34])), *ports)
 
 
+def _flow6_of(frame: bytes) -> Flow | None:
+    ends = str(IPv6Address(frame[22:38])), str(IPv6Address(frame[38:54]))
+    found = transport(frame)
+    if found is None:
+        return Flow(frame[20], *ends, None, None)
+    proto, at = found
+    ports: tuple[int | None, int | None] = (None, None)
+    if proto in (TCP, UDP) and len(frame) >= at + 4:
+        ports = struct.unpack_from("!HH", frame, at)
+    elif proto == ICMP6 and len(frame) >= at + 6:
+        ports = (int.from_bytes(frame[at + 4 : at + 6], "big"), int.from_bytes(frame[at : at + 2], "big"))
+    return Flow(proto, *ends, *ports)
+
+
 def quoted(frame: bytes) -> Flow | None:
     """What the packet says that an ICMP error is about."""
+    if frame[12:14] == b"\x86\xdd" and len(frame) > 62:
+        return flow_of(frame[:14] + frame[62:]) if frame[20] == ICMP6 and 0 < frame[54] < 5 else None
     at = 14 + (frame[14] & 15) * 4 if len(frame) > 34 else 0
     if frame[12:14] != b"\x08\x00" or frame[23] != ICMP or frame[at] not in (3, 4, 5, 11, 12):
         return None
@@ -96,6 +116,11 @@ def seed_for(which: int, of: int, place: int | None, rng: np.random.Generator) -
     return (int(first[0]) - GOLDEN) % (1 << 64)
 
 
+def endpoint(ip: str, port: int | None) -> str:
+    """`ip:port` as services have it."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 class Choices:
     """What the kernel's node drew, packet by packet; `services` are those that the rules know at the moment."""
 
@@ -118,7 +143,7 @@ class Choices:
             outside |= flow.dst in self.own and flow.dport == service.get("nodeport")
             if inside or outside:
                 local = confined(service, outside=outside)
-                if outside and IPv4Address(flow.src) in IPv4Network(self.node["cluster_cidr"]):
+                if outside and ip_address(flow.src) in ip_network(self.node["cluster_cidr"]):
                     local = False
                 return service, endpoints(self.node, service, local=local)
         return None
@@ -126,8 +151,8 @@ class Choices:
     def _came_to(self, flow: Flow, out: list[tuple[str, bytes]], chosen: list[str]) -> str | None:
         for _, frame in out:
             for made in (flow_of(frame), quoted(frame)):
-                if made is not None and made.proto == flow.proto and f"{made.dst}:{made.dport}" in chosen:
-                    return f"{made.dst}:{made.dport}"
+                if made is not None and made.proto == flow.proto and endpoint(made.dst, made.dport) in chosen:
+                    return endpoint(made.dst, made.dport)
         return None
 
     def seed(self, sent: bytes, out: list[tuple[str, bytes]], kernel: Kernel) -> int | None:
@@ -136,7 +161,7 @@ class Choices:
         if flow is None or flow.proto not in NAMES:
             return None
         flow = self._whole(sent, flow)
-        if flow.sport is None or (flow.proto == ICMP and flow.dport not in (0x0800, 0x0D00, 0x0F00, 0x1100)):
+        if flow.sport is None or flow.dport not in QUERIES.get(flow.proto, (flow.dport,)):
             return None
         found = self._endpoints(flow)
         service, chosen = found or ({}, [])
@@ -145,18 +170,21 @@ class Choices:
         if target is None and place is None and self._may_be_hidden(flow, out, chosen):
             listed = self._listed(flow, kernel)
             if listed is not None:
-                target = f"{listed.src}:{listed.sport}"
+                target = endpoint(listed.src, listed.sport)
                 place = listed.dport if listed.dport != flow.sport else None
             elif service.get("affinity"):
                 target = self._latest(service, flow, chosen, kernel)
             else:  # a pod that came to itself, where it is not let through
-                target = next((e for e in chosen if e.split(":")[0] == flow.src), None)
+                target = next((e for e in chosen if host(e) == flow.src), None)
+                if target is None or any(quoted(frame) for _, frame in out):
+                    # of a bridge's pods there would be a frame, so what an error is about went elsewhere
+                    target = next((e for e in chosen if not is_local(self.node, service, e)), target)
         which = chosen.index(target) if target in chosen else 0
         return seed_for(which, max(len(chosen), 1), place, self._rng)
 
     def _whole(self, sent: bytes, flow: Flow) -> Flow:
         """The ports of a datagram, whichever of its fragments this is, once the one that has them was there."""
-        if not int.from_bytes(sent[20:22], "big") & 0x3FFF:
+        if sent[12:14] != b"\x08\x00" or not int.from_bytes(sent[20:22], "big") & 0x3FFF:
             return flow
         key = sent[18:20], sent[23:24] + sent[26:34]
         if flow.sport is not None:
@@ -170,14 +198,14 @@ class Choices:
             made = flow_of(frame)
             if made is None or made.proto != flow.proto or made.sport is None or made.sport == flow.sport:
                 continue
-            if made.dport == flow.dport or f"{made.dst}:{made.dport}" in chosen or made.dst != flow.dst:
+            if made.dport == flow.dport or endpoint(made.dst, made.dport) in chosen or made.dst != flow.dst:
                 return self._start(flow, made.sport)
         return None
 
     def _start(self, flow: Flow, port: int) -> int:
         """The place of a port in its range."""
         asked = flow.sport or 0
-        if flow.proto == ICMP:
+        if flow.proto in QUERIES:
             return port
         return (port - (1 if asked < 512 else 600 if asked < 1024 else 1024)) & 0xFFFF
 
@@ -190,7 +218,8 @@ class Choices:
 
     def _listed(self, flow: Flow, kernel: Kernel) -> Flow | None:
         """The connection's answer, as the kernel lists it."""
-        ask = ["-p", NAMES[flow.proto], "--orig-src", flow.src, "--orig-dst", flow.dst]
+        family = "ipv6" if ":" in flow.src else "ipv4"
+        ask = ["-f", family, "-p", NAMES[flow.proto], "--orig-src", flow.src, "--orig-dst", flow.dst]
         for line in kernel.run("conntrack", "-L", *ask).splitlines():
             sides = re.findall(
                 r"src=(\S+) dst=(\S+) (?:type=\d+ code=\d+ id=(\d+)|sport=(\d+) dport=(\d+))", line
@@ -198,7 +227,7 @@ class Choices:
             if len(sides) != 2:
                 continue
             source = sides[0][2] or sides[0][3]
-            if int(source) == flow.sport and (flow.proto == ICMP or int(sides[0][4]) == flow.dport):
+            if int(source) == flow.sport and (flow.proto in QUERIES or int(sides[0][4]) == flow.dport):
                 src, dst, ident, sport, dport = sides[1]
                 port = (
                     self._start(flow, int(ident or dport))
@@ -211,9 +240,9 @@ class Choices:
     def _latest(self, service: dict[str, Any], flow: Flow, chosen: list[str], kernel: Kernel) -> str | None:
         """The endpoint that remembers a client best: `recent --set` counts even if the packet is dropped later."""
         best: tuple[int, str | None] = (-1, None)
-        for endpoint in chosen:
-            listing = kernel.recent(f"KUBE-SEP-{suffix(service['name'] + service['proto'] + endpoint)}")
+        for each in chosen:
+            listing = kernel.recent(f"KUBE-SEP-{suffix(service['name'] + service['proto'] + each)}")
             for match in re.finditer(r"src=(\S+) .*?last_seen: (\d+)", listing):
-                if match[1] == flow.src:
-                    best = max(best, (int(match[2]), endpoint))
+                if str(ip_address(match[1])) == flow.src:
+                    best = max(best, (int(match[2]), each))
         return best[1]

@@ -16,10 +16,10 @@ from frames import ACK, FIN, ICMP, RST, SYN, TCP, UDP, arp, eth, fragments, icmp
 from golden_compare import with_checksums
 from hypothesis import strategies as st
 
+from kernel.answers6 import FULL, answer6, error_about6
 from kernel.nodes import BALANCER, doors
 
 UPLINK = "vnet"
-FULL = 1514  # bytes that a link takes
 GATEWAY_MAC = "12:34:56:78:9a:bc"
 PODS = ("pod1", "pod2", "pod3", "pod4")
 PORTS = (9, 53, 80, 443, 5000, 5353, 8080, 30080)
@@ -169,13 +169,10 @@ _pieces = st.builds(
 )
 _ask = st.builds(Ask, port=_ports, target=st.integers(0, 12), op=st.sampled_from([1, 1, 1, 2]))
 
-histories = st.lists(
-    st.one_of(
-        _fresh, _fresh, _fresh, _fresh, _reply, _reply, _reply, _reply, _error, _again, _pieces, _ask, _scale
-    ),
-    min_size=12,
-    max_size=40,
+steps = st.one_of(
+    _fresh, _fresh, _fresh, _fresh, _reply, _reply, _reply, _reply, _error, _again, _pieces, _ask, _scale
 )
+histories = st.lists(steps, min_size=12, max_size=40)
 
 
 @dataclass
@@ -242,6 +239,9 @@ class World:
             if step.spoil and step.bit // 8 < len(made):
                 made[step.bit // 8] ^= 1 << step.bit % 8
             return [(port, bytes(made))]
+        if frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
+            made = answer6(frame, step) if isinstance(step, Reply) else error_about6(frame, step)
+            return [(port, made)] if made else []
         if frame[12:14] != b"\x08\x00" or len(frame) < 34:
             return []
         made = _answer(frame, step, number) if isinstance(step, Reply) else _error_about(frame, step, number)

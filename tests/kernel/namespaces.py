@@ -22,11 +22,42 @@ from typing import Any
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
-TOOLS = ("ip", "bridge", "ebtables", "iptables-restore", "conntrack", "sysctl", "ethtool")
+TOOLS = (
+    "ip",
+    "bridge",
+    "ebtables",
+    "iptables-restore",
+    "ip6tables-restore",
+    "conntrack",
+    "sysctl",
+    "ethtool",
+)
 QUIET_S = 0.002  # no frame for so long: what the kernel had to send has come
 UPLINK = "vnet"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+#: A router whose addresses are there at once, and which says the same whenever it says something.
+SIX = (
+    "net.ipv6.conf.all.forwarding=1",
+    "net.ipv6.conf.default.forwarding=1",
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.default.dad_transmits=0",
+    "net.ipv6.conf.default.router_solicitations=0",
+    "net.ipv6.icmp.ratelimit=0",
+    "net.ipv6.auto_flowlabels=0",
+)
+
+
+def is_report(frame: bytes) -> bool:
+    """Whether a frame says which groups somebody listens to (MLDv2): the kernel says it whenever it likes."""
+    return (
+        frame[12:14] == b"\x86\xdd"
+        and frame[20:21] == b"\0"
+        and frame[54:55] == b"\x3a"
+        and frame[62:63] == b"\x8f"
+    )
 
 
 def why_not() -> str | None:
@@ -106,7 +137,10 @@ class KernelNode:
         node = self.node
         for namespace in (self.name, self.far):
             subprocess.run(["ip", "netns", "add", namespace], check=True, capture_output=True)
-            quiet = [f"net.ipv6.conf.{which}.disable_ipv6=1" for which in ("all", "default")]
+            off = int(namespace == self.far or "six" not in self.node)
+            quiet = [f"net.ipv6.conf.{which}.disable_ipv6={off}" for which in ("all", "default")]
+            if not off:
+                quiet += SIX
             subprocess.run(
                 ["ip", "netns", "exec", namespace, "sysctl", "-qw", *quiet], check=True, capture_output=True
             )
@@ -167,11 +201,34 @@ class KernelNode:
             self.run("ebtables", "-A", "KUBE-DEDUP", *source, "--ip-src", gateway, "-j", "ACCEPT")
             self.run("ebtables", "-A", "KUBE-DEDUP", *source, "--ip-src", f"{gateway}/{length}", "-j", "DROP")
         self.run("iptables-restore", given=rules)
+        if "six" in node:
+            self._make6(node["six"])
         for command in node["cmds"]:
             self.run(*command.split())
         self._open()
         time.sleep(0.05)
         self.collect()
+
+    def _make6(self, six: dict[str, Any]) -> None:
+        """Addresses, routes, neighbours and rules of IPv6."""
+        lines = [f"-6 addr add {six['eth0']} dev eth0 nodad noprefixroute"]
+        if "cbr0" in six:
+            lines.append(f"-6 addr add {six['cbr0']} dev cbr0 nodad noprefixroute")
+        lines += [f"-6 route replace {r}" for r in sorted(six["routes"], key=lambda r: " via " in r)]
+        lines += [
+            f"-6 neigh replace {n['ip']} lladdr {n['mac']} nud permanent dev {n['dev']}" for n in six["neigh"]
+        ]
+        self._ip([line.removeprefix("-6 ") if " neigh " in line else line[3:] for line in lines])
+        devices = [*self.links.values(), *(["cbr0"] if "cbr0" in six else [])]
+        self.run("sysctl", "-qw", *(f"net.ipv6.neigh.{device}.proxy_delay=0" for device in devices))
+        self.run("ip6tables-restore", given=six["rules"])
+        if self.node["ebtables_dedup"]:
+            source = ["-p", "IPv6", "-s", self.node["cbr0"]["mac"], "-o", "veth+"]
+            gateway, length = six["cbr0"].split("/")
+            self.run("ebtables", "-A", "KUBE-DEDUP", *source, "--ip6-src", gateway, "-j", "ACCEPT")
+            self.run(
+                "ebtables", "-A", "KUBE-DEDUP", *source, "--ip6-src", f"{gateway}/{length}", "-j", "DROP"
+            )
 
     def _far_name(self, device: str) -> str:
         return next(port for port, name in self.links.items() if name == device)
@@ -220,7 +277,8 @@ class KernelNode:
             for number, _ in ready:
                 port = ports[number]
                 while (frame := self._read(self.sockets[port])) is not None:
-                    found.append((port, frame))
+                    if not is_report(frame):
+                        found.append((port, frame))
 
     def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
         """Frames that come out when `frame` goes in."""
@@ -234,8 +292,8 @@ class KernelNode:
             self.run("ip", "link", "set", "cbr0", "type", "bridge", "fdb_flush")
         self.collect()
 
-    def conntrack(self) -> str:
-        return self.run("conntrack", "-L", "-o", "extended")
+    def conntrack(self, family: int = 4) -> str:
+        return self.run("conntrack", "-L", "-f", f"ipv{family}", "-o", "extended")
 
     def recent(self, name: str) -> str:
         """A list of xt_recent, as /proc shows it; empty if there is none."""

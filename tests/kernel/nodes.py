@@ -107,6 +107,56 @@ def node_of(
     return node
 
 
+def six_view(node: dict[str, Any]) -> dict[str, Any]:
+    """A dual-stack node as ip6tables and its own IPv6 see it: a node with IPv6 addresses alone."""
+    six = node["six"]
+    pods = [pod | {"ip": pod["ip6"]} for pod in node["pods"]]
+    fields = ("services", "cluster_cidr", "nonmasq", "far")
+    view = node | {name: six[name] for name in fields} | {"pods": pods, "hostports": [], "to_ports": None}
+    view["eth0"] = node["eth0"] | {"ip": six["eth0"]}
+    if "cbr0" in node:
+        view["cbr0"] = node["cbr0"] | {"ip": six["cbr0"]}
+    return view
+
+
+def dual_stack(node: dict[str, Any], *, bridge_nf: bool = True) -> dict[str, Any]:
+    """The same node with IPv6 beside (kubenet and overlay have that)."""
+    kubenet = node["mode"] == "kubenet"
+    pods = "fd12:3456:789a:0:1::"
+    six: dict[str, Any] = {
+        "eth0": "fd00:10::4/64",
+        "pod_cidr": f"{pods}/80",
+        "cluster_cidr": "fd12:3456:789a::/64",
+        "nonmasq": ["fd12:3456:789a::/64"],
+        "far": "fd12:3456:789a:0:2::10",
+        "routes": ["default via fd00:10::1 dev eth0", "fd00:10::/64 dev eth0", "unreachable 2001:db8:bad:1::/64",
+                   "prohibit 2001:db8:bad:2::/64", "blackhole 2001:db8:bad:3::/64"],
+        "neigh": [{"ip": f"fd00:10::{n:x}", "mac": f"00:0d:3a:00:00:{n:02x}", "dev": "eth0"} for n in (5, 9, 0x64)],
+    }  # fmt: skip
+    six["neigh"].append({"ip": "fd00:10::1", "mac": "12:34:56:78:9a:bc", "dev": "eth0"})
+    if kubenet:
+        six["cbr0"] = f"{pods}1/80"
+        six["routes"].append(f"{pods}/80 dev cbr0")
+    for number, pod in enumerate(node["pods"], 2):
+        pod["ip6"] = f"{pods}{number:x}"
+        device = "cbr0" if kubenet else pod["host_if"]
+        six["neigh"].append({"ip": pod["ip6"], "mac": pod["mac"], "dev": device})
+        if not kubenet:
+            six["routes"].append(f"{pod['ip6']}/128 dev {device}")
+    addresses = [pod["ip6"] for pod in node["pods"]]
+    six["services"] = [
+        service | {
+            "name": f"{service['name']}6",
+            "ip": "fd00:20::" + service["ip"].rpartition(".")[2],
+            "external_ips": ["2001:db8:20::" + ip.rpartition(".")[2] for ip in service.get("external_ips", ())],
+        }
+        for service in _services([f"[{a}]" for a in addresses], f"[{six['far']}]")
+    ]  # fmt: skip
+    six["services"][0]["eps"] = ["[fd00:10::64]:6443"]
+    sysctls = node["sysctls"] | {"net.bridge.bridge-nf-call-ip6tables": int(bridge_nf)}
+    return node | {"six": six, "sysctls": sysctls}
+
+
 def doors(node: dict[str, Any]) -> list[tuple[str, str, int]]:
     """Where services and host ports are reached: (address, protocol, port)."""
     own = [node["eth0"]["ip"].split("/")[0]]

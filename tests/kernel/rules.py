@@ -37,11 +37,21 @@ class Table:
         return "\n".join([f"*{self.name}", *heads, *rules, "COMMIT"])
 
 
+def host(endpoint: str) -> str:
+    """The address of `ip:port` or `[ip]:port`."""
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
+def single(ip: str) -> str:
+    """The prefix that is one address."""
+    return f"{ip}/128" if ":" in ip else f"{ip}/32"
+
+
 def is_local(node: dict[str, Any], service: Service, endpoint: str) -> bool:
     """Whether an endpoint is on this node."""
     if "etp_local" in service:
         return endpoint in service["etp_local"]
-    return endpoint.split(":")[0] in {pod["ip"] for pod in node["pods"]}
+    return host(endpoint) in {pod["ip"] for pod in node["pods"]}
 
 
 def endpoints(node: dict[str, Any], service: Service, *, local: bool) -> list[str]:
@@ -69,10 +79,13 @@ def _to_endpoints(nat: Table, service: Service, chain: str, chosen: list[str]) -
     for sep, endpoint in zip(seps, chosen, strict=True):
         if sep in nat.chains:
             continue
-        ip = endpoint.split(":")[0]
         proto = f"-p {service['proto']} -m {service['proto']}"
         recent = f" -m recent --name {sep} --set --rsource" if service.get("affinity") else ""
-        nat.add(sep, f"-s {ip}/32 -j {MASQ}", f"{proto}{recent} -j DNAT --to-destination {endpoint}")
+        nat.add(
+            sep,
+            f"-s {single(host(endpoint))} -j {MASQ}",
+            f"{proto}{recent} -j DNAT --to-destination {endpoint}",
+        )
 
 
 def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service) -> None:
@@ -85,17 +98,19 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
     inner, outer = near if inner_local else every, near if outer_local else every
     inner_chain = local_chain if inner_local else cluster_chain
     outside = service.get("external_ips", [])
-    target = "REJECT --reject-with icmp-port-unreachable" if not every else "DROP"
+    six = ":" in service["ip"]
+    target = f"REJECT --reject-with icmp{'6' if six else ''}-port-unreachable" if not every else "DROP"
+    cluster_ip = single(service["ip"])
     if inner:
-        nat.add("KUBE-SERVICES", f"-d {service['ip']}/32 {match} -j {inner_chain}")
-        nat.add(inner_chain, f"! -s {cidr} -d {service['ip']}/32 {match} -j {MASQ}")
+        nat.add("KUBE-SERVICES", f"-d {cluster_ip} {match} -j {inner_chain}")
+        nat.add(inner_chain, f"! -s {cidr} -d {cluster_ip} {match} -j {MASQ}")
     else:
-        filters.add("KUBE-SERVICES", f"-d {service['ip']}/32 {match} -j {target}")
+        filters.add("KUBE-SERVICES", f"-d {cluster_ip} {match} -j {target}")
     for ip in outside:
         if every:
-            nat.add("KUBE-SERVICES", f"-d {ip}/32 {match} -j {outer_chain}")
+            nat.add("KUBE-SERVICES", f"-d {single(ip)} {match} -j {outer_chain}")
         if not outer:
-            filters.add("KUBE-EXTERNAL-SERVICES", f"-d {ip}/32 {match} -j {target}")
+            filters.add("KUBE-EXTERNAL-SERVICES", f"-d {single(ip)} {match} -j {target}")
     if service.get("nodeport"):
         match = f"-p {proto} -m {proto} --dport {service['nodeport']}"
         if every:
@@ -185,8 +200,11 @@ def tables(node: dict[str, Any]) -> tuple[Table, Table]:
         filters.add("OUTPUT", f"{new} KUBE-PROXY-FIREWALL", f"{new} KUBE-SERVICES", "-j KUBE-FIREWALL")
         filters.add("KUBE-FORWARD", "-m conntrack --ctstate INVALID -j DROP", "-m mark --mark 0x4000/0x4000 -j ACCEPT",
                     "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")  # fmt: skip
-        filters.add("KUBE-FIREWALL", "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate "
-                    "RELATED,ESTABLISHED,DNAT -j DROP")  # fmt: skip
+        if ":" not in node["cluster_cidr"]:
+            filters.add("KUBE-FIREWALL", "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate "
+                        "RELATED,ESTABLISHED,DNAT -j DROP")  # fmt: skip
+        else:
+            filters.add("KUBE-FIREWALL")
         for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL"):
             filters.add(chain)
         for service in node["services"]:
@@ -214,7 +232,7 @@ def stale(before: list[Service], after: list[Service]) -> list[list[str]]:
             if service.get("nodeport"):
                 options.append(["-p", "udp", "--dport", str(service["nodeport"])])
         for gone in set(old.get(name, {}).get("eps", ())) - set(service["eps"]):
-            target = gone.split(":")[0]
+            target = host(gone)
             options += [["--orig-dst", ip, "--dst-nat", target, "-p", "udp"] for ip in addresses]
             if service.get("nodeport"):
                 options.append(["-p", "udp", "--dport", str(service["nodeport"]), "--dst-nat", target])

@@ -72,12 +72,16 @@ class Pair:
         self.mine.node.set_services(map(service_of, after))
         self.choices.services = after
 
+    def seed(self, frame: bytes, out: Frames) -> int | None:
+        """What our node has to begin its draws with, None: whatever."""
+        return self.choices.seed(frame, out, self.kernel)
+
     def inject(self, step: Step, port: str, theirs: bytes, own: bytes) -> None:
         note(f"{step}\n  into {port}: {text(theirs)}")
         self.count(1)
         passed = 1000 * (time.monotonic() - self.began)
         out = self._heard(self.kernel.inject(port, theirs))
-        seed = self.choices.seed(theirs, out, self.kernel)
+        seed = self.seed(theirs, out)
         if seed is not None:
             self.mine.node.reseed(seed)
         got = self._heard(self.mine.inject(port, own, passed))

@@ -1,0 +1,161 @@
+"""The same steps as IPv6 frames: a history of a dual-stack node says of each step which family it is of."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from frames import (
+    ACK,
+    ICMP,
+    ICMP6,
+    TCP,
+    UDP,
+    discovery,
+    eth6,
+    group_mac,
+    ipv6,
+    solicited_node,
+    tcp,
+    udp,
+)
+from hypothesis import strategies as st
+
+from kernel.answers6 import spoilt6
+from kernel.histories import GATEWAY_MAC, Ask, Fresh, Pieces, Scale, Step, World, steps
+from kernel.nodes import doors, six_view
+
+HOSTS6 = ("fd00:10::5", "fd00:10::9", "fd00:10::50", "fd00:10::64")
+FAR6 = ("fd12:3456:789a:0:2::10", "2001:db8::7")
+ODD6 = (
+    "ff02::1",
+    "ff02::2",
+    "ff05::7",
+    "ff01::1",
+    "::1",
+    "::",
+    "fe80::99",
+    "fd00:10::",
+    "fd12:3456:789a:0:1::",
+    "fd12:3456:789a:0:1::99",
+    "2001:db8:bad:1::1",
+    "2001:db8:bad:2::1",
+    "2001:db8:bad:3::1",
+)
+QUERIES = (128, 128, 128, 129, 139, 1, 200)
+
+
+@dataclass(frozen=True)
+class Six:
+    """A step as IPv6; `extra` are extension headers in front of a fresh packet's transport."""
+
+    step: Step
+    extra: int
+
+
+def _of(six: bool, step: Step, extra: int) -> Six | Step:
+    return Six(step, extra) if six else step
+
+
+_extra = st.sampled_from([0] * 9 + [1, 2, 3, 4, 5, 6, 7, 8])
+both = st.lists(
+    st.builds(_of, st.sampled_from([True, True, True, True, False]), steps, _extra), min_size=12, max_size=40
+)
+
+
+def extensions(which: int) -> tuple[tuple[int, bytes], ...]:
+    """Extension headers, each without its first byte."""
+    return (
+        (),
+        ((0, bytes([0, 5, 2, 0, 0, 1, 0])),),  # a router alert
+        ((60, bytes([0, 1, 4, 0, 0, 0, 0])),),
+        ((0, bytes([0, 0x3E, 4, 0, 0, 0, 0])),),  # unknown, to be skipped
+        ((0, bytes([0, 0x7E, 4, 0, 0, 0, 0])),),  # unknown, to be dropped
+        ((60, bytes([0, 0xBE, 4, 0, 0, 0, 0])),),  # unknown, to be told
+        ((43, bytes([0, 0, 0, 0, 0, 0, 0])),),  # a routing header with no segment left
+        ((60, bytes([9, 1, 4, 0, 0, 0, 0])),),  # longer than the packet
+        ((0, bytes([0, 1, 4, 0, 0, 1, 0])),),  # padding that is not zero
+    )[which]
+
+
+class World6(World):
+    """What a dual-stack node's frames have been; its addresses are those of IPv6."""
+
+    def __init__(self, node: dict[str, Any], four: World) -> None:
+        self.node, self.four = six_view(node), four
+        self.sent, self.seen = four.sent, four.seen
+        self.doors = doors(self.node)
+
+    def targets(self) -> list[str]:
+        pods = [pod["ip"] for pod in self.node["pods"]]
+        own = [self.node["eth0"]["ip"].split("/")[0]]
+        if "cbr0" in self.node:
+            own.append(self.node["cbr0"]["ip"].split("/")[0])
+        services = [service["ip"] for service in self.node["services"]]
+        return [*pods, *pods, *dict.fromkeys(services), *HOSTS6, *own, *own, *FAR6, *FAR6, *ODD6]
+
+    def addresses(self, port: str, which: int) -> tuple[str, str]:
+        pod = self.pod(port)
+        odd = [self.node["pods"][1]["ip"], "fe80::77", "2001:db8::99", "::"]
+        if pod:
+            return pod["mac"], odd[which - 1] if which else pod["ip"]
+        return GATEWAY_MAC, odd[which - 1] if which else HOSTS6[0]
+
+    def eth_dst(self, port: str, which: int, dst: str) -> str:
+        if dst.startswith("ff") and which == 0:
+            return group_mac(dst)
+        return super().eth_dst(port, which, dst)
+
+    def render6(self, six: Six, number: int) -> list[tuple[str, bytes]]:
+        step = six.step
+        if isinstance(step, Scale):
+            return []
+        if isinstance(step, Fresh):
+            return [(step.port, self._fresh6(step, six.extra))]
+        if isinstance(step, Pieces):
+            return []
+        if isinstance(step, Ask):
+            return [(step.port, self._ask6(step, six.extra))]
+        return self.four.render(step, number)
+
+    def _fresh6(self, step: Fresh, extra: int) -> bytes:
+        mac, src = self.addresses(step.port, step.src)
+        targets = self.targets()
+        dst, proto, dport = targets[step.dst % len(targets)], step.proto, step.dport
+        if step.door is not None:
+            dst, name, dport = self.doors[step.door % len(self.doors)]
+            proto = TCP if name == "tcp" else UDP
+        data = bytes(i & 255 for i in range(min(step.size, 1432 if extra else 1440)))
+        if proto == TCP:
+            l4 = tcp(step.sport, dport, step.flags, 1000, 2000 if step.flags & ACK else 0, data)
+        elif proto == UDP:
+            l4 = udp(step.sport, dport, data)
+        elif proto == ICMP:
+            proto = ICMP6
+            l4 = struct.pack("!BBHHH", QUERIES[step.dport % 7], 0, 0, step.sport, 1) + data
+        else:
+            l4 = struct.pack("!HHI", step.sport, step.dport, 0) + data
+        label = 0x12345 if step.df else 0
+        l3 = ipv6(src, dst, proto, l4, hops=step.ttl, label=label, tclass=0xB9 if step.df else 0,
+                  extensions=extensions(extra))  # fmt: skip
+        return spoilt6(eth6(self.eth_dst(step.port, step.mac, dst), mac, l3), step.spoil)
+
+    def _ask6(self, step: Ask, extra: int) -> bytes:
+        """A solicitation, or an advertisement; `extra` makes it unlike the usual one."""
+        mac, src = self.addresses(step.port, 0)
+        targets = self.targets()
+        target = targets[step.target % len(targets)]
+        own = self.node["eth0" if self.pod(step.port) is None or "cbr0" not in self.node else "cbr0"]["ip"]
+        if step.op == 2:
+            who = (src, HOSTS6[2], target)[extra % 3]
+            dst = own.split("/")[0] if extra % 2 else "ff02::1"
+            flags = (0x20000000, 0x60000000, 0x40000000, 0)[extra % 4]
+            body = discovery(136, flags, who, None if extra == 5 else mac)
+        else:
+            src = "::" if extra == 1 else src
+            dst = own.split("/")[0] if extra == 2 else solicited_node(target)
+            body = discovery(135, 0, target, None if extra in (1, 3) else mac)
+        hops = 64 if extra == 4 else 255
+        eth_dst = group_mac(dst) if dst.startswith("ff") else self.node_mac(step.port)
+        return eth6(eth_dst, mac, ipv6(src, dst, ICMP6, body, hops=hops))

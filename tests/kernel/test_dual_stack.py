@@ -1,0 +1,124 @@
+"""Random histories of IPv6 frames, with some of IPv4 between, through a dual-stack node of each kind.
+
+    pytest tests/kernel/test_dual_stack.py --histories 300 --hypothesis-seed 1
+
+As test_soak.py: all ports octet by octet after each frame, in the end both families' connections and the FDB.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from golden_node import service_of
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from kernel.agreement import connections, ours
+from kernel.choices import Choices
+from kernel.histories import Scale, Step
+from kernel.histories6 import Six, World6, both
+from kernel.namespaces import why_not
+from kernel.nodes import dual_stack, node_of, six_view
+from kernel.rules import restore, stale
+from kernel.test_soak import Pair, variants
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+_numbers = itertools.count(1)
+
+
+class DualPair(Pair):
+    """A dual-stack node of the kernel's and one of ours."""
+
+    def __init__(self, node: dict[str, Any], count: Callable[[int], None]) -> None:
+        self.view = six_view(node)
+        node["six"]["rules"] = restore(self.view)
+        super().__init__(node, count)
+        self.worlds6 = tuple(World6(node, world) for world in self.worlds)
+        self.choices6 = Choices(self.view, 2)
+
+    def scale6(self, step: Scale) -> None:
+        original = self.view["services"][step.service % len(self.view["services"])]
+        before = self.choices6.services
+        after = [service for service in before if service["name"] != original["name"]]
+        if step.kept is not None:
+            kept = [e for e, keep in zip(original["eps"], step.kept, strict=False) if keep]
+            after.append(original | {"eps": kept})
+        self.kernel.run("ip6tables-restore", given=restore(self.view | {"services": after}))
+        for options in stale(before, after):
+            self.kernel.end("-f", "ipv6", *options)
+        self.mine.node.set_services(map(service_of, [*self.choices.services, *after]))
+        self.choices6.services = after
+
+    def scale(self, step: Scale) -> None:
+        super().scale(step)
+        self.mine.node.set_services(map(service_of, [*self.choices.services, *self.choices6.services]))
+
+    def seed(self, frame: bytes, out: list[tuple[str, bytes]]) -> int | None:
+        choices = self.choices6 if frame[12:14] == b"\x86\xdd" else self.choices
+        return choices.seed(frame, out, self.kernel)
+
+    def step6(self, six: Six) -> None:
+        if isinstance(six.step, Scale):
+            note(str(six))
+            self.scale6(six.step)
+        number = next(_numbers) & 0xFFFF or 1
+        rendered = [world.render6(six, number) for world in self.worlds6]
+        for (port, theirs), (_, own) in zip(*rendered, strict=True):
+            self.inject(six.step, port, theirs, own)
+
+    def check(self) -> None:
+        super().check()
+        have, want = ours(self.mine.conntrack(6)), connections(self.kernel.conntrack(6))
+        assert have == want, f"IPv6 connections: ours {have}\nkernel {want}"
+
+
+def run(mode: str, variant: dict[str, Any], history: list[Six | Step], count: Callable[[int], None]) -> None:
+    """One history through both."""
+    own = dict(variant)
+    bridge_nf = own.pop("bridge_nf")
+    pair = DualPair(dual_stack(node_of(mode, **own), bridge_nf=bridge_nf), count)
+    try:
+        for step in history:
+            if isinstance(step, Six):
+                pair.step6(step)
+            else:
+                pair.step(step)
+        pair.check()
+    finally:
+        pair.kernel.close()
+
+
+@pytest.mark.parametrize("mode", ["kubenet", "overlay"])
+def test_dual_stack(
+    mode: str, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    made = itertools.count()
+    compared = 0
+
+    def count(n: int) -> None:
+        nonlocal compared
+        compared += n
+
+    @settings(
+        max_examples=pytestconfig.getoption("--histories") or 8,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        derandomize=pytestconfig.getoption("--hypothesis-seed", None) is None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,) if pytestconfig.getoption("--no-shrink") else (Phase.generate, Phase.shrink),
+    )
+    @given(variant=variants, bridge_nf=st.sampled_from([True, True, False]), history=both)
+    def check(variant: dict[str, Any], bridge_nf: bool, history: list[Six | Step]) -> None:
+        next(made)
+        run(mode, variant | {"bridge_nf": bridge_nf}, history, count)
+
+    try:
+        check()
+    finally:
+        record_property("histories", (next(made), compared))
