@@ -53,6 +53,8 @@ MODULES = [
     "conntrack",
     "nat",
     "multicast",
+    "igmp",
+    "mld",
     "neighbour",
     "service_table",
     "recorder",

@@ -19,7 +19,8 @@ from .frame cimport (
     load32, load_mac, store_mac,
 )
 from .neighbour cimport (
-    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, held_t, neigh_create, neigh_find, neigh_take, neigh_update, neighbour_t,
+    NO_NEIGHBOUR, NUD_REACHABLE, NUD_STALE, held_t, neigh_create, neigh_find, neigh_resolve, neigh_take, neigh_update,
+    neighbour_t,
     nud_t,
 )
 from .route cimport owns, route_input, route_type
@@ -42,6 +43,7 @@ cdef void release(node_t* node, uint32_t neighbour, int32_t source) noexcept nog
         if h == NULL:
             return
         p = waited(node, h, source)
+        neigh_resolve(node.neighbours, neighbour, node.now)
         node.released += 1
         if p.frame == NULL:
             node.generated_drops += 1

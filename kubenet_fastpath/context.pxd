@@ -94,6 +94,7 @@ cdef struct packet_t:
     uint8_t record_route        # offset of that option in the header once options were read, 0: none
     uint8_t timestamp           # likewise
     uint8_t label               # likewise: CIPSO
+    uint8_t source_route        # likewise
     uint8_t option_flags        # OPTION_*
     bint tagged                 # carries a VLAN tag
     bint vlan_zero              # all its tags are priority tags (VID 0)

@@ -6,7 +6,15 @@ STATES: Final[dict[int, str]]
 
 @final
 class NeighbourTable:
-    def __init__(self, seed: int = 0, limit: int = 1024) -> None: ...
+    def __init__(
+        self,
+        seed: int = 0,
+        limit: int = 1024,
+        *,
+        retrans_s: float = 1,
+        delay_s: float = 5,
+        reachable_s: float = 30,
+    ) -> None: ...
     def __len__(self) -> int: ...
     def add(self, dev: int, address: str | int, mac: str | int) -> None: ...
     def remove(self, dev: int, address: str | int) -> None: ...

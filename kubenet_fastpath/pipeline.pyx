@@ -46,6 +46,7 @@ from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_take, neigh_timer,
 )
+from .options cimport options_read_again
 from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
@@ -81,7 +82,7 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
     p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
-    p.record_route = p.timestamp = p.label = p.option_flags = 0
+    p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = 0
     p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = p.plain = p.summed = False
 
 
@@ -181,7 +182,8 @@ cdef void fail_neighbour(node_t* node, uint32_t index) noexcept nogil:
         if p.frame != NULL and not p.ours:
             if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
                 p.conn, p.info = NO_CONN, CT_INVALID
-            icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
+            if options_read_again(node, &p):
+                icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
         lose(node, &p, R_NEIGH_FAILED)
 
 
@@ -214,9 +216,11 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     while True:
         when = defrag_next_due(node.defrag)
         if node.n_proxied and node.proxied_due <= min(now, when, node.neighbours.due):
+            fdb_age(node.fdb, node.proxied_due)
             arp_proxy_answer(node)
         elif when <= now and when <= node.neighbours.due:
             node.now = max(node.now, when)
+            fdb_age(node.fdb, when)
             if defrag_expire(node.defrag, when, &expired):
                 end_reassembly(node, &expired)
         elif node.neighbours.due <= now:
@@ -224,6 +228,7 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
             if event == NEIGH_NOTHING:
                 continue
             node.now = max(node.now, when)
+            fdb_age(node.fdb, when)
             if event == NEIGH_PROBE:
                 solicit(node, index, -1)
             else:
@@ -324,7 +329,7 @@ cdef class Pipeline:
 
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0):
-        """Attach or change an interface; its counters stay."""
+        """Attach or change an interface; its counters stay. Kind 0: it is down."""
         cdef interface_t* i
         cdef interface_t* grown
         if len(addresses) > MAX_ADDRESSES:
@@ -336,6 +341,9 @@ cdef class Pipeline:
             memset(grown + self.node.n_interfaces, 0, (index + 1 - self.node.n_interfaces) * sizeof(interface_t))
             self.node.interface, self.node.n_interfaces = grown, index + 1
         i = &self.node.interface[index]
+        if kind == IF_NONE:
+            multicast_forget(&self.node.multicast, index)
+            arp_forget(&self.node, index)
         i.kind, i.mac, i.mtu, i.bridge = kind, mac, mtu, bridge
         i.promiscuous, i.hairpin, i.proxy_arp = promiscuous, hairpin, proxy_arp
         i.rp_filter, i.send_redirects, i.route_localnet = rp_filter, send_redirects, route_localnet

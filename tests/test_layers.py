@@ -64,6 +64,8 @@ FLOORS = (
         "reader",
         "fragment_table",
         "tracker",
+        "igmp",
+        "mld",
         "nat",
         "records",
         "config",

@@ -28,25 +28,18 @@ DRAWN = (
     ("reachable time of a neighbour", "drawn in 15 to 45 s every five minutes; here its base of 30 s"),
     (
         "moments within a tick of a deadline",
-        "the kernel's timers run on jiffies (1 to 10 ms), ours on nanoseconds",
+        "the kernel's timers run on jiffies (1 to 10 ms), ours on nanoseconds; a history with timers within "
+        "reach is run again if it fails, and how many were is said",
     ),
 )
 
 # What is not the kernel's way yet.
 OURS = (
     ("IPv6 packets", "they are bridged; the node neither routes nor tracks nor answers them"),
-    ("MLD", "IPv6 multicast is flooded, where a bridge with a querier would send it to members alone"),
     (
-        "an ICMP error about a malformed option behind a source route",
-        "the kernel echoes the options that it had read by then; ours echoes none",
-    ),
-    (
-        "options of a packet whose next hop does not answer",
-        "the kernel compiles them again (`ipv4_link_failure`); ours does not",
-    ),
-    (
-        "rules that are not built",
-        "loadBalancerSourceRanges, healthCheckNodePort, Azure CNI's exceptions for 168.63.129.16 and 169.254.169.254",
+        "redirects to a host that eth0 or cbr0 reaches on its link by a route of its own, outside the interface's "
+        "subnets, while its best route leads elsewhere",
+        "the kernel looks for a route by that interface alone (`__fib_validate_source`); ours asks its subnets",
     ),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 Service = dict[str, Any]
@@ -84,7 +85,9 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
     inner_local, outer_local = confined(service, outside=False), confined(service, outside=True)
     inner, outer = near if inner_local else every, near if outer_local else every
     inner_chain = local_chain if inner_local else cluster_chain
-    outside = service.get("external_ips", [])
+    balanced, ranges = service.get("balancer_ips", []), service.get("ranges", [])
+    outside = [*service.get("external_ips", []), *balanced]
+    firewall = f"KUBE-FW-{mark}" if every and balanced and ranges else outer_chain
     target = "REJECT --reject-with icmp-port-unreachable" if not every else "DROP"
     if inner:
         nat.add("KUBE-SERVICES", f"-d {service['ip']}/32 {match} -j {inner_chain}")
@@ -93,9 +96,15 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
         filters.add("KUBE-SERVICES", f"-d {service['ip']}/32 {match} -j {target}")
     for ip in outside:
         if every:
-            nat.add("KUBE-SERVICES", f"-d {ip}/32 {match} -j {outer_chain}")
+            nat.add("KUBE-SERVICES", f"-d {ip}/32 {match} -j {firewall if ip in balanced else outer_chain}")
+        if ip in balanced and firewall != outer_chain:
+            filters.add("KUBE-PROXY-FIREWALL", f"-d {ip}/32 {match} -j DROP")
         if not outer:
             filters.add("KUBE-EXTERNAL-SERVICES", f"-d {ip}/32 {match} -j {target}")
+    if firewall != outer_chain:
+        own = ip_address(node["eth0"]["ip"].split("/")[0])
+        sources = [*ranges, *(f"{ip}/32" for ip in balanced if any(own in ip_network(r) for r in ranges))]
+        nat.add(firewall, *(f"-s {source} -j {outer_chain}" for source in sources))
     if service.get("nodeport"):
         match = f"-p {proto} -m {proto} --dport {service['nodeport']}"
         if every:
@@ -208,7 +217,7 @@ def stale(before: list[Service], after: list[Service]) -> list[list[str]]:
     old, new = ({s["name"]: s for s in which if s["proto"] == "udp"} for which in (before, after))
     options = [["--orig-dst", s["ip"], "-p", "udp"] for name, s in old.items() if name not in new]
     for name, service in new.items():
-        addresses = [service["ip"], *service.get("external_ips", [])]
+        addresses = [service["ip"], *service.get("external_ips", []), *service.get("balancer_ips", [])]
         if service["eps"] and not old.get(name, {}).get("eps"):
             options += [["--orig-dst", ip, "-p", "udp"] for ip in addresses]
             if service.get("nodeport"):
