@@ -67,7 +67,7 @@ def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None =
     if a[23] == 1 and a[at] == 14:  # the time of day
         a[at + 2 : at + 4], a[at + 12 : at + 20] = b[at + 2 : at + 4], b[at + 12 : at + 20]
     _set_clock(a, b, 14)
-    if a[23] == 1 and a[at] in (3, 11, 12) and _set_clock(a, b, at + 8):
+    if a[23] == 1 and a[at] in (3, 4, 5, 11, 12) and _set_clock(a, b, at + 8):
         a[at + 2 : at + 4] = b[at + 2 : at + 4]
     if ports is not None and a[23] in (6, 17) and a[at : at + 2] not in (b[at : at + 2], sent[at : at + 2]):
         theirs, mine = int.from_bytes(a[at : at + 2], "big"), int.from_bytes(b[at : at + 2], "big")
@@ -96,6 +96,7 @@ def _set_clock(a: bytearray, b: bytearray, at: int) -> bool:
             apart = 4 if a[i + 3] & 15 == 0 else 8
             for slot in range(i + 4, min(i + size, end) - apart + 1, apart):
                 a[slot + apart - 4 : slot + apart] = b[slot + apart - 4 : slot + apart]
+            a[at + 10 : at + 12] = b[at + 10 : at + 12]
             return True
         i += size
     return False

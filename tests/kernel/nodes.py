@@ -125,7 +125,7 @@ def node_of(mode: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
         node["sysctls"] |= QUICK
         node["ageing_s"] = 1
     if given.get("arp", "known") != "known":
-        node["neigh"], node["asks"] = [], True
+        node["neigh"], node["asks"], node["random_fully"] = [], True, False
         for service in node[
             "services"
         ]:  # which of several was drawn would show nowhere while the packet waits
