@@ -84,21 +84,20 @@ def _readdressed(node: dict[str, Any], pods: list[str], cidr: str) -> None:
     node["cluster_cidr"], node["nonmasq"] = cidr, [cidr]
 
 
-def node_of(mode: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A node in a mode of `MODES`, with what `variant` says otherwise than the recorded ones.
+def node_of(mode: str, **given: Any) -> dict[str, Any]:
+    """A node in a mode of `MODES`, with what is given otherwise than the recorded ones.
 
     Parameters
     ----------
     mode : str
-    variant : dict, optional
+    **given
         `port_mapper`: `kubelet` or `portmap`. `random_fully`: masquerading has it. Of kubenet's alone: `hairpin`
         (`promisc`, `veth`, `none`), `masq` (`agent`, `kubenet`, `none`), `bridge_nf`. `sysctls`: names from
         `net.ipv4.conf.all`, values of `net.netfilter` and others, whole. `quick`: everything that times out does so
         within 3 s. `arp`: `known`, or the node has to ask, and is answered at once (`prompt`) or by steps (`asked`).
     """
-    given = variant or {}
     node = copy.deepcopy(recorded("kubenet" if mode == "kubenet" else "azcni")[0])
-    kubenet, hairpin = mode == "kubenet", given.get("hairpin", "promisc")
+    kubenet, hairpin = mode == "kubenet", given.get("hairpin") or "promisc"
     node["mode"], node["random_fully"] = mode, given.get("random_fully", False)
     node["port_mapper"] = given.get("port_mapper", "portmap") if kubenet else "portmap"
     if kubenet:

@@ -91,12 +91,12 @@ def test_histories(
         settled, prompt = _settled(variant), variant["arp"] == "prompt"
         timed = variant["quick"] or variant["arp"] != "known" or any(isinstance(s, Wait) for s in history)
         try:
-            run(node_of(mode, settled), history, count, prompt=prompt)
+            run(node_of(mode, **settled), history, count, prompt=prompt)
         except AssertionError as error:
             if not timed:
                 raise
             note("once more")
-            run(node_of(mode, settled), history, count, prompt=prompt)
+            run(node_of(mode, **settled), history, count, prompt=prompt)
             unrepeated.append(str(error))
 
     try:
