@@ -368,7 +368,9 @@ def build(chosen: list[Mutant]) -> None:
         source.write_text(right)
         if done.returncode:
             sys.exit(f"{mutant.name} does not compile:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        for file in (ROOT / "kubenet_fastpath").iterdir():
+        for file in (
+            copy / "kubenet_fastpath"
+        ).iterdir():  # which stays as it is when the sources are built anew
             if file.name not in ("__pycache__", made.name):
                 (package / file.name).symlink_to(file)
         (folder(mutant) / "made.so").rename(made)
