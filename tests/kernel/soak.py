@@ -79,6 +79,7 @@ def main() -> int:
                 print(f"{name}: failed, see {log.relative_to(ROOT)}", flush=True)
             else:
                 log.unlink()
+            print(f"{name}: {histories:,} histories, {frames:,} frames so far", flush=True)
         time.sleep(0.1)
     print(
         f"seeds {given.seed} to {seed}: {histories:,} histories, {frames:,} frames, {failed} batches differed, "
