@@ -122,7 +122,7 @@ def node_of(mode: str, **given: Any) -> dict[str, Any]:
     node["sysctls"] |= given.get("sysctls", {})
     if given.get("quick"):
         node["sysctls"] |= QUICK
-        node["ageing_s"] = 1
+        node["ageing_s"] = 2  # not when a neighbour is asked again
     if given.get("arp", "known") != "known":
         node["neigh"], node["asks"], node["random_fully"] = [], True, False
         for service in node[
