@@ -46,7 +46,7 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     began, planned, failed = time.monotonic(), 0, 0
     histories = frames = late = 0
-    batches = itertools.product(itertools.count(given.seed), MODES)
+    batches = ((seed, mode) for seed in itertools.count(given.seed) for mode in MODES)
     running: list[tuple[subprocess.Popen[bytes], Path, str]] = []
     seed = given.seed
     while True:
