@@ -56,6 +56,8 @@ MODULES = [
     "conntrack",
     "nat",
     "multicast",
+    "igmp",
+    "mld",
     "neighbour",
     "service_table",
     "recorder",

@@ -2,7 +2,7 @@
 
 Source: net/bridge/br_input.c (br_handle_frame, br_handle_frame_finish), br_forward.c (br_forward, br_flood,
 should_deliver), br_netfilter_hooks.c (br_nf_pre_routing, br_nf_forward, br_nf_post_routing, br_nf_local_in). A frame
-that PREROUTING drops is not learned. Multicast is snooped on IPv4 (see `multicast`); IPv6's is flooded.
+that PREROUTING drops is not learned. Multicast is snooped (see `multicast`).
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -16,12 +16,17 @@ from .context cimport (
 from .egress cimport hold, push, solicit
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
-from .header6 cimport check_header6, enter_netfilter6, multicast_fits6
-from .frame cimport ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, IP6_DST, IP_DST, IP_LEN, IP_PROTO, PROTO_IGMP, load32, load_mac, store_mac
+from .header6 cimport check_header6, enter_netfilter6
+from .frame cimport (
+    ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, IP6_DST, IP6_LEN, IP6_NEXT, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac,
+    store_mac,
+)
 from .hooks cimport confirm, forward_hook, let_go, postrouting
 from .icmp cimport reject
 from .icmp6 cimport reject6
-from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, multicast_confined, multicast_receive, multicast_t, snoop_t
+from .igmp cimport igmp_receive
+from .mld cimport address_at, mld_receive
+from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, address128_t, multicast_confined, multicast_t, snoop_t
 from .neighbour cimport NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, neigh_create, neigh_resolve, neigh_table_t, resolve_t
 from .recorder cimport STAGE_BRIDGE, STAGE_FORWARD, STAGE_ROUTE
 from .route cimport route_input
@@ -155,18 +160,25 @@ cdef int snoop(node_t* node, const packet_t* p, bint* confined) noexcept nogil:
     """Learn from a multicast frame and see how far it goes (br_multicast_rcv, br_mdb_entry_skb_get)."""
     cdef const uint8_t* l3 = p.frame + p.l3
     cdef snoop_t what
+    cdef address128_t group
+    cdef uint32_t n = p.length - p.l3
+    cdef bint six = p.ethertype == ETH_IP6
     confined[0] = False
-    if not node.multicast.off and p.ethertype == ETH_IP6:
-        return PASS if multicast_fits6(p) else drop(R_MULTICAST_INVALID)
-    if node.multicast.off or p.ethertype != ETH_IP:
+    if node.multicast.off or (p.ethertype != ETH_IP and not six):
         return PASS
-    if p.missing and (p.length - p.missing < p.l3 + IP_LEN or l3[IP_PROTO] == PROTO_IGMP):
+    if p.missing and (n - min(n, p.missing) < <uint32_t>(IP6_LEN if six else IP_LEN)
+                      or (l3[IP6_NEXT] == 0 if six else l3[IP_PROTO] == PROTO_IGMP)):
         return drop(R_TRUNCATED)
-    what = multicast_receive(&node.multicast, l3, p.length - p.l3, p.port, p.now)
+    what = mld_receive(&node.multicast, l3, n, p.port, p.now) if six else (
+        igmp_receive(&node.multicast, l3, n, p.port, p.now))
     if what == SNOOP_BAD:
         return drop(R_MULTICAST_INVALID)
     if what != SNOOP_FLOOD:
-        confined[0] = multicast_confined(&node.multicast, load32(l3 + IP_DST), what == SNOOP_ROUTERS, p.now)
+        if six:
+            group = address_at(l3 + IP6_DST)
+        else:
+            group.hi, group.lo = 0, load32(l3 + IP_DST)
+        confined[0] = multicast_confined(&node.multicast, group, what == SNOOP_ROUTERS, p.now)
     return PASS
 
 

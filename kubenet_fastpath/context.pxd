@@ -109,6 +109,7 @@ cdef struct packet_t:
     uint8_t record_route        # offset of that option in the header once options were read, 0: none
     uint8_t timestamp           # likewise
     uint8_t label               # likewise: CIPSO
+    uint8_t source_route        # likewise
     uint8_t option_flags        # OPTION_*
     uint8_t proto               # of IPv6: behind all extension headers, EXT_FRAGMENT: not the first fragment
     uint16_t iif                # of IPv6: where the stack has it from

@@ -108,18 +108,16 @@ cdef int push_fragments(node_t* node, packet_t* p, uint16_t port, uint32_t mtu, 
 cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept nogil:
     """Let a frame leave by a bridge port (br_nf_dev_queue_xmit, br_dev_queue_push_xmit)."""
     cdef uint32_t mtu = node.interface[port].mtu
-    cdef uint32_t limit = mtu
-    if p.hooked:
-        if p.origin != NULL and p.origin.max_size < mtu:
-            limit = p.origin.max_size
-        if p.length - p.l3 > limit:
-            if p.ethertype != ETH_IP:
-                return drop(R_PKT_TOO_BIG)
-            if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
-                return drop(R_PKT_TOO_BIG)
-            if p.origin != NULL and p.origin.max_size > mtu:
-                return drop(R_PKT_TOO_BIG)
-            return push_fragments(node, p, port, limit, cloned)
+    cdef uint32_t limit
+    if p.hooked and p.length - p.l3 > (min(mtu, p.origin.max_size) if p.origin != NULL else mtu):
+        limit = node.interface[node.interface[port].bridge].mtu     # of the route, which is the bridge's own
+        if p.ethertype != ETH_IP:
+            return drop(R_PKT_TOO_BIG)
+        if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
+            return drop(R_PKT_TOO_BIG)
+        if p.origin != NULL and p.origin.max_size > limit:
+            return drop(R_PKT_TOO_BIG)
+        return push_fragments(node, p, port, min(limit, p.origin.max_size) if p.origin != NULL else limit, cloned)
     if p.length > mtu + ETH_LEN + VLAN_LEN:
         return drop(R_PKT_TOO_BIG)
     return PASS if emit(node, p, port) else drop(R_NOMEM)
@@ -243,13 +241,40 @@ cdef void solicit(node_t* node, neigh_table_t* t, uint32_t neighbour, int32_t so
 cdef packet_t waited(node_t* node, held_t* h, int32_t source) noexcept nogil:
     """The packet that was held, with bytes of its own; its frame is NULL without memory. Frees `h`."""
     cdef packet_t p
+    cdef size_t rest = h.record_size - sizeof(packet_t)
+    cdef geometry_t* origin = NULL
     memcpy(&p, h + 1, sizeof(packet_t))
     p.frame = scratch(node, h.length)
+    if p.frame != NULL and rest:
+        origin = <geometry_t*>scratch(node, rest)
+        if origin == NULL:
+            p.frame = NULL
+        else:
+            memcpy(origin, <uint8_t*>(h + 1) + sizeof(packet_t), rest)
+            origin.payload = <uint16_t*>(origin + 1)
     if p.frame != NULL:
         memcpy(p.frame, <uint8_t*>(h + 1) + h.record_size, h.length)
-    p.now, p.source, p.shared, p.origin = node.now, source, False, NULL
+    p.now, p.source, p.shared, p.origin = node.now, source, False, origin
     free(h)
     return p
+
+
+cdef const void* record_of(node_t* node, const packet_t* p, uint32_t* size) noexcept nogil:
+    """What is kept beside a waiting packet's bytes: for the bridge also the fragments in which it came."""
+    cdef uint8_t* made
+    cdef size_t payload
+    size[0] = sizeof(packet_t)
+    if not p.bridged or p.origin == NULL:
+        return p
+    payload = p.origin.fragments * sizeof(uint16_t)
+    made = scratch(node, sizeof(packet_t) + sizeof(geometry_t) + payload)
+    if made == NULL:
+        return p
+    memcpy(made, p, sizeof(packet_t))
+    memcpy(made + sizeof(packet_t), p.origin, sizeof(geometry_t))
+    memcpy(made + sizeof(packet_t) + sizeof(geometry_t), p.origin.payload, payload)
+    size[0] += sizeof(geometry_t) + payload
+    return made
 
 
 cdef void lose(node_t* node, packet_t* p, int reason) noexcept nogil:
@@ -264,13 +289,15 @@ cdef void hold(node_t* node, neigh_table_t* t, uint32_t neighbour, const packet_
     """Let a packet wait for a MAC; the oldest ones make room for it."""
     cdef held_t* h
     cdef packet_t old
+    cdef uint32_t size
+    cdef const void* kept = record_of(node, p, &size)
     while True:
         h = neigh_crowded(t, neighbour, p.length)
         if h == NULL:
             break
         old = waited(node, h, -1)
         lose(node, &old, R_NEIGH_QUEUEFULL)
-    if not neigh_hold(t, neighbour, p, sizeof(packet_t), p.frame, p.length):
+    if not neigh_hold(t, neighbour, kept, size, p.frame, p.length):
         old = p[0]
         lose(node, &old, R_NOMEM)
 
@@ -317,7 +344,7 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     store16(eth + ETH_TYPE, p.ethertype)
     p.tagged, p.hooked, p.dev = False, False, dev
     state = NEIGH_SEND
-    if not t.row[index].state & NUD_CONNECTED:
+    if not (t.row[index].state & NUD_CONNECTED and t.row[index].primed):
         state = neigh_resolve(t, index, p.now)
     if state == NEIGH_SEND:
         store_mac(eth + ETH_DST, t.row[index].mac)

@@ -7,10 +7,7 @@ Source: net/ipv6/ip6_input.c (ip6_rcv_core), net/bridge/br_netfilter_ipv6.c (br_
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
 from .extension cimport extension_skip
-from .frame cimport (
-    EXT_HOP, ICMP6_MLD2_REPORT, ICMP6_MLD_QUERY, ICMP_LEN, ICMP_TYPE, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, PROTO_ICMP6,
-    csum_addresses, csum_fold, csum_partial, load16,
-)
+from .frame cimport EXT_HOP, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, load16
 from .hooks cimport prerouting
 from .recorder cimport STAGE_REASSEMBLY
 from .verdict cimport PASS, R_IP_INHDR, R_TRUNCATED, drop
@@ -18,8 +15,6 @@ from .verdict cimport PASS, R_IP_INHDR, R_TRUNCATED, drop
 cdef enum:
     PAD1 = 0
     JUMBO = 0xC2
-    MLD_LEN = 24                # a query, report or done
-    ICMP6_MLD_DONE = 132
 
 
 cdef bint hop_options_fit(const uint8_t* l3, uint32_t n) noexcept nogil:
@@ -41,34 +36,6 @@ cdef bint hop_options_fit(const uint8_t* l3, uint32_t n) noexcept nogil:
             return False
         at += size
     return True
-
-
-cdef bint multicast_fits6(const packet_t* p) noexcept nogil:
-    cdef const uint8_t* l3 = p.frame + p.l3
-    cdef uint32_t n = p.length - p.l3, total
-    cdef uint8_t proto
-    cdef uint16_t fragment
-    cdef int32_t at
-    if n < IP6_LEN or l3[0] >> 4 != 6:
-        return False
-    total = IP6_LEN + load16(l3 + IP6_PAYLOAD)
-    if total > n or total == IP6_LEN:
-        return False
-    proto = l3[IP6_NEXT]
-    if proto != EXT_HOP:
-        return True
-    at = extension_skip(l3, n, IP6_LEN, &proto, &fragment)
-    if at < 0:
-        return False
-    if proto != PROTO_ICMP6:
-        return True
-    if <uint32_t>at + ICMP_LEN > total:
-        return False
-    if not ICMP6_MLD_QUERY <= l3[at + ICMP_TYPE] <= ICMP6_MLD_DONE and l3[at + ICMP_TYPE] != ICMP6_MLD2_REPORT:
-        return True
-    if l3[at + ICMP_TYPE] != ICMP6_MLD2_REPORT and <uint32_t>at + MLD_LEN > total:
-        return False
-    return p.missing != 0 or csum_fold(csum_partial(l3 + at, total - at, csum_addresses(l3) + PROTO_ICMP6 + total - at)) == 0
 
 
 cdef void find_transport(packet_t* p) noexcept nogil:

@@ -21,7 +21,7 @@ from .frame cimport (
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
 from .hooks cimport output_hook
-from .options cimport OPTIONS_MAX, OPTIONS_NO_ECHO, options_echo
+from .options cimport OPTIONS_MAX, OPTIONS_NO_ECHO, options_answer_to, options_echo
 from .recorder cimport STAGE_OUTPUT
 from .route cimport route_find, select_address
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
@@ -196,7 +196,7 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     """Tell the sender of `p` what became of it, unless the rules forbid it (__icmp_send)."""
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint8_t* icmp
-    cdef uint32_t src = load32(l3 + IP_SRC), dst = load32(l3 + IP_DST), speaker, hop, quote
+    cdef uint32_t src, dst = load32(l3 + IP_DST), speaker, hop, quote
     cdef uint8_t options[OPTIONS_MAX]
     cdef packet_t made
     cdef int end
@@ -204,6 +204,7 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
         return
     if dst >> 28 == 14 or (p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_BROADCAST):
         return
+    src = options_answer_to(p)
     hop = route_find(node, src)
     if hop == NO_HOP or node.hops[hop].type >= ROUTE_BROADCAST:
         return

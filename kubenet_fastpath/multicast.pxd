@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "csrc/hash.h" nogil:
-    uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+    uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
     uint64_t kf_splitmix(uint64_t* state)
 
 cdef enum:
@@ -20,13 +20,22 @@ cdef struct member_t:
     uint32_t next               # row + 1, 0: the last
     uint16_t port
 
+cdef struct address128_t:       # of IPv4: hi is 0
+    uint64_t hi
+    uint64_t lo
+
+cdef struct querier_t:
+    address128_t ip             # of the one that is listened to
+    int64_t until               # ns; it is there while that is ahead
+    int64_t since               # ns; until then hosts have had no time to answer it
+
 cdef struct group_t:
-    uint32_t ip
+    address128_t ip
     uint32_t first              # of its members, row + 1; 0: none, and then it is no group
     bint taken
 
 cdef struct snooped_port_t:
-    int64_t router              # ns; a router is behind it while that is ahead
+    int64_t router[2]           # ns, of IPv4 and IPv6; a router is behind it while that is ahead
     uint32_t wanted             # the serial number of the latest frame that has to go there
 
 cdef struct multicast_t:
@@ -41,14 +50,16 @@ cdef struct multicast_t:
     uint32_t n_ports
     uint32_t serial
     bint off                    # mcast_snooping 0, or too many groups came
-    uint32_t querier            # address of the one that is listened to
-    int64_t querier_until       # ns; it is there while that is ahead
-    int64_t querier_from        # ns; until then hosts have had no time to answer it
+    querier_t querier[2]        # of IPv4 and IPv6
     uint64_t secret[2]
 
 cdef void multicast_init(multicast_t* m, uint64_t seed) noexcept nogil
 cdef void multicast_free(multicast_t* m) noexcept nogil
 cdef void multicast_forget(multicast_t* m, uint16_t port) noexcept nogil
-cdef snoop_t multicast_receive(multicast_t* m, const uint8_t* l3, uint32_t n, uint16_t port,
-                               int64_t now) noexcept nogil
-cdef bint multicast_confined(multicast_t* m, uint32_t group, bint routers, int64_t now) noexcept nogil
+cdef bint multicast_join(multicast_t* m, address128_t ip, uint16_t port, int64_t now) noexcept nogil
+cdef void multicast_leave(multicast_t* m, address128_t ip, uint16_t port, int64_t now) noexcept nogil
+cdef void multicast_router(multicast_t* m, bint six, uint16_t port, int64_t now) noexcept nogil
+cdef void multicast_general_query(multicast_t* m, bint six, address128_t src, int64_t delay, uint16_t port,
+                                  int64_t now) noexcept nogil
+cdef void multicast_group_query(multicast_t* m, address128_t ip, int64_t delay, int64_t now) noexcept nogil
+cdef bint multicast_confined(multicast_t* m, address128_t group, bint routers, int64_t now) noexcept nogil

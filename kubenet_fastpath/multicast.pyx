@@ -1,55 +1,33 @@
-"""IGMP snooping: which ports of the bridge a group's frames go to.
+"""The bridge's multicast database: which ports a group's frames go to. `igmp` and `mld` fill it.
 
 Without a querier everything is flooded. With one, a frame goes to the ports that joined its group and to those with a
-router behind them; reports go to routers alone, and 224.0.0.x goes everywhere. The bridge is no querier and listens
-by IGMPv2's rules, as Linux has it by default: a report of IGMPv3 that excludes or names sources is a join.
+router behind them; reports go to routers alone. Each family has its querier and its routers. The bridge is no querier.
+Groups of IPv4 are those of which the upper 64 bits are 0.
 
-Source: net/bridge/br_multicast.c (br_multicast_ipv4_rcv, br_ip4_multicast_query, br_ip4_multicast_igmp3_report,
-br_multicast_leave_group), net/ipv4/igmp.c (ip_mc_check_igmp), net/bridge/br_forward.c (br_multicast_flood); RFC 2236,
-RFC 3376, RFC 4541. Timers are read, not run: what has expired is as good as gone.
+Source: net/bridge/br_multicast.c (br_multicast_add_group, br_multicast_leave_group, br_multicast_query_received),
+net/bridge/br_forward.c (br_multicast_flood); RFC 4541. Timers are read, not run: what has expired is as good as gone.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
-from .frame cimport IP_DST, IP_LEN, IP_PROTO, IP_SRC, IP_TOTAL, PROTO_IGMP, csum, load16, load32
-
 cdef enum:
-    IGMP_QUERY = 0x11
-    IGMP_REPORT_V1 = 0x12
-    IGMP_REPORT_V2 = 0x16
-    IGMP_LEAVE = 0x17
-    IGMP_REPORT_V3 = 0x22
-    IGMP_ROUTER_ADVERT = 0x30   # RFC 4286
-    IGMP_LEN = 8
-    QUERY_V3_LEN = 12
-    RECORD_LEN = 8              # of an IGMPv3 report, before its sources
-    IS_INCLUDE = 1
-    TO_INCLUDE = 3
-    LAST_RECORD = 6             # BLOCK_OLD_SOURCES
-    PROTO_PIM = 103
-    PIM_HELLO = 0x20            # version 2, type 0
-    ALL_HOSTS = 0xE0000001
-    ALL_PIM_ROUTERS = 0xE000000D
-    ALL_SNOOPERS = 0xE000006A
     LOCAL_GROUPS = 0xE00000     # 224.0.0.0/24
     FIRST_GROUPS = 32
     LAST_MEMBER_COUNT = 2       # mcast_last_member_count
 
+cdef uint64_t ALL_NODES_HI = 0xFF02000000000000     # of ff02::1
 cdef int64_t MEMBERSHIP = 260_000_000_000           # mcast_membership_interval
 cdef int64_t QUERIER = 255_000_000_000              # mcast_querier_interval
 cdef int64_t LAST_MEMBER = 2_000_000_000            # mcast_last_member_count * mcast_last_member_interval
-cdef int64_t TENTH = 100_000_000                    # IGMP_TIMER_SCALE
-cdef int64_t TICK = 4_000_000                       # a jiffy of HZ = 250
-cdef int64_t DEFAULT_DELAY = 10_000_000_000         # of an IGMPv1 query
 cdef int64_t NEVER = -0x8000000000000000
 
 
 cdef void multicast_init(multicast_t* m, uint64_t seed) noexcept nogil:
     memset(m, 0, sizeof(multicast_t))
     m.secret[0], m.secret[1] = kf_splitmix(&seed), kf_splitmix(&seed)
-    m.querier_until = NEVER
+    m.querier[0].until = m.querier[1].until = NEVER
 
 
 cdef void multicast_free(multicast_t* m) noexcept nogil:
@@ -58,10 +36,10 @@ cdef void multicast_free(multicast_t* m) noexcept nogil:
     free(m.port)
 
 
-cdef group_t* slot(multicast_t* m, uint32_t ip) noexcept nogil:
+cdef group_t* slot(multicast_t* m, address128_t ip) noexcept nogil:
     """The row of a group, or the free one where it would be."""
-    cdef uint64_t i = kf_hash64(ip, m.secret)
-    while m.group[i & m.mask].taken and m.group[i & m.mask].ip != ip:
+    cdef uint64_t i = kf_hash128(ip.hi, ip.lo, m.secret)
+    while m.group[i & m.mask].taken and (m.group[i & m.mask].ip.lo != ip.lo or m.group[i & m.mask].ip.hi != ip.hi):
         i += 1
     return &m.group[i & m.mask]
 
@@ -79,7 +57,7 @@ cdef void prune(multicast_t* m, group_t* group, int64_t now) noexcept nogil:
         m.member[row - 1].next, m.free = m.free, row
 
 
-cdef group_t* find_group(multicast_t* m, uint32_t ip, int64_t now) noexcept nogil:
+cdef group_t* find_group(multicast_t* m, address128_t ip, int64_t now) noexcept nogil:
     """The group, if any port is in it, else NULL."""
     cdef group_t* group
     if m.group == NULL:
@@ -139,11 +117,16 @@ cdef member_t* find_member(multicast_t* m, const group_t* group, uint16_t port) 
     return &m.member[row - 1] if row else NULL
 
 
-cdef bint join(multicast_t* m, uint32_t ip, uint16_t port, int64_t now) noexcept nogil:
+cdef inline bint of_everybody(address128_t ip) noexcept nogil:
+    """224.0.0.x or ff02::1, which nobody joins."""
+    return ip.lo >> 8 == LOCAL_GROUPS if ip.hi == 0 else ip.hi == ALL_NODES_HI and ip.lo == 1
+
+
+cdef bint multicast_join(multicast_t* m, address128_t ip, uint16_t port, int64_t now) noexcept nogil:
     """A port is in a group for as long as a membership lasts. False when there are too many groups."""
     cdef group_t* group
     cdef member_t* member
-    if ip >> 8 == LOCAL_GROUPS:
+    if of_everybody(ip):
         return True
     group = find_group(m, ip, now)
     if group == NULL:
@@ -163,11 +146,11 @@ cdef bint join(multicast_t* m, uint32_t ip, uint16_t port, int64_t now) noexcept
     return True
 
 
-cdef void leave(multicast_t* m, uint32_t ip, uint16_t port, int64_t now) noexcept nogil:
+cdef void multicast_leave(multicast_t* m, address128_t ip, uint16_t port, int64_t now) noexcept nogil:
     """With a querier the answer to its question counts; without one the port is out soon."""
     cdef group_t* group
     cdef member_t* member
-    if ip >> 8 == LOCAL_GROUPS or m.querier_until > now:
+    if of_everybody(ip) or m.querier[ip.hi != 0].until > now:
         return
     group = find_group(m, ip, now)
     if group == NULL:
@@ -186,134 +169,52 @@ cdef snooped_port_t* port_of(multicast_t* m, uint16_t port) noexcept nogil:
             return NULL
         m.port = grown
         while m.n_ports <= port:
-            grown[m.n_ports].router, grown[m.n_ports].wanted = NEVER, 0
+            grown[m.n_ports].router[0] = grown[m.n_ports].router[1] = NEVER
+            grown[m.n_ports].wanted = 0
             m.n_ports += 1
     return &m.port[port]
 
 
-cdef void mark_router(multicast_t* m, uint16_t port, int64_t now) noexcept nogil:
+cdef void multicast_router(multicast_t* m, bint six, uint16_t port, int64_t now) noexcept nogil:
     cdef snooped_port_t* row = port_of(m, port)
     if row != NULL:
-        row.router = now + QUERIER
+        row.router[six] = now + QUERIER
 
 
-cdef int64_t response_time(uint8_t code) noexcept nogil:
-    """IGMPv3's Max Resp Code: a float of 3 and 4 bits from 128 on (RFC 3376 section 4.1.1)."""
-    if code == 0:
-        return TICK
-    if code < 0x80:
-        return code * TENTH
-    return <int64_t>((code & 15 | 16) << ((code >> 4 & 7) + 3)) * TENTH
-
-
-cdef void query(multicast_t* m, const uint8_t* l3, const uint8_t* igmp, uint32_t n, uint16_t port,
-                int64_t now) noexcept nogil:
-    """A general query names the querier; one about a group shortens its members' time."""
-    cdef uint32_t ip = load32(igmp + 4), src = load32(l3 + IP_SRC), row
-    cdef int64_t delay
-    cdef group_t* group
-    if n == IGMP_LEN:
-        delay = igmp[1] * TENTH
-        if delay == 0:
-            delay, ip = DEFAULT_DELAY, 0
-    else:
-        if load16(igmp + 10):                           # about sources
-            return
-        delay = response_time(igmp[1])
-    if ip == 0:
-        if m.querier_until > now and m.querier and src > m.querier:
-            return
-        m.querier = src
-        if m.querier_until <= now:
-            m.querier_from = now + delay
-        m.querier_until = now + QUERIER
-        mark_router(m, port, now)
+cdef void multicast_general_query(multicast_t* m, bint six, address128_t src, int64_t delay, uint16_t port,
+                                  int64_t now) noexcept nogil:
+    """Somebody asks for all groups: the querier, unless one with a lower address is there."""
+    cdef querier_t* querier = &m.querier[six]
+    cdef bint higher = src.hi > querier.ip.hi or (src.hi == querier.ip.hi and src.lo > querier.ip.lo)
+    if querier.until > now and higher and (querier.ip.hi or querier.ip.lo):
         return
-    group = find_group(m, ip, now)
-    if group == NULL:
-        return
-    row = group.first
+    querier.ip = src
+    if querier.until <= now:
+        querier.since = now + delay
+    querier.until = now + QUERIER
+    multicast_router(m, six, port, now)
+
+
+cdef void multicast_group_query(multicast_t* m, address128_t ip, int64_t delay, int64_t now) noexcept nogil:
+    """Somebody asks for one group: who does not answer in twice that time is no member."""
+    cdef group_t* group = find_group(m, ip, now)
+    cdef uint32_t row = group.first if group != NULL else <uint32_t>0
     while row:
         m.member[row - 1].expires = min(m.member[row - 1].expires, now + delay * LAST_MEMBER_COUNT)
         row = m.member[row - 1].next
 
 
-cdef snoop_t report_v3(multicast_t* m, const uint8_t* igmp, uint32_t n, uint16_t port, int64_t now) noexcept nogil:
-    cdef uint32_t at = IGMP_LEN, sources, ip
-    cdef uint8_t type
-    for _ in range(load16(igmp + 6)):
-        if n < at + RECORD_LEN:
-            return SNOOP_BAD
-        type, sources, ip = igmp[at], load16(igmp + at + 2), load32(igmp + at + 4)
-        at += RECORD_LEN + 4 * sources
-        if n < at:
-            return SNOOP_BAD
-        if type == 0 or type > LAST_RECORD:
-            continue
-        if sources == 0 and (type == IS_INCLUDE or type == TO_INCLUDE):
-            leave(m, ip, port, now)
-        elif not join(m, ip, port, now):
-            return SNOOP_BAD
-    return SNOOP_FLOOD
-
-
-cdef snoop_t no_message(multicast_t* m, const uint8_t* l3, uint32_t n, uint16_t port, int64_t now) noexcept nogil:
-    """Not one of IGMP's messages: data, unless the whole link is meant. Routers show themselves by PIM and MRD."""
-    cdef uint32_t header = (l3[0] & 15) * 4, dst = load32(l3 + IP_DST)
-    if dst >> 8 != LOCAL_GROUPS:
-        return SNOOP_DATA
-    if dst == ALL_PIM_ROUTERS and l3[IP_PROTO] == PROTO_PIM and n >= header + 4 and l3[header] == PIM_HELLO:
-        mark_router(m, port, now)
-    if dst == ALL_SNOOPERS and l3[IP_PROTO] == PROTO_IGMP and l3[header] == IGMP_ROUTER_ADVERT:
-        mark_router(m, port, now)
-    return SNOOP_FLOOD
-
-
-cdef snoop_t multicast_receive(multicast_t* m, const uint8_t* l3, uint32_t n, uint16_t port,
-                               int64_t now) noexcept nogil:
-    """Learn from an IPv4 packet in a multicast frame; n bytes are there from its header on (br_multicast_rcv)."""
-    cdef uint32_t header, total
-    cdef const uint8_t* igmp
-    if n < IP_LEN or l3[0] >> 4 != 4:
-        return SNOOP_BAD
-    header = (l3[0] & 15) * 4
-    if header < IP_LEN or n < header or csum(l3, header) != 0:
-        return SNOOP_BAD
-    total = load16(l3 + IP_TOTAL)
-    if total > n or total < header:
-        return SNOOP_BAD
-    if l3[IP_PROTO] != PROTO_IGMP:
-        return no_message(m, l3, total, port, now)
-    igmp, n = l3 + header, total - header
-    if n < IGMP_LEN or csum(igmp, n) != 0:
-        return SNOOP_BAD
-    if igmp[0] == IGMP_REPORT_V1 or igmp[0] == IGMP_REPORT_V2:
-        return SNOOP_ROUTERS if join(m, load32(igmp + 4), port, now) else SNOOP_BAD
-    if igmp[0] == IGMP_REPORT_V3:
-        return report_v3(m, igmp, n, port, now)
-    if igmp[0] == IGMP_LEAVE:
-        leave(m, load32(igmp + 4), port, now)
-        return SNOOP_FLOOD
-    if igmp[0] != IGMP_QUERY:
-        return no_message(m, l3, total, port, now)
-    if n != IGMP_LEN and n < QUERY_V3_LEN:
-        return SNOOP_BAD
-    if load32(igmp + 4) == 0 and load32(l3 + IP_DST) != ALL_HOSTS:
-        return SNOOP_BAD
-    query(m, l3, igmp, n, port, now)
-    return SNOOP_FLOOD
-
-
-cdef bint multicast_confined(multicast_t* m, uint32_t group, bint routers, int64_t now) noexcept nogil:
+cdef bint multicast_confined(multicast_t* m, address128_t group, bint routers, int64_t now) noexcept nogil:
     """Whether the frame goes to some ports only; `port[k].wanted` is `serial` for these. `routers`: a report."""
     cdef snooped_port_t* port
     cdef group_t* members = NULL
     cdef uint32_t k, row
-    if m.querier_until <= now or m.querier_from >= now:
+    cdef bint six = group.hi != 0
+    if m.querier[six].until <= now or m.querier[six].since >= now:
         return False
     m.serial += 1
     for k in range(m.n_ports):
-        if m.port[k].router > now:
+        if m.port[k].router[six] > now:
             m.port[k].wanted = m.serial
     if not routers:
         members = find_group(m, group, now)
@@ -331,7 +232,7 @@ cdef void multicast_forget(multicast_t* m, uint16_t port) noexcept nogil:
     cdef uint32_t k
     cdef member_t* member
     if port < m.n_ports:
-        m.port[port].router = NEVER
+        m.port[port].router[0] = m.port[port].router[1] = NEVER
     if m.group == NULL:
         return
     for k in range(m.mask + 1):

@@ -52,6 +52,7 @@ cdef struct neighbour_t:
     uint16_t dev
     uint8_t state
     uint8_t probes
+    bint primed             # a packet has been sent: from then on, as long as it is connected, `used` stays (hh_cache)
 
 cdef struct neigh_table_t:
     kf_index index
@@ -63,6 +64,9 @@ cdef struct neigh_table_t:
     uint32_t dynamic        # rows that are not permanent
     uint32_t limit          # of these (gc_thresh3)
     int64_t due             # ns, the earliest timer
+    int64_t retrans         # ns between two requests (retrans_time_ms)
+    int64_t delay           # ns from STALE's first packet to the first probe (delay_first_probe_time)
+    int64_t reachable       # ns (base_reachable_time_ms)
     uint64_t discarded      # packets that a full queue pushed out
     uint64_t held           # packets waiting now
     uint8_t family          # 4 or 6

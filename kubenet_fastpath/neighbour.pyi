@@ -8,7 +8,16 @@ STATES: Final[dict[int, str]]
 
 @final
 class NeighbourTable:
-    def __init__(self, seed: int = 0, limit: int = 1024, pool: AddressPool | None = None) -> None: ...
+    def __init__(
+        self,
+        seed: int = 0,
+        limit: int = 1024,
+        pool: AddressPool | None = None,
+        *,
+        retrans_s: float = 1,
+        delay_s: float = 5,
+        reachable_s: float = 30,
+    ) -> None: ...
     def __len__(self) -> int: ...
     def number(self, address: str | int) -> int: ...
     def add(self, dev: int, address: str | int, mac: str | int) -> None: ...

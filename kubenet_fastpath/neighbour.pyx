@@ -1,7 +1,7 @@
 """Neighbours: who owns a next hop's address, found by ARP or NDP and kept by Linux's state machine.
 
 Source: net/core/neighbour.c (neigh_event_send, neigh_update, neigh_timer_handler) and net/ipv4/arp.c, with the
-defaults of arp_tbl. `reachable_time` is the base of 30 s, where the kernel draws 15 to 45 s anew every five minutes.
+defaults of arp_tbl. `reachable_time` is its base, of which the kernel draws 50 to 150 % anew every five minutes.
 """
 
 import numpy as np
@@ -40,9 +40,6 @@ cdef enum:
     QUEUE_BYTES = 212_992       # unres_qlen_bytes: SK_WMEM_MAX
 
 cdef int64_t SECOND = 1_000_000_000
-cdef int64_t RETRANS = 1_000_000_000
-cdef int64_t DELAY = 5_000_000_000
-cdef int64_t REACHABLE = 30_000_000_000
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 STATES = {NUD_NONE: "NONE", NUD_INCOMPLETE: "INCOMPLETE", NUD_REACHABLE: "REACHABLE", NUD_STALE: "STALE",
@@ -106,6 +103,12 @@ cdef void set_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nog
                 t.due = min(t.due, t.row[i].timer)
 
 
+cdef void add_timer(neigh_table_t* t, neighbour_t* n, int64_t when) noexcept nogil:
+    """Start it: an answer counts as use (neigh_add_timer)."""
+    n.used = max(n.used, n.confirmed)
+    set_timer(t, n, when)
+
+
 cdef inline void set_state(neigh_table_t* t, neighbour_t* n, nud_t state, int64_t now) noexcept nogil:
     t.changes += n.state & NUD_VALID != 0
     n.state, n.updated = state, now
@@ -158,20 +161,20 @@ cdef uint32_t neigh_create(neigh_table_t* t, uint16_t dev, uint32_t ip, int64_t 
 cdef resolve_t neigh_resolve(neigh_table_t* t, uint32_t index, int64_t now) noexcept nogil:
     """What a packet for this neighbour has to do (neigh_event_send)."""
     cdef neighbour_t* n = &t.row[index]
-    if n.state & NUD_CONNECTED:
+    if n.state & NUD_CONNECTED and n.primed:
         return NEIGH_SEND
     n.used = now
-    if n.state & (NUD_DELAY | NUD_PROBE):
-        return NEIGH_SEND
-    if n.state == NUD_STALE:
-        set_state(t, n, NUD_DELAY, now)
-        set_timer(t, n, now + DELAY)
+    if n.state & NUD_VALID:
+        n.primed = True
+        if n.state == NUD_STALE:
+            set_state(t, n, NUD_DELAY, now)
+            add_timer(t, n, now + t.delay)
         return NEIGH_SEND
     if n.state == NUD_INCOMPLETE:
         return NEIGH_HOLD
     set_state(t, n, NUD_INCOMPLETE, now)
     n.probes = UCAST_PROBES + 1
-    set_timer(t, n, now + RETRANS)
+    add_timer(t, n, now + t.retrans)
     return NEIGH_ASK
 
 
@@ -243,11 +246,14 @@ cdef bint neigh_update(neigh_table_t* t, uint32_t index, uint64_t mac, nud_t sta
         t.changes += 1
     if new != old:
         n.state = new
-        set_timer(t, n, now + REACHABLE if new == NUD_REACHABLE else 0)
+        if new == NUD_REACHABLE:
+            add_timer(t, n, now + t.reachable)
+        else:
+            set_timer(t, n, 0)
     if mac != n.mac:
         n.mac = mac
         if not new & NUD_CONNECTED:
-            n.confirmed = now - 2 * REACHABLE
+            n.confirmed = now - 2 * t.reachable
     return new != old and not old & NUD_VALID
 
 
@@ -270,22 +276,22 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
         time = n.timer
         index[0], when[0] = i, time
         if n.state == NUD_REACHABLE:
-            if time < n.confirmed + REACHABLE:
-                set_timer(t, n, n.confirmed + REACHABLE)
-            elif n.used != 0 and time <= n.used + DELAY:
+            if time < n.confirmed + t.reachable:
+                set_timer(t, n, n.confirmed + t.reachable)
+            elif n.used != 0 and time <= n.used + t.delay:
                 set_state(t, n, NUD_DELAY, time)
-                set_timer(t, n, time + DELAY)
+                set_timer(t, n, time + t.delay)
             else:
                 set_state(t, n, NUD_STALE, time)
                 set_timer(t, n, 0)
         elif n.state == NUD_DELAY:
-            if time <= n.confirmed + DELAY:
+            if time <= n.confirmed + t.delay:
                 set_state(t, n, NUD_REACHABLE, time)
-                set_timer(t, n, n.confirmed + REACHABLE)
+                set_timer(t, n, n.confirmed + t.reachable)
             else:
                 set_state(t, n, NUD_PROBE, time)
                 n.probes = 1
-                set_timer(t, n, time + RETRANS)
+                set_timer(t, n, time + t.retrans)
                 return NEIGH_PROBE
         elif n.state & (NUD_PROBE | NUD_INCOMPLETE):
             if n.probes >= UCAST_PROBES + (0 if n.state == NUD_PROBE else MCAST_PROBES):
@@ -293,7 +299,7 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
                 set_timer(t, n, 0)
                 return NEIGH_UNREACHABLE
             n.probes += 1
-            set_timer(t, n, time + RETRANS)
+            set_timer(t, n, time + t.retrans)
             return NEIGH_PROBE
         else:
             set_timer(t, n, 0)
@@ -312,14 +318,26 @@ cdef class NeighbourTable:
     limit : int
         Most neighbours that are not permanent (gc_thresh3). When it is reached, those that failed or have not
         changed for 5 s make room; a packet for one more is dropped as NEIGH_CREATEFAIL.
+    retrans_s, delay_s, reachable_s : float
+        Between two requests (retrans_time_ms); from the first packet to a stale neighbour until it is asked
+        (delay_first_probe_time); how long an answer holds (base_reachable_time_ms).
+
+    Raises
+    ------
+    ValueError
+        For a limit below 1 or a time that is not above 0.
     """
 
-    def __cinit__(self, seed=0, limit=1024, AddressPool pool=None):
+    def __cinit__(self, seed=0, limit=1024, AddressPool pool=None, *, retrans_s=1, delay_s=5, reachable_s=30):
         cdef uint64_t state = seed & 0xFFFFFFFFFFFFFFFF
         self.table.secret[0] = kf_splitmix(&state)
         self.table.secret[1] = kf_splitmix(&state)
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
+        if not (retrans_s > 0 and delay_s > 0 and reachable_s > 0):
+            raise ValueError(f"times must be above 0, not {retrans_s}, {delay_s}, {reachable_s}")
+        self.table.retrans, self.table.delay = round(retrans_s * SECOND), round(delay_s * SECOND)
+        self.table.reachable = round(reachable_s * SECOND)
         self.pool = pool
         self.table.family = 4 if pool is None else 6
         self.table.due, self.table.free, self.table.limit = NEVER, NO_NEIGHBOUR, limit

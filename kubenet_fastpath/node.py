@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .address import ipv4, ipv4_text, ipv6, ipv6_text, is_ipv6, mac_text
 from .address_pool import AddressPool
 from .batch import PacketBatch
-from .config import Pod
+from .config import Pod, Route
 from .connection import CtStatus
 from .conntrack import ConnectionTable
 from .errors import ConfigError, TableFull
@@ -31,7 +31,7 @@ from .neighbour import NeighbourTable
 from .node_config import NodeConfig
 from .node_plan import LOOPBACK, Interface, InterfaceKind, Ip6Plan, NextHop, RouteType
 from .pipeline import Pipeline
-from .plan import HostPortRow, link_local, plan_host_port, plan_node, plan_pod_port, pod_macs
+from .plan import HostPortRow, link_local, plan_host_port, plan_node, plan_pod_port, plan_routes, pod_macs
 from .result import Counters, Port, Result
 from .service import Endpoint, PortMapper, Service
 from .service_plan import (
@@ -115,10 +115,17 @@ class Node:
             seed=config.seed,
             addresses=self.addresses,
         )
-        self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max)
+        times = {
+            "retrans_s": config.neighbour_retrans_s,
+            "delay_s": config.neighbour_delay_s,
+            "reachable_s": config.neighbour_reachable_s,
+        }
+        self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max, **times)
         self.routes6 = RouteTable(family=6)
-        self.neighbours6 = NeighbourTable(seed=config.seed, limit=config.neighbours_max, pool=self.addresses)
-        self.fragments = FragmentTable(seed=config.seed)
+        self.neighbours6 = NeighbourTable(
+            seed=config.seed, limit=config.neighbours_max, pool=self.addresses, **times
+        )
+        self.fragments = FragmentTable(timeout_s=config.fragment_timeout_s, seed=config.seed)
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
@@ -128,6 +135,10 @@ class Node:
         for address in plan.pods.reserved:
             self._addresses.reserve(address)
         self._pods: dict[str, tuple[int, int, int]] = {}  # name -> address, MAC, host MAC
+        self._interfaces: dict[int, Interface] = {}  # by index, with their MACs
+        self._down: set[int] = set()
+        self._own_mtu: set[str] = set()  # bridges whose MTU was set
+        self._main: dict[tuple[int, int], NextHop] = {}  # the routes of no pod
         self._silent: list[tuple[int, int]] = []  # MACs and ports to announce with the first packet
         self._devices = {interface.name: index for index, interface in enumerate(plan.interfaces)}
         self._host_ports: dict[str, list[HostPortRow]] = {}
@@ -177,6 +188,7 @@ class Node:
                 self.ports[interface.name] = Port(self._devices[interface.name], interface.name)
         for network, prefix_len, hop in plan.routes:
             self._add_route(network, prefix_len, hop)
+            self._main[network, prefix_len] = hop
         if plan.ip6 is not None:
             self._set_up6(plan.ip6)
         self._publish_hops()
@@ -220,14 +232,21 @@ class Node:
         return [(address.to_bytes(16, "big"), length) for address, length in own]
 
     def _install(self, index: int, interface: Interface, lladdr: int) -> None:
-        addresses6 = self._addresses_of(interface, lladdr)
+        self._interfaces[index] = replace(interface, mac=lladdr)
+        self._publish_interface(index)
+        if interface.kind is not InterfaceKind.ROUTED:
+            self.fdb.add_local(lladdr, index)
+
+    def _publish_interface(self, index: int) -> None:
+        interface = self._interfaces[index]
+        addresses6 = self._addresses_of(interface, interface.mac)
         link_hop = 0xFFFFFFFF
         if addresses6:
             link_hop = self._hop(NextHop(family=6, type=RouteType.UNICAST, dev=interface.name))
         self._pipeline.set_interface(
             index,
-            kind=interface.kind,
-            mac=lladdr,
+            kind=0 if index in self._down else interface.kind,
+            mac=interface.mac,
             mtu=interface.mtu,
             addresses=interface.addresses,
             bridge=self._devices[interface.bridge] if interface.bridge else 0,
@@ -241,8 +260,110 @@ class Node:
             addresses6=addresses6,
             link_hop=link_hop,
         )
-        if interface.kind is not InterfaceKind.ROUTED:
-            self.fdb.add_local(lladdr, index)
+
+    def set_routes(self, routes: Iterable[Route | str]) -> None:
+        """Replace the main table, all but the routes of pods: what `ip route replace` and `ip route del` make of it.
+
+        Parameters
+        ----------
+        routes : iterable of Route or str
+            All that there are from now on, as `Route` or lines of `ip route`.
+
+        Raises
+        ------
+        ConfigError
+            For a line that is none, or a device that the node does not have, or that is down. Nothing has changed then.
+
+        Notes
+        -----
+        Connections stay, but a masqueraded one whose packets leave by another interface now ends with the next of them.
+        """
+        main = tuple(Route.parse(route) if isinstance(route, str) else route for route in routes)
+        wanted = {(network, length): hop for network, length, hop in plan_routes(self.plan, main)}
+        for hop in wanted.values():
+            if hop.dev is not None and self._device(hop.dev) in self._down:
+                raise ConfigError(f"a route leads to {hop.dev}, which is down")
+        with self._lock:
+            for where in self._main.keys() - wanted.keys():
+                with suppress(KeyError):
+                    del self.routes[where]
+            for where in sorted(wanted):
+                if self._main.get(where) != wanted[where]:
+                    self._add_route(*where, wanted[where])
+            self._main = wanted
+            self._publish_hops()
+
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Change the MTU of an interface or of a pod's port: `ip link set NAME mtu MTU`.
+
+        A bridge has the least of its ports', unless its own was set.
+
+        Raises
+        ------
+        ConfigError
+            For a name that the node does not have, or an MTU out of 68..65535. Nothing has changed then.
+        """
+        if not 68 <= mtu <= 65535:
+            raise ConfigError(f"mtu {mtu} is not in 68..65535")
+        with self._lock:
+            index = self._link(name)
+            changed = {index: mtu}
+            bridge = self._interfaces[index].bridge
+            if bridge is not None and bridge not in self._own_mtu:
+                others = (
+                    other.mtu
+                    for i, other in self._interfaces.items()
+                    if other.bridge == bridge and i != index
+                )
+                changed[self._devices[bridge]] = min((mtu, *others))
+            elif self._interfaces[index].kind is InterfaceKind.BRIDGE:
+                self._own_mtu.add(name)
+            for i, value in changed.items():
+                self._interfaces[i] = replace(self._interfaces[i], mtu=value)
+                self._publish_interface(i)
+
+    def set_up(self, name: str, up: bool) -> None:
+        """Take an interface or a pod's port down, or up again: `ip link set NAME down`.
+
+        With a link that goes down its routes, its neighbours (permanent ones too), what the bridge learned there, its
+        multicast groups and the connections that are masqueraded with its address are gone; none of them comes back
+        with it. Its addresses stay the node's.
+
+        Raises
+        ------
+        ConfigError
+            For a name that the node does not have, or a bridge. Nothing has changed then.
+        """
+        with self._lock:
+            index = self._link(name)
+            if self._interfaces[index].kind is InterfaceKind.BRIDGE:
+                raise ConfigError(f"{name} is a bridge; take its ports down")
+            if up:
+                self._down.discard(index)
+            elif index not in self._down:
+                self._down.add(index)
+                self._take_down(index, name)
+            self._publish_interface(index)
+
+    def _take_down(self, index: int, name: str) -> None:
+        gone = [
+            where for where, hop in self._main.items() if hop.dev == name and hop.type is RouteType.UNICAST
+        ]
+        if self.plan.routed and name in self._pods:
+            gone.append((self._pods[name][0], 32))
+        for where in gone:
+            self._main.pop(where, None)
+            with suppress(KeyError):
+                del self.routes[where]
+        self.neighbours.flush(index)
+        if self._interfaces[index].kind is InterfaceKind.BRIDGE_PORT:
+            self.fdb.flush(index)
+            self.fdb.add_local(self._interfaces[index].mac, index)
+        rows = self.connections.to_records()
+        self.connections.delete(index=rows["index"][rows["masquerade"] == index + 1])
+
+    def _link(self, name: str) -> int:
+        return self.ports[name].index if name in self.ports else self._device(name)
 
     def _hop(self, hop: NextHop) -> int:
         """The place of a next hop, made if need be."""
@@ -507,6 +628,8 @@ class Node:
             self.ports = {other: p for other, p in self.ports.items() if other != name}
             self._silent = [entry for entry in self._silent if entry[1] != port.index]
             self._pipeline.remove_interface(port.index)
+            del self._interfaces[port.index]
+            self._down.discard(port.index)
             self.fdb.flush(port.index)
             if not self.plan.routed and host in self.fdb:
                 del self.fdb[host]

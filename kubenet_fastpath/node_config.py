@@ -162,6 +162,10 @@ class NodeConfig:
         Pods' and the gateway's MACs are known from the start; otherwise the node asks by ARP as a kernel does.
     neighbours_max : int
         net.ipv4.neigh.default.gc_thresh3; AKS sets 16384.
+    neighbour_retrans_s, neighbour_delay_s, neighbour_reachable_s : float
+        net.ipv4.neigh.default.retrans_time_ms, delay_first_probe_time, base_reachable_time_ms.
+    fragment_timeout_s : float
+        net.ipv4.ipfrag_time: how long fragments wait for the rest of their datagram.
     ageing_s : float
         After which the bridge forgets a MAC.
     seed : int
@@ -206,6 +210,10 @@ class NodeConfig:
     conntrack_max: int = 262144
     ageing_s: float = 300
     neighbours_max: int = 1024
+    neighbour_retrans_s: float = 1
+    neighbour_delay_s: float = 5
+    neighbour_reachable_s: float = 30
+    fragment_timeout_s: float = 30
     proxy_delay_ms: int = 800
     seed: int = 0
 
@@ -235,6 +243,14 @@ class NodeConfig:
             raise ConfigError(
                 f"conntrack_max {self.conntrack_max} and neighbours_max {self.neighbours_max} start at 1"
             )
+        for name in (
+            "neighbour_retrans_s",
+            "neighbour_delay_s",
+            "neighbour_reachable_s",
+            "fragment_timeout_s",
+        ):
+            if not 0 < getattr(self, name) <= 86_400:
+                raise ConfigError(f"{name} is not in 0..86400: {getattr(self, name)}")
         if not 0 <= self.proxy_delay_ms <= 3_600_000:
             raise ConfigError(f"proxy_delay_ms {self.proxy_delay_ms} is not in 0..3600000")
         for mapping in (self.rp_filter, self.send_redirects):

@@ -19,4 +19,6 @@ cdef enum:
 
 cdef uint32_t options_compile(node_t* node, packet_t* p) noexcept nogil
 cdef void options_forward(node_t* node, packet_t* p) noexcept nogil
+cdef bint options_read_again(node_t* node, packet_t* p) noexcept nogil
+cdef uint32_t options_answer_to(const packet_t* p) noexcept nogil
 cdef uint32_t options_echo(const node_t* node, const packet_t* p, uint32_t src, uint8_t* to) noexcept nogil

@@ -138,8 +138,7 @@ cdef uint32_t options_compile(node_t* node, packet_t* p) noexcept nogil:
     cdef uint32_t end = (l3[0] & 15) * 4, at = IP_LEN, wrong, left
     cdef uint8_t* option
     cdef uint8_t size
-    cdef bint routed = False
-    p.record_route = p.timestamp = p.label = 0
+    p.record_route = p.timestamp = p.label = p.source_route = 0
     p.option_flags = OPTION_COMPILED
     while at < end:
         option = l3 + at
@@ -161,9 +160,10 @@ cdef uint32_t options_compile(node_t* node, packet_t* p) noexcept nogil:
                 wrong = at + 1
             elif option[2] < 4:
                 wrong = at + 2
-            elif routed:
+            elif p.source_route:
                 wrong = at
-            routed = True
+            else:
+                p.source_route = <uint8_t>at
         elif option[0] == IPOPT_RR:
             wrong = record(node, p, option, at)
         elif option[0] == IPOPT_TIMESTAMP:
@@ -175,7 +175,49 @@ cdef uint32_t options_compile(node_t* node, packet_t* p) noexcept nogil:
         if wrong != OPTIONS_OK:
             return wrong
         at += size
-    return OPTIONS_SOURCE_ROUTE if routed else OPTIONS_OK
+    return OPTIONS_SOURCE_ROUTE if p.source_route else OPTIONS_OK
+
+
+cdef bint options_read_again(node_t* node, packet_t* p) noexcept nogil:
+    """Act on the options once more, on the bytes as they are by now, before the sender is told that the next hop does not
+    answer (ipv4_send_dest_unreach). False: they are malformed, and nothing is said."""
+    cdef uint32_t wrong
+    p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = 0
+    if p.frame[p.l3] & 15 == 5:
+        return True
+    wrong = options_compile(node, p)
+    return wrong == OPTIONS_OK or wrong == OPTIONS_SOURCE_ROUTE
+
+
+cdef uint32_t back_route(const packet_t* p, uint8_t* to, uint32_t* first) noexcept nogil:
+    """The way back along a source route: its length, 0: none. `first` receives the hop that it begins with, 0 likewise."""
+    cdef const uint8_t* option = p.frame + p.l3 + p.source_route
+    cdef uint32_t src = load32(p.frame + p.l3 + IP_SRC), n = 0
+    cdef int at = min(<int>option[2], <int>option[1] + 1) - 4
+    first[0] = 0
+    if at > 3:
+        first[0] = load32(option + at - 1)
+        at, n = at - 4, 4
+        while at > 3:
+            memcpy(to + n - 1, option + at - 1, 4)
+            at, n = at - 4, n + 4
+        if load32(option + at + 3) == src:              # RFC 1812 section 5.3.13.4
+            n -= 4
+    if n == 0:
+        first[0] = 0
+        return 0
+    to[0], to[1], to[2] = option[0], <uint8_t>(n + 3), 4
+    store32(to + n - 1, src)                            # where it ends (ip_options_build)
+    return n + 3
+
+
+cdef uint32_t options_answer_to(const packet_t* p) noexcept nogil:
+    """Where an answer goes first: the sender, or the way back along a source route."""
+    cdef uint8_t unused[OPTIONS_MAX]
+    cdef uint32_t first = 0
+    if p.option_flags & OPTION_COMPILED and p.source_route:
+        back_route(p, unused, &first)
+    return first if first else load32(p.frame + p.l3 + IP_SRC)
 
 
 cdef void options_forward(node_t* node, packet_t* p) noexcept nogil:
@@ -221,10 +263,10 @@ cdef uint32_t echo_stamp(const node_t* node, const packet_t* p, uint32_t src, ui
 cdef uint32_t options_echo(const node_t* node, const packet_t* p, uint32_t src, uint8_t* to) noexcept nogil:
     """The options of an answer to `p` that is sent from `src`: what was recorded goes on being recorded.
 
-    A source route in front of a malformed option is left out. Writes at most OPTIONS_MAX bytes; how many, a multiple of 4, or OPTIONS_NO_ECHO: no answer is sent.
+    Writes at most OPTIONS_MAX bytes; how many, a multiple of 4, or OPTIONS_NO_ECHO: no answer is sent.
     """
     cdef const uint8_t* option
-    cdef uint32_t n = 0, size
+    cdef uint32_t n = 0, size, first
     if not p.option_flags & OPTION_COMPILED:
         return 0
     if p.record_route:
@@ -243,6 +285,8 @@ cdef uint32_t options_echo(const node_t* node, const packet_t* p, uint32_t src, 
         if size == OPTIONS_NO_ECHO:
             return size
         n += size
+    if p.source_route:
+        n += back_route(p, to + n, &first)
     if p.label:
         option = p.frame + p.l3 + p.label
         memcpy(to + n, option, option[1])

@@ -49,6 +49,7 @@ from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
+from .options cimport options_read_again
 from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
 from .route cimport route_input
@@ -86,7 +87,7 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
     p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
-    p.record_route = p.timestamp = p.label = p.option_flags = 0
+    p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = 0
     p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = p.plain = p.summed = False
 
 
@@ -188,10 +189,10 @@ cdef void fail_neighbour(node_t* node, neigh_table_t* t, uint32_t index) noexcep
         if p.frame != NULL and not p.ours:
             if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
                 p.conn, p.info = NO_CONN, CT_INVALID
-            if t.family == 4:
-                icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
-            else:
+            if t.family == 6:
                 icmp6_send(node, &p, ICMP6_UNREACH, ADDRESS_UNREACH, 0)
+            elif options_read_again(node, &p):
+                icmp_send(node, &p, ICMP_UNREACH, HOST_UNREACH, 0)
         lose(node, &p, R_NEIGH_FAILED)
 
 
@@ -226,9 +227,11 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
         when = defrag_next_due(node.defrag)
         t = node.neighbours if node.neighbours.due <= node.neighbours6.due else node.neighbours6
         if node.n_proxied and node.proxied_due <= min(now, when, t.due):
+            fdb_age(node.fdb, node.proxied_due)
             arp_proxy_answer(node)
         elif when <= now and when <= t.due:
             node.now = max(node.now, when)
+            fdb_age(node.fdb, when)
             if defrag_expire(node.defrag, when, &expired):
                 end_reassembly(node, &expired)
         elif t.due <= now:
@@ -236,6 +239,7 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
             if event == NEIGH_NOTHING:
                 continue
             node.now = max(node.now, when)
+            fdb_age(node.fdb, when)
             if event == NEIGH_PROBE:
                 solicit(node, t, index, -1)
             else:
@@ -402,7 +406,10 @@ cdef class Pipeline:
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0, addresses6=(),
                       link_hop=NO_HOP):
-        """Attach or change an interface; its counters stay. `addresses6` are (16 bytes, length), link-local last."""
+        """Attach or change an interface; its counters stay. Kind 0: it is down.
+
+        `addresses6` are (16 bytes, length), link-local last.
+        """
         cdef interface_t* i
         cdef interface_t* grown
         for family in (addresses, addresses6):
@@ -415,6 +422,9 @@ cdef class Pipeline:
             memset(grown + self.node.n_interfaces, 0, (index + 1 - self.node.n_interfaces) * sizeof(interface_t))
             self.node.interface, self.node.n_interfaces = grown, index + 1
         i = &self.node.interface[index]
+        if kind == IF_NONE:
+            multicast_forget(&self.node.multicast, index)
+            arp_forget(&self.node, index)
         i.kind, i.mac, i.mtu, i.bridge = kind, mac, mtu, bridge
         i.promiscuous, i.hairpin, i.proxy_arp = promiscuous, hairpin, proxy_arp
         i.rp_filter, i.send_redirects, i.route_localnet = rp_filter, send_redirects, route_localnet

@@ -352,6 +352,17 @@ def plan_node(config: NodeConfig) -> NodePlan:
     raise TypeError(f"a node takes Kubenet or one of AzureCni..., not {type(config).__name__}")
 
 
+def plan_routes(plan: NodePlan, main: tuple[Route, ...]) -> tuple[tuple[int, int, NextHop], ...]:
+    """A node's table with another main table than that of its configuration.
+
+    Raises
+    ------
+    ConfigError
+        For a route to an interface that the node does not have.
+    """
+    return _table(plan.interfaces, main)
+
+
 def plan_pod_port(config: NodeConfig, plan: NodePlan, name: str) -> Interface:
     """The interface on the host that a pod of this name is behind."""
     if not plan.routed:

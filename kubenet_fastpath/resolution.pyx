@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t
 from .bridge cimport bridge_resume
 from .egress cimport transmit, waited
 from .frame cimport ETH_DST, store_mac
-from .neighbour cimport held_t, neigh_take, neigh_update
+from .neighbour cimport held_t, neigh_resolve, neigh_take, neigh_update
 from .verdict cimport PASS
 
 
@@ -19,6 +19,7 @@ cdef void release(node_t* node, neigh_table_t* t, uint32_t neighbour, int32_t so
         if h == NULL:
             return
         p = waited(node, h, source)
+        neigh_resolve(t, neighbour, node.now)
         node.released += 1
         if p.frame == NULL:
             node.generated_drops += 1

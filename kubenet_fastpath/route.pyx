@@ -56,6 +56,15 @@ cdef uint32_t select_address(const node_t* node, uint16_t dev, uint32_t to) noex
     return 0
 
 
+cdef bint on_link(const interface_t* dev, uint32_t ip) noexcept nogil:
+    """Whether an address is in a subnet of the interface's."""
+    cdef uint32_t k
+    for k in range(dev.n_addresses):
+        if (dev.address[k].ip ^ ip) & dev.address[k].mask == 0:
+            return True
+    return False
+
+
 cdef int validate_source(const node_t* node, const packet_t* p, uint32_t src, uint16_t out) noexcept nogil:
     """1: fine and on the link of the ingress interface, 0: fine, -1: martian, -2: refused by rp_filter."""
     cdef const interface_t* dev = &node.interface[p.dev]
@@ -73,7 +82,9 @@ cdef int validate_source(const node_t* node, const packet_t* p, uint32_t src, ui
         return back.gateway == 0
     if dev.n_addresses == 0:
         return -2 if dev.rp_filter else 0
-    return -2 if dev.rp_filter == 1 else 0
+    if dev.rp_filter == 1:
+        return -2
+    return on_link(dev, src)                            # asked once more, of this interface's routes alone
 
 
 cdef int refused(int validity) noexcept nogil:

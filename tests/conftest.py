@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many recorded cases passed, by category; how many frames the running kernel agreed about."""
     histories = compared = 0
+    unrepeated: list[str] = []
     passed: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for outcome in ("passed", "failed", "xfailed", "xpassed"):
@@ -37,11 +38,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if name == "histories":
                     histories += value[0]
                     compared += value[1]
+                    unrepeated += value[2]
                 elif name == "golden":
                     seen[str(value)] += 1
                     passed[str(value)] += outcome == "passed"
     if histories:
-        terminalreporter.line(f"histories: {histories}, frames compared: {compared}")
+        terminalreporter.line(
+            f"histories: {histories}, frames compared: {compared}, deadlines seen on different sides: {len(unrepeated)}"
+        )
+        for text in unrepeated:
+            terminalreporter.line(f"  {text.partition(chr(10))[0]}")
     if seen:
         terminalreporter.section("golden cases")
         for category in sorted(seen):

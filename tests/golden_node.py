@@ -27,6 +27,9 @@ TIMEOUTS = {
     "udp_timeout_stream": "udp_stream_s",
     "icmp_timeout": "icmp_s",
     "generic_timeout": "generic_s",
+    "gre_timeout": "gre_s",
+    "gre_timeout_stream": "gre_stream_s",
+    "sctp_timeout_cookie_wait": "sctp_cookie_wait_s",
 }
 AZURE: dict[str, type[AzureCni]] = {
     "azcni": kf.AzureCniNodeSubnet,
@@ -60,6 +63,20 @@ def timeouts_of(node: dict[str, Any]) -> kf.Timeouts:
         elif name.startswith("tcp_timeout_"):
             values[f"tcp_{name.removeprefix('tcp_timeout_')}_s"] = value
     return kf.Timeouts(**values)
+
+
+def times_of(node: dict[str, Any]) -> dict[str, float]:
+    """Times of neighbours and fragments, where the case sets them."""
+    neighbour = "net.ipv4.neigh.default."
+    names = {
+        f"{neighbour}retrans_time_ms": ("neighbour_retrans_s", 1000),
+        f"{neighbour}delay_first_probe_time": ("neighbour_delay_s", 1),
+        f"{neighbour}base_reachable_time_ms": ("neighbour_reachable_s", 1000),
+        "net.ipv4.ipfrag_time": ("fragment_timeout_s", 1),
+    }
+    return {
+        field: node["sysctls"][key] / unit for key, (field, unit) in names.items() if key in node["sysctls"]
+    }
 
 
 def commands_of(node: dict[str, Any]) -> tuple[dict[str, Any], list[kf.Neighbour]]:
@@ -100,6 +117,8 @@ def service_of(entry: dict[str, Any]) -> kf.Service:
         cluster_ip=entry["ip"],
         ports=(port,),
         external_ips=tuple(entry.get("external_ips", ())),
+        load_balancer_ips=tuple(entry.get("balancer_ips", ())),
+        source_ranges=tuple(entry.get("ranges", ())),
         external_traffic_policy=policy_of(
             entry.get("external_policy", "Cluster" if local is None else "Local")
         ),
@@ -119,6 +138,7 @@ def bridge_of(node: dict[str, Any]) -> dict[str, Any]:
         "bridge_nf_call_iptables": bool(node["sysctls"]["net.bridge.bridge-nf-call-iptables"]),
         "permanent_neighbours": False,
         "arp_notify": False,
+        "ageing_s": node.get("ageing_s", 300),
     }
 
 
@@ -144,7 +164,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
         "mtu": node["mtu"],
         "masquerade": MASQUERADE[node["masq"]],
         "non_masquerade": tuple(node["nonmasq"]),
-        "random_fully": node["random_fully"],
+        "random_fully": node["random_fully"] and node["masq"] != "kubenet",
         "to_ports": tuple(map(int, node["to_ports"].split("-"))) if node["to_ports"] else None,
         "kube_proxy": node["kubeproxy"],
         "rp_filter": sysctls_of(node, "rp_filter"),
@@ -163,6 +183,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
         "icmp_msgs_per_s": sysctls["net.ipv4.icmp_msgs_per_sec"],
         "icmp_msgs_burst": sysctls["net.ipv4.icmp_msgs_burst"],
         "timeouts": timeouts_of(node),
+        **times_of(node),
         "tcp_loose": bool(sysctls["net.netfilter.nf_conntrack_tcp_loose"]),
         "tcp_be_liberal": bool(sysctls["net.netfilter.nf_conntrack_tcp_be_liberal"]),
         "conntrack_checksum": bool(sysctls["net.netfilter.nf_conntrack_checksum"]),
@@ -184,6 +205,7 @@ def config_of(node: dict[str, Any]) -> kf.Kubenet | AzureCni:
         bridge["bridge_nf_call_ip6tables"] = bool(node["sysctls"]["net.bridge.bridge-nf-call-ip6tables"])
         return kf.Kubenet(**(fields | bridge | knobs))
     fields |= {"proxy_arp": node["proxy_arp"], "proxy_delay_ms": node.get("proxy_delay_ms", 800)} | knobs
+    fields["permanent_neighbours"] = not node.get("asks", False)
     mode = node["mode"]
     if "pod_subnet" in node:  # a node subnet's node otherwise
         del fields["cluster_cidr"]

@@ -68,6 +68,8 @@ FLOORS = (
         "reader",
         "fragment_table",
         "tracker",
+        "igmp",
+        "mld",
         "nat",
         "records",
         "config",

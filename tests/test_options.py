@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address
 
+import frames
 import pytest
 from frames import ICMP, UDP, icmp, ipv4, packet, udp
 from golden_compare import with_checksums
@@ -107,6 +108,39 @@ def test_an_answer_without_room_is_not_sent() -> None:
     wire = Wire(**QUIET)
     assert wire.send("pod1", with_options(stamps, dst=BRIDGE_IP, proto=ICMP, l4=icmp(8))) == {}
     assert wire.verdict is Verdict.LOCAL
+
+
+def test_an_error_goes_back_along_the_source_route_that_was_read() -> None:
+    """The problem is behind it; the packet came by 10.240.0.9 and would have gone on to 192.0.2.9."""
+    wire = Wire(**QUIET)
+    route = bytes([131, 11, 8]) + octets("10.240.0.9") + octets(LONELY)
+    bad = with_options(route + bytes([7, 2]) + bytes(3))
+    wire.send("pod1", bad)
+    arp = wire.send("pod1", bad)
+    assert arp == {}  # 10.240.0.9 is asked for once
+    answer = frames.arp(2, "00:0d:3a:00:00:09", "10.240.0.9", NODE_MAC, NODE_IP, dst=NODE_MAC)
+    first, _ = wire.send("eth0", answer)["eth0"]
+    assert first[30:34] == octets("10.240.0.9")
+    assert options_of(first) == bytes([131, 7, 4]) + octets(A) + b"\0"
+    assert (first[42], first[46]) == (12, 20 + len(route) + 1)
+    assert first == with_checksums(first)
+
+
+def test_a_source_route_that_leads_from_the_sender_goes_to_the_sender() -> None:
+    route = bytes([131, 7, 8]) + octets(A)
+    (out,) = Wire(**QUIET).send("pod1", with_options(route + bytes([7, 2]) + bytes(3)))["pod1"]
+    assert (out[30:34], options_of(out)) == (octets(A), b"")
+
+
+def test_options_are_read_again_when_the_next_hop_does_not_answer() -> None:
+    """By then its first slot has the address that the packet would have left by; the next one is filled."""
+    wire = Wire(**QUIET)
+    sent = with_options(route_to(3), dst="10.240.0.77")
+    wire.send("pod1", sent)
+    (out,) = wire.wait(4.0)["pod1"]
+    quoted = out[14 + (out[14] & 15) * 4 + 8 :]
+    assert quoted[20:36] == bytes([7, 15, 12]) + octets(NODE_IP) + octets(BRIDGE_IP) + bytes(4) + b"\1"
+    assert options_of(out) == bytes([7, 15, 16]) + octets(NODE_IP) + octets(BRIDGE_IP) * 2 + b"\0"
 
 
 SIZES = st.sampled_from((0, 1, 2, 3, 4, 7, 8, 11, 12, 15, 19, 20, 39, 40, 255))

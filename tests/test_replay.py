@@ -274,9 +274,7 @@ def test_other_protocols_are_their_macs(capture, tmp_path):
     for n, (smac, dmac) in enumerate(
         [(here, there), (here, b"\x33\x33\0\0\0\1"), (router, here), (here, router)]
     ):
-        capture.add(
-            5 + n, dmac + smac + b"\x86\xdd\x60\0\0\0\0\1\x3b\xff" + bytes(33)
-        )  # a snooping bridge reads it
+        capture.add(5 + n, dmac + smac + b"\x86\xdd\x60\0\0\0\0\x08\x3b\1" + bytes(40))  # no next header
     summary, out = run(capture, tmp_path)
     assert told(summary) == {"bridged": 3, "flooded": 1, "routed": 1, "dropped": 2}
     assert {n: t.packets for n, t in summary.drops.items()} == {"UNHANDLED_PROTO": 2}

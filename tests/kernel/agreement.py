@@ -22,9 +22,21 @@ def text(frame: bytes) -> str:
     return f"{frame[:14].hex()} {frame[14:34].hex()} {frame[34:].hex()}"
 
 
+def untagged(frame: bytes) -> bytes:
+    """The frame without its VLAN tags."""
+    while frame[12:14] in (b"\x81\x00", b"\x88\xa8"):
+        frame = frame[:12] + frame[16:]
+    return frame
+
+
 def port_class(port: int) -> int:
     """In which of three ranges the search for a free port stays (nf_nat_l4proto_unique_tuple)."""
     return 0 if 1 <= port < 512 else 1 if 600 <= port < 1024 else 2 if port >= 1024 else 3
+
+
+def made_by_timers(frames: Frames) -> Frames:
+    """What came out of several timers, of which two may run in the same tick, in an order of its own."""
+    return sorted(frames, key=lambda out: (out[0], out[1][:18], out[1][26:]))
 
 
 def agree(kernel: Frames, ours: Frames, sent: bytes, ports: dict[int, int] | None = None) -> bool:
@@ -54,6 +66,9 @@ def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None =
     at = 14 + (a[14] & 15) * 4
     if a[23] == 1 and a[at] == 14:  # the time of day
         a[at + 2 : at + 4], a[at + 12 : at + 20] = b[at + 2 : at + 4], b[at + 12 : at + 20]
+    _set_clock(a, b, 14)
+    if a[23] == 1 and a[at] in (3, 4, 5, 11, 12) and _set_clock(a, b, at + 8):
+        a[at + 2 : at + 4] = b[at + 2 : at + 4]
     if ports is not None and a[23] in (6, 17) and a[at : at + 2] not in (b[at : at + 2], sent[at : at + 2]):
         theirs, mine = int.from_bytes(a[at : at + 2], "big"), int.from_bytes(b[at : at + 2], "big")
         if port_class(theirs) != port_class(mine) or ports.setdefault(theirs, mine) != mine:
@@ -65,6 +80,37 @@ def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None =
         a[check : check + 2] = b[check : check + 2]
     a[24:26] = b[24:26]
     return a == b
+
+
+def _set_clock(a: bytearray, b: bytearray, at: int) -> bool:
+    """Take over the times in timestamp options of the IPv4 header at an offset; whether there are any."""
+    end, i = min(at + (a[at] & 15) * 4, len(a)) if len(a) > at else 0, at + 20
+    while i + 3 < end and a[i] != 0:
+        if a[i] == 1:
+            i += 1
+            continue
+        size = a[i + 1]
+        if size < 2:
+            break
+        if a[i] == 68:
+            apart = 4 if a[i + 3] & 15 == 0 else 8
+            for slot in range(i + 4, min(i + size, end) - apart + 1, apart):
+                a[slot + apart - 4 : slot + apart] = b[slot + apart - 4 : slot + apart]
+            a[at + 10 : at + 12] = b[at + 10 : at + 12]
+            return True
+        i += size
+    return False
+
+
+def timeouts(listing: str) -> list[int]:
+    """Seconds that `connections` have left, in the same order."""
+    lines = sorted(listing.splitlines(), key=lambda line: str(connections(line)[0]))
+    return [int(line.split()[4]) for line in lines]
+
+
+def our_timeouts(entries: list[dict[str, Any]]) -> list[int]:
+    """Likewise of `ours`."""
+    return [entry["timeout"] for entry in sorted(entries, key=lambda entry: str(ours([entry])[0]))]
 
 
 def connections(listing: str) -> list[tuple[Any, ...]]:

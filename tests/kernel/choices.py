@@ -131,7 +131,13 @@ class Choices:
             {node["cbr0"]["ip"].split("/")[0]} if "cbr0" in node else set()
         )
         self._rng = np.random.default_rng(seed)
+        self._held: dict[tuple[str, str], str] = {}  # endpoints that services with affinity gave to clients
         self._first: dict[tuple[bytes, bytes], tuple[int | None, int | None]] = {}
+
+    def change(self, services: list[dict[str, Any]]) -> None:
+        """The rules know these services from now on; what they remembered of clients may be gone."""
+        self.services = services
+        self._held.clear()
 
     def _endpoints(self, flow: Flow) -> tuple[dict[str, Any], list[str]] | None:
         """The service that a packet goes to, and the endpoints that it may come to."""
@@ -139,7 +145,8 @@ class Choices:
             if service["proto"] != NAMES.get(flow.proto):
                 continue
             inside = flow.dst == service["ip"] and flow.dport == service["port"]
-            outside = flow.dst in service.get("external_ips", ()) and flow.dport == service["port"]
+            addresses = (*service.get("external_ips", ()), *service.get("balancer_ips", ()))
+            outside = flow.dst in addresses and flow.dport == service["port"]
             outside |= flow.dst in self.own and flow.dport == service.get("nodeport")
             if inside or outside:
                 local = confined(service, outside=outside)
@@ -180,6 +187,11 @@ class Choices:
                     # of a bridge's pods there would be a frame, so what an error is about went elsewhere
                     target = next((e for e in chosen if not is_local(self.node, service, e)), target)
         which = chosen.index(target) if target in chosen else 0
+        if target in chosen and service.get("affinity"):
+            client = service["name"], flow.src
+            if self._held.get(client) == target:  # known: our node has to know it, too, and not to draw it
+                which = (which + 1) % len(chosen)
+            self._held[client] = target
         return seed_for(which, max(len(chosen), 1), place, self._rng)
 
     def _whole(self, sent: bytes, flow: Flow) -> Flow:

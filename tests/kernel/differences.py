@@ -32,7 +32,8 @@ DRAWN = (
     ("reachable time of a neighbour", "drawn in 15 to 45 s every five minutes; here its base of 30 s"),
     (
         "moments within a tick of a deadline",
-        "the kernel's timers run on jiffies (1 to 10 ms), ours on nanoseconds",
+        "the kernel's timers run on jiffies (1 to 10 ms), ours on nanoseconds; a history with timers within "
+        "reach is run again if it fails, and how many were is said",
     ),
 )
 
@@ -44,10 +45,9 @@ OURS = (
         "conntrack",
     ),
     (
-        "MLD, DAD and router advertisements",
-        "IPv6 multicast is flooded, where a bridge with a querier would send it to members alone; the node says no MLD "
-        "reports (histories leave the kernel's out), its addresses are there at once, and it takes nothing from "
-        "others' advertisements but their MACs, as a router does",
+        "the node's own MLD, DAD and router advertisements",
+        "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it takes "
+        "nothing from others' advertisements but their MACs, as a router does",
     ),
     (
         "IPv6 anycast addresses of subnets",
@@ -67,16 +67,9 @@ OURS = (
         'it is dropped without ICMPv6\'s "packet too big"; no port has a smaller MTU than the bridge',
     ),
     (
-        "an ICMP error about a malformed option behind a source route",
-        "the kernel echoes the options that it had read by then; ours echoes none",
-    ),
-    (
-        "options of a packet whose next hop does not answer",
-        "the kernel compiles them again (`ipv4_link_failure`); ours does not",
-    ),
-    (
-        "rules that are not built",
-        "loadBalancerSourceRanges, healthCheckNodePort, Azure CNI's exceptions for 168.63.129.16 and 169.254.169.254",
+        "redirects to a host that eth0 or cbr0 reaches on its link by a route of its own, outside the interface's "
+        "subnets, while its best route leads elsewhere",
+        "the kernel looks for a route by that interface alone (`__fib_validate_source`); ours asks its subnets",
     ),
 )
 

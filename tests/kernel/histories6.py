@@ -23,8 +23,9 @@ from frames import (
 from hypothesis import strategies as st
 
 from kernel.answers6 import spoilt6
-from kernel.histories import GATEWAY_MAC, Ask, Fresh, Pieces, Scale, Step, World, steps
+from kernel.histories import Ask, Fresh, Pieces, Scale, Step, steps
 from kernel.nodes import doors, six_view
+from kernel.world import GATEWAY_MAC, World
 
 HOSTS6 = ("fd00:10::5", "fd00:10::9", "fd00:10::50", "fd00:10::64")
 FAR6 = ("fd12:3456:789a:0:2::10", "2001:db8::7")

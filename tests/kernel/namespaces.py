@@ -8,6 +8,7 @@ node is closed.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import select
@@ -157,9 +158,18 @@ class KernelNode:
                 f"link add cbr0 address {node['cbr0']['mac']} mtu {node['mtu']} type bridge",
                 f"addr add {node['cbr0']['ip']} dev cbr0",
             ]
+            if "ageing_s" in node:
+                lines.append(f"link set cbr0 type bridge ageing_time {100 * node['ageing_s']}")
             lines += [f"link set {pod['host_if']} master cbr0" for pod in node["pods"]]
         self._ip(lines)
-        settings = [f"{key}={value}" for key, value in node["sysctls"].items()]
+        devices = [*self.links.values(), *(["cbr0"] if kubenet else [])]
+        settings = [
+            f"{key.replace('.neigh.default.', f'.neigh.{device}.')}={value}"
+            for key, value in node["sysctls"].items()
+            for device in (
+                devices if ".neigh.default." in key else devices[:1]
+            )  # a namespace has no such default
+        ]
         self.run("modprobe", "-a", "br_netfilter") if shutil.which("modprobe") and not Path(
             "/proc/sys/net/bridge"
         ).exists() else None
@@ -280,10 +290,27 @@ class KernelNode:
                     if not is_report(frame):
                         found.append((port, frame))
 
-    def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]]:
-        """Frames that come out when `frame` goes in."""
-        self.sockets[port].send(frame)
+    def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]] | None:
+        """Frames that come out when `frame` goes in; None: the link does not carry one of its length."""
+        try:
+            self.sockets[port].send(frame)
+        except OSError as error:
+            if error.errno not in (errno.ENOBUFS, errno.EMSGSIZE):
+                raise
+            return None
         return self.collect()
+
+    def change(self, *command: str) -> bool:
+        """Run `ip` with these words inside the node; False when it refuses."""
+        done = subprocess.run(["ip", "-n", self.name, *command], check=False, capture_output=True)
+        return done.returncode == 0
+
+    def watch(self, seconds: float) -> list[tuple[str, bytes]]:
+        """Frames that came out together, once any does; none after so long."""
+        poll = select.poll()
+        for opened in self.sockets.values():
+            poll.register(opened.fileno(), select.POLLIN)
+        return self.collect() if poll.poll(max(0.0, 1000 * seconds)) else []
 
     def forget(self) -> None:
         """Back to the state after setup, but for counters: no connections, nothing learned."""

@@ -1,8 +1,8 @@
 """Nodes for histories: the recorded ones in every addressing mode, with services and host ports of any kind.
 
 A node is a golden case's `node` object. Services may have, beyond what recorded ones have, `external_ips`,
-`external_policy`, `internal_policy` (`Local`) and `affinity` with any protocol; nodes a `port_mapper` (`kubelet`,
-`portmap`) and the modes `overlay` and `podsubnet`.
+`balancer_ips`, `ranges`, `external_policy`, `internal_policy` (`Local`) and `affinity` with any protocol; nodes a
+`port_mapper` (`kubelet`, `portmap`) and the modes `overlay` and `podsubnet`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,19 @@ from typing import Any
 CASES = Path(__file__).parents[1] / "golden" / "cases"
 MODES = ("kubenet", "azcni", "overlay", "podsubnet")
 BALANCER = ("20.1.2.3", "20.1.2.4")  # addresses of a load balancer, which leaves them as they are
+
+_TIMEOUTS = (
+    {f"tcp_timeout_{state}": 1 for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait")}
+    | {"tcp_timeout_close": 1, "tcp_timeout_established": 3, "tcp_timeout_max_retrans": 2}
+    | {"tcp_timeout_unacknowledged": 2, "udp_timeout": 1, "udp_timeout_stream": 3, "icmp_timeout": 1}
+    | {"generic_timeout": 1, "gre_timeout": 1, "gre_timeout_stream": 3, "sctp_timeout_cookie_wait": 1}
+)  # fmt: skip
+QUICK = {f"net.netfilter.nf_conntrack_{name}": seconds for name, seconds in _TIMEOUTS.items()} | {
+    "net.ipv4.ipfrag_time": 1,
+    "net.ipv4.neigh.default.retrans_time_ms": 200,
+    "net.ipv4.neigh.default.delay_first_probe_time": 1,
+    "net.ipv4.neigh.default.base_reachable_time_ms": 20,
+}
 
 
 def recorded(mode: str) -> tuple[dict[str, Any], str]:
@@ -53,6 +66,8 @@ def _services(pods: list[str], remote: str) -> list[dict[str, Any]]:
         row("udp", "10.0.0.70", talk, "udp", 5000, nodeport=30090, external_ips=[BALANCER[0]]),
         row("aff", "10.0.0.80", [f"{a}:8080", *three], affinity=10800, nodeport=30088),
         row("aff-udp", "10.0.0.81", talk, "udp", 5000, affinity=10800, nodeport=30091, external_policy="Local"),
+        row("ranges", "10.0.0.85", [f"{b}:8080", f"{remote}:8080"], nodeport=30092, balancer_ips=["20.1.2.7"],
+            ranges=["10.240.0.0/29"]),
         row("remote", "10.0.0.90", [f"{remote}:8080"], nodeport=30084),
     ]  # fmt: skip
 
@@ -69,27 +84,27 @@ def _readdressed(node: dict[str, Any], pods: list[str], cidr: str) -> None:
     node["cluster_cidr"], node["nonmasq"] = cidr, [cidr]
 
 
-def node_of(
-    mode: str, *, port_mapper: str = "portmap", random_fully: bool = False, hairpin: str | None = None
-) -> dict[str, Any]:
-    """A node in a mode of `MODES`.
+def node_of(mode: str, **given: Any) -> dict[str, Any]:
+    """A node in a mode of `MODES`, with what is given otherwise than the recorded ones.
 
     Parameters
     ----------
     mode : str
-    port_mapper : str
-        `kubelet` is kubenet's alone.
-    random_fully : bool
-        Masquerading has `--random-fully`, as kube-proxy's own has wherever iptables knows it.
-    hairpin : str, optional
-        `promisc`, `veth` or `none` of kubenet's bridge.
+    **given
+        `port_mapper`: `kubelet` or `portmap`. `random_fully`: masquerading has it. Of kubenet's alone: `hairpin`
+        (`promisc`, `veth`, `none`), `masq` (`agent`, `kubenet`, `none`), `bridge_nf`. `sysctls`: names from
+        `net.ipv4.conf.all`, values of `net.netfilter` and others, whole. `quick`: everything that times out does so
+        within 3 s. `arp`: `known`, or the node has to ask, and is answered at once (`prompt`) or by steps (`asked`).
     """
     node = copy.deepcopy(recorded("kubenet" if mode == "kubenet" else "azcni")[0])
-    node["mode"], node["random_fully"] = mode, random_fully
-    node["port_mapper"] = port_mapper if mode == "kubenet" else "portmap"
-    if mode == "kubenet" and hairpin is not None:
+    kubenet, hairpin = mode == "kubenet", given.get("hairpin") or "promisc"
+    node["mode"], node["random_fully"] = mode, given.get("random_fully", False)
+    node["port_mapper"] = given.get("port_mapper", "portmap") if kubenet else "portmap"
+    if kubenet:
         node["hairpin"], node["ebtables_dedup"] = hairpin, hairpin == "promisc"
         node["cbr0"]["promisc"] = hairpin == "promisc"
+        node["masq"] = given.get("masq", "agent")
+        node["sysctls"]["net.bridge.bridge-nf-call-iptables"] = given.get("bridge_nf", 1)
     if mode == "overlay":
         _readdressed(node, [f"10.244.1.{i}" for i in (2, 3, 4, 5)], "10.244.0.0/16")
         node["pod_cidr"] = "10.244.1.0/24"
@@ -104,6 +119,16 @@ def node_of(
         {"name": "pod1_d", "proto": "tcp", "hostport": 8080, "ip": pods[0], "port": 80},
         {"name": "pod3_d", "proto": "udp", "hostport": 5353, "ip": pods[2], "port": 53},
     ]
+    node["sysctls"] |= given.get("sysctls", {})
+    if given.get("quick"):
+        node["sysctls"] |= QUICK
+        node["ageing_s"] = 2  # not when a neighbour is asked again
+    if given.get("arp", "known") != "known":
+        node["neigh"], node["asks"], node["random_fully"] = [], True, False
+        for service in node[
+            "services"
+        ]:  # which of several was drawn would show nowhere while the packet waits
+            service["eps"] = service["eps"][:1]
     return node
 
 
@@ -149,6 +174,8 @@ def dual_stack(node: dict[str, Any], *, bridge_nf: bool = True) -> dict[str, Any
             "name": f"{service['name']}6",
             "ip": "fd00:20::" + service["ip"].rpartition(".")[2],
             "external_ips": ["2001:db8:20::" + ip.rpartition(".")[2] for ip in service.get("external_ips", ())],
+            "balancer_ips": [],
+            "ranges": [],
         }
         for service in _services([f"[{a}]" for a in addresses], f"[{six['far']}]")
     ]  # fmt: skip
@@ -166,7 +193,7 @@ def doors(node: dict[str, Any]) -> list[tuple[str, str, int]]:
     for service in node["services"]:
         found += [
             (ip, service["proto"], service["port"])
-            for ip in (service["ip"], *service.get("external_ips", []))
+            for ip in (service["ip"], *service.get("external_ips", []), *service.get("balancer_ips", []))
         ]
         if service.get("nodeport"):
             found += [(ip, service["proto"], service["nodeport"]) for ip in own]

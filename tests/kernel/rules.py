@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 Service = dict[str, Any]
@@ -97,7 +98,9 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
     inner_local, outer_local = confined(service, outside=False), confined(service, outside=True)
     inner, outer = near if inner_local else every, near if outer_local else every
     inner_chain = local_chain if inner_local else cluster_chain
-    outside = service.get("external_ips", [])
+    balanced, ranges = service.get("balancer_ips", []), service.get("ranges", [])
+    outside = [*service.get("external_ips", []), *balanced]
+    firewall = f"KUBE-FW-{mark}" if every and balanced and ranges else outer_chain
     six = ":" in service["ip"]
     target = f"REJECT --reject-with icmp{'6' if six else ''}-port-unreachable" if not every else "DROP"
     cluster_ip = single(service["ip"])
@@ -108,9 +111,15 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
         filters.add("KUBE-SERVICES", f"-d {cluster_ip} {match} -j {target}")
     for ip in outside:
         if every:
-            nat.add("KUBE-SERVICES", f"-d {single(ip)} {match} -j {outer_chain}")
+            nat.add("KUBE-SERVICES", f"-d {single(ip)} {match} -j {firewall if ip in balanced else outer_chain}")
+        if ip in balanced and firewall != outer_chain:
+            filters.add("KUBE-PROXY-FIREWALL", f"-d {single(ip)} {match} -j DROP")
         if not outer:
             filters.add("KUBE-EXTERNAL-SERVICES", f"-d {single(ip)} {match} -j {target}")
+    if firewall != outer_chain:
+        own = ip_address(node["eth0"]["ip"].split("/")[0])
+        sources = [*ranges, *(single(ip) for ip in balanced if any(own in ip_network(r) for r in ranges))]
+        nat.add(firewall, *(f"-s {source} -j {outer_chain}" for source in sources))
     if service.get("nodeport"):
         match = f"-p {proto} -m {proto} --dport {service['nodeport']}"
         if every:
@@ -226,7 +235,7 @@ def stale(before: list[Service], after: list[Service]) -> list[list[str]]:
     old, new = ({s["name"]: s for s in which if s["proto"] == "udp"} for which in (before, after))
     options = [["--orig-dst", s["ip"], "-p", "udp"] for name, s in old.items() if name not in new]
     for name, service in new.items():
-        addresses = [service["ip"], *service.get("external_ips", [])]
+        addresses = [service["ip"], *service.get("external_ips", []), *service.get("balancer_ips", [])]
         if service["eps"] and not old.get(name, {}).get("eps"):
             options += [["--orig-dst", ip, "-p", "udp"] for ip in addresses]
             if service.get("nodeport"):

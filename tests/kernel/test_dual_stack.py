@@ -22,13 +22,20 @@ from kernel.histories import Scale, Step
 from kernel.histories6 import Six, World6, both
 from kernel.namespaces import why_not
 from kernel.nodes import dual_stack, node_of, six_view
+from kernel.pair import Pair
 from kernel.rules import restore, stale
-from kernel.test_soak import Pair, variants
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 _numbers = itertools.count(1)
+variants = st.fixed_dictionaries(
+    {
+        "port_mapper": st.sampled_from(["portmap", "portmap", "kubelet"]),
+        "random_fully": st.booleans(),
+        "hairpin": st.sampled_from(["promisc", "promisc", "promisc", "veth", "none"]),
+    }
+)
 
 
 class DualPair(Pair):
@@ -52,7 +59,7 @@ class DualPair(Pair):
         for options in stale(before, after):
             self.kernel.end("-f", "ipv6", *options)
         self.mine.node.set_services(map(service_of, [*self.choices.services, *after]))
-        self.choices6.services = after
+        self.choices6.change(after)
 
     def scale(self, step: Scale) -> None:
         super().scale(step)
@@ -121,4 +128,4 @@ def test_dual_stack(
     try:
         check()
     finally:
-        record_property("histories", (next(made), compared))
+        record_property("histories", (next(made), compared, list[str]()))

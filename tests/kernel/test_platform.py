@@ -10,9 +10,9 @@ from frames import ACK, SYN, TCP, UDP, fields, ipv4, packet, tcp, udp
 from golden_node import GoldenNode
 
 from kernel.agreement import agree, by_port, text
-from kernel.histories import GATEWAY_MAC
 from kernel.namespaces import KernelNode, why_not
 from kernel.nodes import recorded
+from kernel.world import GATEWAY_MAC
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -57,7 +57,7 @@ def test_azures_own_addresses(mode: str) -> None:
             ways = [(pod["port"], packet(host, pod["mac"], ipv4(pod["ip"], dst, proto, l4)))]
             while ways:
                 port, frame = ways.pop()
-                out = kernel.inject(port, frame)
+                out = kernel.inject(port, frame) or []
                 got = mine.inject(port, frame, 1000 * (time.monotonic() - began))
                 said = [
                     f"{who} {p}: {text(f)}" for who, them in (("kernel", out), ("ours", got)) for p, f in them

@@ -1,0 +1,462 @@
+"""Break one rule of each stage on purpose, and see how many histories the kernel needs to tell.
+
+    python tests/kernel/mutants.py build              # compile every mutant, a minute each on a busy machine
+    python tests/kernel/mutants.py run [--seconds N]  # those that have no result yet, until the time is up
+    python tests/kernel/mutants.py report
+
+A mutant is one replacement in one module of a copied source tree, `build/mutants`; the module that comes of it is put
+in the place of the right one for a soak of `test_soak.py` in the mode that it concerns. It is not part of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / "build" / "mutants"
+RESULTS = WORK / "results.json"
+MOST = 200
+SLICE = 40  # histories at a time
+
+
+class Mutant(NamedTuple):
+    name: str
+    module: str
+    old: str
+    new: str
+    mode: str = "kubenet"
+
+
+MUTANTS = (
+    Mutant(
+        "bridge learning: not at all",
+        "bridge",
+        "    fdb_learn(node.fdb, load_mac(p.frame + ETH_SRC), 0, p.port, p.now)\n    if not dst",
+        "    if not dst",
+    ),
+    Mutant(
+        "FDB ageing: never",
+        "pipeline",
+        "    fdb_age(node.fdb, now)\n    node.now = max(node.now, now)\n",
+        "    node.now = max(node.now, now)\n",
+    ),
+    Mutant(
+        "ebtables dedup: passes",
+        "egress",
+        "    return src != node.dedup_gateway and (src",
+        "    return False and (src",
+    ),
+    Mutant(
+        "same port: reflected",
+        "bridge",
+        "(port != p.port or device.hairpin)",
+        "(port != p.port or True)",
+    ),
+    Mutant("hairpin: never", "bridge", "(port != p.port or device.hairpin)", "port != p.port"),
+    Mutant(
+        "br_netfilter: headers not checked",
+        "bridge",
+        "        end = check_header(p)\n        if end != PASS:\n            return end\n        to =",
+        "        to =",
+    ),
+    Mutant(
+        "bridged DNAT: TTL counts",
+        "bridge",
+        "        store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)\n        return PASS\n    waiting",
+        "        store_mac(p.frame + ETH_DST, node.interface[bridge].mac)\n        return PASS\n    waiting",
+    ),
+    Mutant(
+        "promiscuous copy: keeps its connection",
+        "bridge",
+        "        up.conn, up.info = NO_CONN, CT_INVALID\n",
+        "        up.info = p.info\n",
+    ),
+    Mutant(
+        "multicast: queries do not count",
+        "igmp",
+        "        multicast_general_query(m, False,",
+        "        0 and multicast_general_query(m, False,",
+    ),
+    Mutant(
+        "MLD: reports are flooded",
+        "mld",
+        "            return SNOOP_ROUTERS if",
+        "            return SNOOP_FLOOD if",
+    ),
+    Mutant(
+        "ARP: nobody answers for own addresses",
+        "arp",
+        "    if node.hops[p.hop].type == ROUTE_LOCAL:\n        return True\n",
+        "    if node.hops[p.hop].type == ROUTE_LOCAL:\n        return False\n",
+    ),
+    Mutant(
+        "proxy ARP: off",
+        "arp",
+        "    return node.interface[p.dev].proxy_arp and",
+        "    return False and",
+        "azcni",
+    ),
+    Mutant(
+        "neighbour queue: the newest alone leaves",
+        "arp",
+        "            if transmit(node, &p, n.dev) != PASS:\n",
+        "            if n.first != NULL:\n                continue\n"
+        "            if transmit(node, &p, n.dev) != PASS:\n",
+    ),
+    Mutant(
+        "neighbour: one probe more",
+        "neighbour",
+        "n.probes >= UCAST_PROBES + (",
+        "n.probes >= 1 + UCAST_PROBES + (",
+    ),
+    Mutant(
+        "neighbour failure: nobody is told",
+        "pipeline",
+        "            if options_read_again(node, &p):\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "conntrack: an answer does not count",
+        "tracker",
+        "    timeout[0] = t.timeout[EXPIRY_ICMP]\n",
+        "    timeout[0] = t.timeout[EXPIRY_GENERIC]\n",
+    ),
+    Mutant(
+        "ASSURED: TCP never is",
+        "tcp",
+        "        conn.status |= IPS_ASSURED\n    return TRACK_REFRESH",
+        "        pass\n    return TRACK_REFRESH",
+    ),
+    Mutant(
+        "TCP state: RST does not close",
+        "tcp",
+        "    conn.state = new\n    if old != new",
+        "    conn.state = old if new == TCPS_CLOSE else new\n    if old != new",
+    ),
+    Mutant(
+        "TCP window: none",
+        "tcp",
+        "        if window == WINDOW_INVALID:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "conntrack time-outs: UDP as streams",
+        "tracker",
+        "        c.stream_after = now + 2 * <int64_t>SECOND\n",
+        "        c.stream_after = now\n",
+    ),
+    Mutant(
+        "INVALID: passes",
+        "hooks",
+        "        return drop(R_CT_INVALID) if node.drop_invalid else PASS\n",
+        "        return PASS\n",
+    ),
+    Mutant(
+        "NAT port: taken ones are used",
+        "nat",
+        "    tuple_invert(&reply, candidate)\n    return ct_taken(t, &reply, conn, now)\n",
+        "    tuple_invert(&reply, candidate)\n    return False\n",
+    ),
+    Mutant(
+        "masquerade: the node itself too",
+        "hooks",
+        "    if not node.masquerade or owns(node, dst):\n",
+        "    if not node.masquerade:\n",
+    ),
+    Mutant(
+        "masquerade: nothing is left alone",
+        "hooks",
+        "        if (node.direct[k].ip ^ dst) & node.direct[k].mask == 0:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "NAT reply: not undone",
+        "hooks",
+        "(manip == MANIP_SRC) == (p.info < CT_ESTABLISHED_REPLY)",
+        "manip == MANIP_SRC",
+    ),
+    Mutant(
+        "ICMP error NAT: the quote stays",
+        "hooks",
+        "            if not nat_icmp_error(",
+        "            if False and not nat_icmp_error(",
+    ),
+    Mutant(
+        "service DNAT: off by one port",
+        "hooks",
+        "    chosen.min_port = chosen.max_port = endpoint.port\n",
+        "    chosen.min_port = chosen.max_port = endpoint.port + 1\n",
+    ),
+    Mutant(
+        "service: endpoint of its own is not masqueraded",
+        "kubeproxy",
+        "    if endpoint.ip == to.src:\n",
+        "    if False:\n",
+    ),
+    Mutant("affinity: forgotten", "kubeproxy", "    if door.affinity:\n        for i", "    if False:\n        for i"),
+    Mutant(
+        "external policy Local: ignored",
+        "kubeproxy",
+        "    return draw(node, p, door, True, to)\n",
+        "    return draw(node, p, door, False, to)\n",
+    ),
+    Mutant(
+        "source ranges: all come in",
+        "kubeproxy",
+        "    return (src ^ row.network) & row.mask == 0\n\n\ncdef const endpoint_t* host_port",
+        "    return True\n\n\ncdef const endpoint_t* host_port",
+    ),
+    Mutant(
+        "host port: none",
+        "kubeproxy",
+        "            endpoint = host_port(node, p, door, to)\n",
+        "            endpoint = NULL\n",
+    ),
+    Mutant("TTL: stays", "forward", "    l3[IP_TTL] -= 1\n", "    l3[IP_TTL] -= 0\n"),
+    Mutant("TTL: 1 passes", "forward", "    if l3[IP_TTL] <= 1:\n", "    if l3[IP_TTL] < 1:\n"),
+    Mutant(
+        "MTU: nobody is told",
+        "forward",
+        "        icmp_send(node, p, ICMP_UNREACH, FRAG_NEEDED, mtu)\n        return drop(R_PKT_TOO_BIG)\n",
+        "        return drop(R_PKT_TOO_BIG)\n",
+    ),
+    Mutant(
+        "refragmentation: as large as fits",
+        "egress",
+        "    if origin != NULL and origin.max_size < mtu:\n        mtu = origin.max_size\n",
+        "",
+        "azcni",
+    ),
+    Mutant(
+        "reassembly: no time-out",
+        "pipeline",
+        "            if defrag_expire(node.defrag, when, &expired):\n                end_reassembly(node, &expired)\n",
+        "            defrag_expire(node.defrag, when, &expired)\n",
+    ),
+    Mutant(
+        "rp_filter: strict is loose",
+        "route",
+        "    if dev.rp_filter == 1:\n        return -2\n",
+        "",
+        "azcni",
+    ),
+    Mutant(
+        "martian sources: pass",
+        "route",
+        "    if back.type != ROUTE_UNICAST:\n        return -1\n",
+        "    if back.type != ROUTE_UNICAST:\n        return 0\n",
+    ),
+    Mutant(
+        "redirects: none",
+        "forward",
+        "        send_redirect(node, p, next_hop)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "IP options: no route is recorded",
+        "options",
+        "        store32(option + pointer - 1, own_address(node, p))\n        option[2] = pointer + 4\n"
+        "        p.option_flags |= OPTION_RECORD | OPTION_CHANGED\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "IP options: source routes go on",
+        "forward",
+        "    if wrong == OPTIONS_SOURCE_ROUTE:\n        return drop(R_SOURCE_ROUTE)\n",
+        "    if wrong == OPTIONS_SOURCE_ROUTE:\n        return PASS\n",
+    ),
+    Mutant(
+        "ICMP rate limit: one less",
+        "icmp",
+        "    XRLIM_BURST = 6\n",
+        "    XRLIM_BURST = 5\n",
+    ),
+    Mutant(
+        "ICMP unreachables: no limit",
+        "icmp",
+        "    if q.tokens < SECOND:\n        return False\n",
+        "    if q.tokens < SECOND:\n        return True\n",
+    ),
+    Mutant(
+        "REJECT: silent",
+        "icmp",
+        "    icmp_send(node, p, ICMP_UNREACH, PORT_UNREACH, 0)\n    p.type = type\n",
+        "    p.type = type\n",
+    ),
+    Mutant(
+        "local delivery: closed ports are silent",
+        "local",
+        "        if unicast and p.type == PACKET_HOST:           # tcp_v4_rcv\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "VLAN: tagged frames reach the router",
+        "pipeline",
+        "        if not p.vlan_zero:\n            return drop(R_OTHERHOST)\n",
+        "",
+    ),
+)  # fmt: skip
+
+
+def tree() -> Path:
+    """The copied sources, with what has been compiled of them."""
+    copy = WORK / "tree"
+    shutil.rmtree(copy, ignore_errors=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "kubenet_fastpath", "build/release"):
+        source, target = ROOT / name, copy / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return copy
+
+
+def folder(mutant: Mutant) -> Path:
+    return WORK / re.sub(r"\W+", "-", mutant.name)
+
+
+# As setup.py has it, but for one module, and so that the compiler is done soon.
+COMPILE = """
+import importlib.util, shlex, subprocess, sys, sysconfig
+from Cython.Build import cythonize
+spec = importlib.util.spec_from_file_location("package", "setup.py")
+package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+name, out = sys.argv[1:]
+one = package.extension(f"kubenet_fastpath.{name}", f"kubenet_fastpath/{name}.pyx")
+(made,) = cythonize([one], compiler_directives=package.DIRECTIVES, build_dir=package.BUILD, quiet=True,
+                    shared_utility_qualified_name=package.SHARED)
+include = [f"-I{folder}" for folder in (*made.include_dirs, sysconfig.get_path("include"))]
+compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+flags = ["-shared", "-fPIC", "-fwrapv", "-O1", "-std=gnu11", "-w"]
+subprocess.run([*compiler, *flags, *include, *made.sources, "-o", out],
+               check=True)
+"""
+
+
+def build(chosen: list[Mutant]) -> None:
+    """Compile each mutant's module that is not there yet."""
+    copy = tree()
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    for mutant in chosen:
+        source = copy / "kubenet_fastpath" / f"{mutant.module}.pyx"
+        right = (ROOT / "kubenet_fastpath" / f"{mutant.module}.pyx").read_text()
+        if right.count(mutant.old) != 1:
+            sys.exit(f"{mutant.name}: {mutant.module}.pyx has no such text any more")
+        package = folder(mutant) / "kubenet_fastpath"
+        made = package / f"{mutant.module}{suffix}"
+        if made.exists() and not made.is_symlink():
+            continue
+        shutil.rmtree(folder(mutant), ignore_errors=True)
+        package.mkdir(parents=True)
+        source.write_text(right.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-c", COMPILE, mutant.module, str(folder(mutant) / "made.so")]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+        source.write_text(right)
+        if done.returncode:
+            sys.exit(f"{mutant.name} does not compile:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        for file in (
+            copy / "kubenet_fastpath"
+        ).iterdir():  # which stays as it is when the sources are built anew
+            if file.name not in ("__pycache__", made.name):
+                (package / file.name).symlink_to(file)
+        (folder(mutant) / "made.so").rename(made)
+        print(f"{mutant.name}: built", flush=True)
+
+
+def hunt(mutant: Mutant) -> tuple[int, bool]:
+    """Histories until the difference showed, and whether it did."""
+    histories = 0
+    environment = os.environ | {"PYTHONPATH": f"{folder(mutant)}{os.pathsep}{ROOT / 'tests'}"}
+    for seed in itertools.count(1):
+        command = [
+            *(sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-shrink"),
+            *(
+                "--histories",
+                str(SLICE),
+                "--hypothesis-seed",
+                str(seed),
+                "-k",
+                f"test_histories[{mutant.mode}]",
+            ),
+            str(ROOT / "tests" / "kernel" / "test_soak.py"),
+        ]
+        done = subprocess.run(
+            command, cwd=folder(mutant), env=environment, capture_output=True, text=True, check=False
+        )
+        (folder(mutant) / "log.txt").write_text(done.stdout + done.stderr)
+        match = re.search(r"histories: (\d+)", done.stdout)
+        if match is None or done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutant.name}: see {folder(mutant) / 'log.txt'}")
+        # The history that fails runs twice, or thrice: Hypothesis shows it once more.
+        histories += int(match[1]) - done.returncode
+        if done.returncode or histories >= MOST:
+            break
+    return histories, done.returncode == 1
+
+
+def run(chosen: list[Mutant], seconds: float, processes: int) -> None:
+    """Hunt for those that have no result yet, some at a time."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    until = time.monotonic() + seconds
+    left = [mutant for mutant in chosen if mutant.name not in results and folder(mutant).exists()]
+
+    def one(mutant: Mutant) -> None:
+        if time.monotonic() > until:
+            return
+        try:
+            found = hunt(mutant)
+        except RuntimeError as error:
+            print(error, flush=True)
+            return
+        results[mutant.name] = found
+        RESULTS.write_text(json.dumps(results))
+        print(f"{mutant.name}: {'found' if found[1] else 'NOT found'} after {found[0]} histories", flush=True)
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(one, left))
+
+
+def report(chosen: list[Mutant]) -> None:
+    """What is known of each."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for mutant in chosen:
+        count, found = results.get(mutant.name, (None, None))
+        said = "no result" if count is None else f"{count:>4} histories" if found else f"NOT found in {count}"
+        print(f"{mutant.name:<50} {mutant.module:<12} {mutant.mode:<10} {said}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("what", choices=("build", "run", "report"))
+    parser.add_argument("name", nargs="*", help="parts of mutants' names (default: all)")
+    parser.add_argument("--seconds", type=float, default=1e9, metavar="N", help="of `run`")
+    parser.add_argument(
+        "--processes", type=int, default=3 * (os.cpu_count() or 1), metavar="N", help="of `run`"
+    )
+    given = parser.parse_args()
+    chosen = [m for m in MUTANTS if not given.name or any(part in m.name for part in given.name)]
+    WORK.mkdir(parents=True, exist_ok=True)
+    if given.what == "build":
+        build(chosen)
+    elif given.what == "run":
+        run(chosen, given.seconds, given.processes)
+    else:
+        report(chosen)
+
+
+if __name__ == "__main__":
+    main()
