@@ -113,6 +113,23 @@ def state_tables(data: Data) -> list[Table]:
     return [Table("state.lookups", "ns a key, calls of 256 / of 65,536", ("keys", *sizes), shown, notes)]
 
 
+def measure_cluster(slice_: str, settings: Settings, say: Say) -> Data:
+    """`bench.cluster` with so many nodes."""
+    nodes = str(min(int(slice_), 20)) if settings.tiny else slice_
+    say(f"python -m bench.cluster --nodes {nodes}")
+    return dict(run("cluster", "--nodes", nodes)[nodes])
+
+
+def cluster_tables(data: Data) -> list[Table]:
+    """Seconds and memory by mode."""
+    rows = [
+        (f"{int(nodes):,}", mode, f"{row['seconds']:.2f}", f"{row['bytes'] / 1e6:,.0f}")
+        for nodes, modes in data.items()
+        for mode, row in modes.items()
+    ]
+    return [Table("cluster.build", "clusters of 30 pods a node", ("nodes", "addressing", "s", "MB"), rows)]
+
+
 def program(name: str, about: str, slices: tuple[str, ...], measure: Callable[[str, Settings, Say], Data],
             tables: Callable[[Data], list[Table]], quick: tuple[str, ...] | None = None) -> Part:  # fmt: skip
     """A part of this kind."""
@@ -123,3 +140,5 @@ ROUTE = program("route", "RouteTable beside DPDK, numba, numpy, Python's trees",
                 route_tables)  # fmt: skip
 STATE = program("state", "connections and MACs beside rte_hash", ("usual", "full"), measure_state, state_tables,
                 quick=("usual",))  # fmt: skip
+CLUSTER = program("cluster", "clusters built, by addressing mode", ("100", "1000"), measure_cluster, cluster_tables,
+                  quick=("100",))  # fmt: skip
