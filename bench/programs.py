@@ -130,6 +130,27 @@ def cluster_tables(data: Data) -> list[Table]:
     return [Table("cluster.build", "clusters of 30 pods a node", ("nodes", "addressing", "s", "MB"), rows)]
 
 
+def measure_workers(slice_: str, settings: Settings, say: Say) -> Data:
+    """`bench.workers` with so many flows."""
+    options = ["--flows", str(settings.size(int(slice_))), "--rounds", str(settings.rounds(15))]
+    if settings.tiny:
+        options += ["--only", "bridged"]
+    say(f"python -m bench.workers {' '.join(options)}")
+    return {"rows": run("workers", *options)}
+
+
+def workers_tables(data: Data) -> list[Table]:
+    """One worker and two, class by class; `-` where the machine never had two cores."""
+    rows: dict[str, list[str]] = {}
+    for found in data.values():
+        for row in found["rows"]:
+            cells = (ns(row["one"]), ns(row["many"]), f"{row['ratio']:.2f}") if row["whole"] else ("-",) * 3
+            rows.setdefault(row["class"], []).extend(cells)
+    head = [cell for count in data for cell in (f"{int(count):,} flows: 1", "2", "times")]
+    title = "wall time, ns a packet, batches of 65,536, with one worker and with two"
+    return [Table("workers.times", title, ("path", *head), [(name, *cells) for name, cells in rows.items()])]
+
+
 def program(name: str, about: str, slices: tuple[str, ...], measure: Callable[[str, Settings, Say], Data],
             tables: Callable[[Data], list[Table]], quick: tuple[str, ...] | None = None) -> Part:  # fmt: skip
     """A part of this kind."""
@@ -142,3 +163,5 @@ STATE = program("state", "connections and MACs beside rte_hash", ("usual", "full
                 quick=("usual",))  # fmt: skip
 CLUSTER = program("cluster", "clusters built, by addressing mode", ("100", "1000"), measure_cluster, cluster_tables,
                   quick=("100",))  # fmt: skip
+WORKERS = program("workers", "one worker and two, wall time", ("1000", "65536", "1000000"), measure_workers,
+                  workers_tables, quick=("1000",))  # fmt: skip
