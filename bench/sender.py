@@ -52,11 +52,11 @@ class Sender:
 
     Attributes
     ----------
-    clock : callable
+    timer : callable
         The wall's, in ns: some of the kernel's work is done by ksoftirqd, on the same CPU.
     """
 
-    clock = staticmethod(time.perf_counter_ns)
+    timer = staticmethod(time.perf_counter_ns)
 
     def __init__(self, namespace: str, interface: str, arrives: str, frames: Frames, packets: int) -> None:
         self.packets, self._arrives = packets, arrives
