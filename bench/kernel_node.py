@@ -27,7 +27,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pod-subnet": ("podsubnet", ()),
     "overlay": ("overlay", ()),
     "kubenet, no br_netfilter": ("kubenet", ("br_netfilter",)),
-    "kubenet, neither promiscuous": ("kubenet", ("br_netfilter", "promiscuous")),
+    "kubenet, nor ebtables": ("kubenet", ("br_netfilter", "ebtables")),
+    "kubenet, nor promiscuous": ("kubenet", ("br_netfilter", "ebtables", "promiscuous")),
 }
 
 
@@ -53,6 +54,8 @@ def describe(variant: str) -> dict[str, Any]:
         for name, (ip, endpoint, more) in where.items()
     ]
     node["hostports"] = []
+    if "ebtables" in off:
+        node["ebtables_dedup"] = False
     if "br_netfilter" in off:
         node["sysctls"] = node["sysctls"] | {"net.bridge.bridge-nf-call-iptables": 0}
     return node

@@ -113,6 +113,44 @@ def state_tables(data: Data) -> list[Table]:
     return [Table("state.lookups", "ns a key, calls of 256 / of 65,536", ("keys", *sizes), shown, notes)]
 
 
+def measure_cluster(slice_: str, settings: Settings, say: Say) -> Data:
+    """`bench.cluster` with so many nodes."""
+    nodes = str(min(int(slice_), 20)) if settings.tiny else slice_
+    say(f"python -m bench.cluster --nodes {nodes}")
+    return dict(run("cluster", "--nodes", nodes)[nodes])
+
+
+def cluster_tables(data: Data) -> list[Table]:
+    """Seconds and memory by mode."""
+    rows = [
+        (f"{int(nodes):,}", mode, f"{row['seconds']:.2f}", f"{row['bytes'] / 1e6:,.0f}")
+        for nodes, modes in data.items()
+        for mode, row in modes.items()
+    ]
+    return [Table("cluster.build", "clusters of 30 pods a node", ("nodes", "addressing", "s", "MB"), rows)]
+
+
+def measure_workers(slice_: str, settings: Settings, say: Say) -> Data:
+    """`bench.workers` with so many flows."""
+    options = ["--flows", str(settings.size(int(slice_))), "--rounds", str(settings.rounds(15))]
+    if settings.tiny:
+        options += ["--only", "bridged"]
+    say(f"python -m bench.workers {' '.join(options)}")
+    return {"rows": run("workers", *options)}
+
+
+def workers_tables(data: Data) -> list[Table]:
+    """One worker and two, class by class; `-` where the machine never had two cores."""
+    rows: dict[str, list[str]] = {}
+    for found in data.values():
+        for row in found["rows"]:
+            cells = (ns(row["one"]), ns(row["many"]), f"{row['ratio']:.2f}") if row["whole"] else ("-",) * 3
+            rows.setdefault(row["class"], []).extend(cells)
+    head = [cell for count in data for cell in (f"{int(count):,} flows: 1", "2", "times")]
+    title = "wall time, ns a packet, batches of 65,536, with one worker and with two"
+    return [Table("workers.times", title, ("path", *head), [(name, *cells) for name, cells in rows.items()])]
+
+
 def program(name: str, about: str, slices: tuple[str, ...], measure: Callable[[str, Settings, Say], Data],
             tables: Callable[[Data], list[Table]], quick: tuple[str, ...] | None = None) -> Part:  # fmt: skip
     """A part of this kind."""
@@ -123,3 +161,7 @@ ROUTE = program("route", "RouteTable beside DPDK, numba, numpy, Python's trees",
                 route_tables)  # fmt: skip
 STATE = program("state", "connections and MACs beside rte_hash", ("usual", "full"), measure_state, state_tables,
                 quick=("usual",))  # fmt: skip
+CLUSTER = program("cluster", "clusters built, by addressing mode", ("100", "1000"), measure_cluster, cluster_tables,
+                  quick=("100",))  # fmt: skip
+WORKERS = program("workers", "one worker and two, wall time", ("1000", "65536", "1000000"), measure_workers,
+                  workers_tables, quick=("1000",))  # fmt: skip

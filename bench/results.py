@@ -14,9 +14,11 @@ from .machine import describe
 
 
 def as_text(results: dict[str, Any]) -> str:
-    """JSON with a line for each figure."""
+    """JSON in which what has nothing but figures in it is one line."""
     text = json.dumps(results, indent=1)
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: f"[{re.sub(chr(10) + ' +', ' ', m[1])}]", text) + "\n"
+    for brackets in (r"\[[^\[\]{}]*\]", r"\{[^{}]*\}"):
+        text = re.sub(brackets, lambda found: re.sub(r"\n\s*", " ", found[0]), text)
+    return text + "\n"
 
 
 class Results:
