@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "soak"
 MODES = ("kubenet", "azcni", "overlay", "podsubnet")
-BATCH = 20
+BATCH = 10
 TOTALS = re.compile(r"histories: (\d+), frames compared: (\d+), deadlines seen on different sides: (\d+)")
 
 
