@@ -24,7 +24,7 @@ from libc.string cimport memcpy, memset
 from .connection cimport IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_SEEN_REPLY, TRACK_REFRESH, conn_t, segment_t, tcp_side_t, track_t
 from .context cimport node_t, out_room, out_t
 from .fastpath cimport (
-    KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_look, fastpath_t, fill, goes_by, is_flow, kf_glance, path_t, rewrite,
+    BURST, KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_look, fastpath_t, fill, goes_by, is_flow, kf_glance, path_t, rewrite,
 )
 from .fdb cimport FDB_NO_ROW, fdb_refresh
 from .flowtable cimport (
@@ -56,10 +56,10 @@ cdef extern from "stdlib.h" nogil:
 cdef enum:
     LENGTH = 4096               # packets of a stretch for each thread: what they touch fits into a second-level cache
     LONGEST = 65536
-    SHARE = 256
+    SHARE = 512
     LEAST = 2048
     CHECKED = 8192              # frames that a thread holds against the bounds at a time
-    AHEAD = 32                  # rows that an owner asks for
+    AHEAD = 64                  # rows that an owner asks for
     OWNED = 2                   # bits of a row's number: 4 neighbours have one owner, for their TCP sides share lines
     REST = 64                   # packets that go one by one after a stretch that ended early, and
     RESTS = 256                 # how many times as many at most
@@ -274,6 +274,8 @@ cdef void forward_share(void* job, uint32_t share, uint32_t worker) noexcept nog
     cdef worker_t* w = &p.worker[worker]
     cdef Py_ssize_t i = p.start + <Py_ssize_t>share * p.share, last = min(i + p.share, p.end), first, end
     memset(p.claims + <size_t>share * p.stride, 0, p.stride * sizeof(uint32_t))
+    for first in range(i, min(i + BURST, last)):
+        kf_prefetch(p.batch.base + p.batch.offset[first])
     while i < last and i < kf_seen(&p.stop):
         first = i
         end = i + fastpath_look(&w.sight, p.node, p.batch, i, last)
@@ -343,40 +345,46 @@ cdef void untrack(parallel_t* p) noexcept nogil:
             memcpy(&t.side[2 * <size_t>undo.conn], undo.side, 2 * sizeof(tcp_side_t))
 
 
-cdef void ask_for_rows(const ct_t* t, const claim_t* claim, uint32_t n) noexcept nogil:
-    cdef uint32_t j
-    for j in range(n):
-        kf_prefetch_write(&t.row[claim[j].ref >> 1])
-        kf_prefetch_write(&t.row[claim[j].ref >> 1].packets)
-
-
 cdef void account_owned(void* job, uint32_t owner, uint32_t worker) noexcept nogil:
     """Third phase, UDP: an owner's packets in their order."""
     cdef parallel_t* p = <parallel_t*>job
     cdef ct_t* t = p.node.conntrack
-    cdef const claim_t* claim = claims(p, 0, owner)
+    cdef const claim_t* claim
+    cdef const claim_t* ahead = NULL        # the claim whose row is asked for, some packets before it is its turn
+    cdef const claim_t* ahead_end = NULL
+    cdef conn_t* row = t.row
     cdef conn_t* c
-    cdef uint32_t share, j, n = n_claims(p, 0, owner, False), following
-    cdef int64_t now, expires
-    ask_for_rows(t, claim, min(n, <uint32_t>AHEAD))
-    for share in range(p.shares):
-        claim = claims(p, share, owner)
-        n = n_claims(p, share, owner, False)
-        if share + 1 < p.shares:
-            following = n_claims(p, share + 1, owner, False)
-            ask_for_rows(t, claims(p, share + 1, owner), min(following, <uint32_t>AHEAD))
-        for j in range(n):
-            if j + AHEAD < n:
-                ask_for_rows(t, claim + AHEAD, 1)
-            if claim.source >= p.stop:
-                return
-            c = &t.row[claim.ref >> 1]
-            now = now_of(p, claim)
-            ct_account(c, claim.ref & 1, claim.total)
-            expires = now + udp_timeout(t, c, now)
-            if c.expires != expires and not c.status & IPS_FIXED_TIMEOUT:   # others read this line
-                c.expires = expires
-            claim += 1
+    cdef const int64_t* time = p.batch.time
+    cdef int64_t stop = p.stop, before = p.now, now, expires
+    cdef uint32_t share = 0, next_share = 0, j = 0, n = 0, asked = 0
+    while True:
+        while asked < AHEAD:
+            while ahead == ahead_end and next_share < p.shares:
+                ahead = claims(p, next_share, owner)
+                ahead_end = ahead + n_claims(p, next_share, owner, False)
+                next_share += 1
+            if ahead == ahead_end:
+                break
+            kf_prefetch_write(&row[ahead.ref >> 1])
+            kf_prefetch_write(&row[ahead.ref >> 1].packets)
+            ahead += 1
+            asked += 1
+        if asked == 0:
+            return
+        while j == n:
+            claim, j, n = claims(p, share, owner), 0, n_claims(p, share, owner, False)
+            share += 1
+        if claim.source >= stop:
+            return
+        c = &row[claim.ref >> 1]
+        now = max(time[claim.source], before)
+        ct_account(c, claim.ref & 1, claim.total)
+        expires = now + udp_timeout(t, c, now)
+        if c.expires != expires and not c.status & IPS_FIXED_TIMEOUT:       # others read this line
+            c.expires = expires
+        claim += 1
+        j += 1
+        asked -= 1
 
 
 cdef void put_back(const parallel_t* p, const claim_t* claim, bint tcp) noexcept nogil:
