@@ -230,7 +230,7 @@ def measure(routes: Routes, args: argparse.Namespace, say: Line) -> Report:
     peers: list[Peer] = [Ours(table, title), Ours(table, f"{title}, 256 a call", BATCH)]
     took: list[float | None] = [build_s, build_s]
     if args.engines:
-        engines = ("16-8-8", "24-8", "rank") if routes.family == 4 else ("rank",)
+        engines = ("16-8-8", "24-8", "rank") if routes.family == 4 else ("b+tree",)
         for engine in engines:
             for isa in ("scalar", "avx2", "avx512"):
                 try:

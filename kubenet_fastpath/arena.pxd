@@ -18,6 +18,7 @@ cdef extern from "csrc/lpm.h" nogil:
         KF_DENSE16
         KF_DENSE24
         KF_RANK
+        KF_BTREE
         KF_LPM_HEAD
         KF_LPM_VERSION
     const char* KF_LPM_MAGIC
@@ -27,6 +28,8 @@ cdef extern from "csrc/lpm.h" nogil:
     uint32_t KF_PLACE
     void kf_hops_of(const kf_lpm* t, uint32_t* hop, size_t n)
     uint32_t kf_hop_of(const kf_lpm* t, uint32_t v)
+    uint32_t kf_slot_load(const char* p, int width)
+    bint kf_is_child(int width, uint32_t v)
 
 cdef extern from "csrc/block.h" nogil:
     kf_lpm* kf_block_alloc(uint64_t size)

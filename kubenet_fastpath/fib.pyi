@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 _Address: TypeAlias = str | SupportsIndex | IPv4Address | IPv6Address
 _Prefix: TypeAlias = str | tuple[_Address, SupportsIndex] | IPv4Network | IPv6Network
 _Addresses: TypeAlias = NDArray[Any]  # (N,) uint32; (N, 16) uint8, (N, 2) uint64 or (N,) pairs of uint64
-_Engine: TypeAlias = Literal["16-8-8", "24-8", "rank"]
+_Engine: TypeAlias = Literal["16-8-8", "24-8", "rank", "b+tree"]
 _Isa: TypeAlias = Literal["scalar", "avx2", "avx512"]
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ cimport numpy as cnp
 from .errors import AddressError, TableFileError, TableFull
 
 from .address_text cimport TextColumn
-from .arena cimport KF_DENSE16, KF_DENSE24, KF_RANK
+from .arena cimport KF_BTREE, KF_DENSE16, KF_DENSE24, KF_RANK
 from .fib_engine cimport (
     ENGINE_ANY, FIB_BEYOND, FIB_DRAWN, fib_adopt, fib_draw, fib_free, fib_init, fib_lookup_ipv4, fib_lookup_ipv6,
     fib_nbytes, fib_prefetch, fib_redraw, kf_lpm_isa,
@@ -60,7 +60,7 @@ cdef enum:
     KEYS_OTHER = 3              # or otherwise
 
 cdef object HOPS = <uint32_t>FIB_MISS
-cdef dict ENGINES = {KF_DENSE16: "16-8-8", KF_DENSE24: "24-8", KF_RANK: "rank"}
+cdef dict ENGINES = {KF_DENSE16: "16-8-8", KF_DENSE24: "24-8", KF_RANK: "rank", KF_BTREE: "b+tree"}
 
 
 cdef void restore(rib_t* r, kf_key net, int len, uint32_t before) noexcept nogil:
@@ -195,7 +195,7 @@ cdef class RouteTable:
     family : int
         4 or 6.
     engine : str, optional
-        `"16-8-8"`, `"24-8"` or `"rank"`, instead of the one that suits size and family.
+        `"16-8-8"`, `"24-8"` or `"rank"` for IPv4, `"b+tree"` for IPv6, instead of the one that suits the size.
     isa : str, optional
         `"scalar"`, `"avx2"` or `"avx512"`, instead of the best that the CPU has.
 
@@ -205,8 +205,8 @@ cdef class RouteTable:
         4 or 6.
     engine : str
         What draws the lookup arrays: a trie of 16, 8 and 8 bits for up to about a thousand IPv4 routes, of 24 and 8
-        bits for more, the compact `rank` for IPv6, and for IPv4 where next hops are not all below 2**15 and
-        more than 24,000 are different, or where more than 32,767 /24s have longer prefixes.
+        bits for more, the compact `rank` where next hops are not all below 2**15 and
+        more than 24,000 are different, or where more than 32,767 /24s have longer prefixes; `b+tree` for IPv6.
     isa : str
         The instructions that lookups use.
 
@@ -248,7 +248,7 @@ cdef class RouteTable:
             raise MemoryError
         status = fib_init(self.fib, &self.rib, engine_given(engine))
         if status == FIB_BEYOND:
-            raise ValueError(f"engine must be 'rank' for IPv6: {engine!r}")
+            raise ValueError(f"engine is for the other family: {engine!r}")
         if status != FIB_DRAWN:
             raise MemoryError
 

@@ -1,9 +1,9 @@
-"""The forwarding information base: lookup arrays that are drawn from the RIB by one of three engines."""
+"""The forwarding information base: lookup arrays that are drawn from the RIB by one of four engines."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from .arena cimport KF_MISS, LINE, arena_enter, arena_leave, arena_t, kf_lpm
-from .fib_rank cimport rank_t
+from .fib_sweep cimport ranges_t
 from .rib cimport kf_key, rib_t
 
 cdef extern from "csrc/lookup.h" nogil:
@@ -22,7 +22,7 @@ cdef enum fib_status:
 
 cdef struct fib_t:              # opaque to its users
     arena_t arena
-    rank_t rank
+    ranges_t ranges
     int engine                  # KF_*, or ENGINE_ANY
     uint32_t drawn              # prefixes when everything was drawn last
     uint64_t changes            # counts behind each change: an answer from before it may be wrong

@@ -1,7 +1,7 @@
 """Which engine draws a table, and lookups in batches.
 
 An IPv4 table gets `16-8-8` while that takes no more than a core's second-level cache, then `24-8`, and `rank` where the
-next hops or the chunks are too many for slots of two bytes. IPv6 has `rank`. The choice is made anew
+next hops or the chunks are too many for slots of two bytes. IPv6 has `b+tree`. The choice is made anew
 whenever everything is drawn: at first, when an update finds no room, when half of the prefixes have gone.
 """
 
@@ -10,10 +10,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from .arena cimport (
-    KF_DENSE16, KF_DENSE24, KF_RANK, arena_begin, arena_free, arena_replace, arena_t, kf_lpm,
+    KF_BTREE, KF_DENSE16, KF_DENSE24, KF_RANK, arena_begin, arena_free, arena_replace, arena_t, kf_lpm,
 )
+from .fib_btree cimport btree_build, btree_draw
 from .fib_dense cimport DENSE_CHUNKS, dense_build, dense_chunks, dense_draw
-from .fib_rank cimport rank_build, rank_draw, rank_free
+from .fib_rank cimport rank_build, rank_draw
+from .fib_sweep cimport ranges_free
 from .rib cimport RIB_NONE, kf_key, rib_next, rib_t, rib_walk, rib_walk_t
 
 cdef extern from "csrc/lookup.h" nogil:
@@ -62,6 +64,18 @@ cdef bint count_hops(census_t* c, const rib_t* r) noexcept nogil:
     return True
 
 
+cdef fib_status draw_ranges(fib_t* f, arena_t* a, const rib_t* r, const census_t* hops) noexcept nogil:
+    """Draw the engine of the family that has nodes of ranges: narrow where that can be."""
+    cdef bint is_ipv4 = r.bits == 32, drawn = False
+    cdef uint32_t narrow_pool = 0 if hops.is_direct else DIRECT
+    if hops.is_direct or hops.different <= POOLED:
+        drawn = rank_build(&f.ranges, a, r, 2, narrow_pool) if is_ipv4 else btree_build(&f.ranges, a, r, 2, narrow_pool)
+    if not drawn:
+        drawn = (rank_build(&f.ranges, a, r, 4, wide_pool(hops)) if is_ipv4
+                 else btree_build(&f.ranges, a, r, 4, wide_pool(hops)))
+    return FIB_DRAWN if drawn else FIB_NO_MEMORY
+
+
 cdef fib_status draw_ipv4(fib_t* f, arena_t* a, const rib_t* r, const census_t* hops) noexcept nogil:
     cdef bint narrow = hops.is_direct or hops.different <= POOLED
     cdef uint64_t small = dense_chunks(r, 16), large = dense_chunks(r, 24)
@@ -72,10 +86,10 @@ cdef fib_status draw_ipv4(fib_t* f, arena_t* a, const rib_t* r, const census_t* 
             engine = KF_DENSE16
         elif narrow and large < DENSE_CHUNKS:
             engine = KF_DENSE24
+    if engine == KF_BTREE:
+        return FIB_BEYOND
     if engine == KF_RANK:
-        if narrow and rank_build(&f.rank, a, r, 2, 0 if hops.is_direct else DIRECT):
-            return FIB_DRAWN
-        return FIB_DRAWN if rank_build(&f.rank, a, r, 4, wide_pool(hops)) else FIB_NO_MEMORY
+        return draw_ranges(f, a, r, hops)
     if engine == KF_DENSE24:
         small = large
     if not narrow or small > DENSE_CHUNKS:
@@ -105,10 +119,10 @@ cdef fib_status fib_redraw(fib_t* f, const rib_t* r) noexcept nogil:
         return FIB_NO_MEMORY
     if r.bits == 32:
         status = draw_ipv4(f, &fresh, r, &hops)
-    elif f.engine not in (ENGINE_ANY, KF_RANK):
+    elif f.engine not in (ENGINE_ANY, KF_BTREE):
         status = FIB_BEYOND
     else:
-        status = FIB_DRAWN if rank_build(&f.rank, &fresh, r, 4, wide_pool(&hops)) else FIB_NO_MEMORY
+        status = draw_ranges(f, &fresh, r, &hops)
     if status == FIB_DRAWN:
         arena_replace(&f.arena, &fresh)
         f.drawn = r.count
@@ -132,7 +146,7 @@ cdef void fib_adopt(fib_t* f, kf_lpm* block) noexcept nogil:
 
 cdef void fib_free(fib_t* f) noexcept nogil:
     arena_free(&f.arena)
-    rank_free(&f.rank)
+    ranges_free(&f.ranges)
 
 
 cdef fib_status fib_draw(fib_t* f, const rib_t* r, kf_key net, int len) noexcept nogil:
@@ -141,7 +155,9 @@ cdef fib_status fib_draw(fib_t* f, const rib_t* r, kf_key net, int len) noexcept
     cdef bint drawn = False
     if not f.arena.borrowed and not shrunk:
         if f.arena.block.engine == KF_RANK:
-            drawn = rank_draw(&f.rank, &f.arena, r, net, len)
+            drawn = rank_draw(&f.ranges, &f.arena, r, net, len)
+        elif f.arena.block.engine == KF_BTREE:
+            drawn = btree_draw(&f.ranges, &f.arena, r, net, len)
         else:
             drawn = dense_draw(&f.arena, r, net, len)
     if not drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import pickle
 import random
 import threading
@@ -16,7 +17,7 @@ import kubenet_fastpath as kf
 from kubenet_fastpath import isa
 
 MISS = kf.RouteTable.MISS
-ENGINES = [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "rank")]
+ENGINES = [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "b+tree")]
 LENGTHS = {
     4: (0, 1, 8, 15, 16, 17, 23, 24, 25, 31, 32),
     6: (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 95, 96, 112, 127, 128),
@@ -280,6 +281,42 @@ def test_out_may_overlap_the_addresses(family: int, engine: str, shift: int) -> 
     assert table.lookup(place, out).tolist() == want
 
 
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("top", [0, 2**31])
+@pytest.mark.parametrize("depth", [48, 80, 128])
+def test_trees_of_ipv6_grow_and_shrink(depth: int, top: int, step: int) -> None:
+    """Prefix by prefix through fuller nodes, trees written anew and more levels, in each window, narrow and wide."""
+    base, size, count = 0x20010DB8 << 96, 2 ** (128 - depth), 700
+    networks = [base + step * i * size for i in range(count)]
+    table = kf.RouteTable({(base, 32): 2000}, family=6)
+    keys = columns(6, [*networks, *(network + size for network in networks), base - 1])
+    prefixes = list(enumerate(networks))
+    random.Random(depth).shuffle(prefixes)
+    want = np.full(len(keys), 2000, np.uint32)
+    want[-1] = MISS
+    for changed, (i, network) in enumerate(prefixes):
+        table[network, depth] = top + i
+        want[i] = top + i
+        if step == 1 and i:
+            want[count + i - 1] = top + i
+        if changed % 50 == 0:
+            for variant in isa.available():
+                other = kf.RouteTable.from_arrays(*table.to_arrays(), family=6, isa=variant)
+                np.testing.assert_array_equal(other.lookup(keys), want)
+            np.testing.assert_array_equal(table.lookup(keys), want)
+    table[base, 33] = 2001  # over all nodes of the tree at once, where nothing longer holds
+    want[want == 2000] = 2001
+    np.testing.assert_array_equal(table.lookup(keys), want)
+    assert table.longest_match(str(ipaddress.IPv6Address(networks[7])))[1] == top + 7
+    for changed, (i, network) in enumerate(prefixes):
+        del table[network, depth]
+        want[i] = 2001
+        if step == 1 and i:
+            want[count + i - 1] = 2001
+        if changed % 50 == 0:
+            np.testing.assert_array_equal(table.lookup(keys), want)
+
+
 def test_many_different_hops() -> None:
     hops = (np.arange(40_000, dtype=np.uint64) * 100_003 % (2**32 - 1)).astype(np.uint32)
     networks = np.arange(40_000, dtype=np.uint32) << np.uint32(8)
@@ -304,7 +341,7 @@ def test_a_full_engine_refuses_and_changes_nothing(engine: str) -> None:
     assert table.to_bytes() == before
 
 
-@pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "rank")])
+@pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "b+tree")])
 def test_readers_see_before_or_after(family: int, engine: str) -> None:
     """A writer adds and removes prefixes and redraws everything; readers may see any of the hops that were right at
     some time, and never a miss: the default route is always there."""
@@ -356,7 +393,7 @@ def test_readers_see_before_or_after(family: int, engine: str) -> None:
     assert len(table) == len(held) + 1
 
 
-@pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "rank"), (6, "rank")])
+@pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "rank"), (6, "b+tree")])
 def test_threads_that_share_out_by_mistake(family: int, engine: str) -> None:
     """Their answers are worth nothing, but the pool of next hops is not left."""
     base, shift = (0x0A000000, 0) if family == 4 else (0x20010DB8 << 96, 72)

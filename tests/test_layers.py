@@ -48,10 +48,12 @@ FLOORS = (
         "aks_limit",
         "argument_type",
     ),
+    ("fib_sweep",),
     (
         "batch",
         "fib_dense",
         "fib_rank",
+        "fib_btree",
         "fdb",
         "defrag",
         "flowtable",

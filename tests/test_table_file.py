@@ -33,7 +33,7 @@ ROUTES = {
         "::1": 6,
     },
 }
-TABLES = [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "rank")]
+TABLES = [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "b+tree")]
 CRC = 60  # where the checksum is: the last 4 octets of the head
 
 
@@ -101,7 +101,7 @@ def test_a_saved_table_is_the_same(family: int, engine: str, tmp_path: Path) -> 
 
 
 def test_an_image_may_lie_anywhere() -> None:
-    image = IMAGES[6, "rank"]
+    image = IMAGES[6, "b+tree"]
     want = kf.RouteTable.from_buffer(image).lookup(keys_of(6))
     for offset in (0, 1, 8, 63):
         memory = bytearray(len(image) + offset)
@@ -178,7 +178,7 @@ def test_a_hostile_image_crashes_nothing(
 
 def test_an_arena_beyond_offsets_of_32_bits_is_refused(tmp_path: Path) -> None:
     lines = (1 << 26) + 1
-    head = bytearray(IMAGES[6, "rank"][:64])
+    head = bytearray(IMAGES[6, "b+tree"][:64])
     arena = int.from_bytes(head[40:48], "little")
     head[16:24] = (arena + 64 * lines).to_bytes(8, "little")
     head[52:56] = lines.to_bytes(4, "little")
@@ -259,7 +259,7 @@ def test_a_saved_file_has_the_rights_of_any(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
-    table, target, link, pipe = IMAGES[6, "rank"], tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    table, target, link, pipe = IMAGES[6, "b+tree"], tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
     link.symlink_to(target)
     kf.RouteTable.from_buffer(table).save(link)
     assert link.is_symlink()

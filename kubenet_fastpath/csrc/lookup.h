@@ -2,8 +2,9 @@
 #ifndef KF_LOOKUP_H
 #define KF_LOOKUP_H
 
+#include "btree_find.h"
 #include "dense.h"
-#include "rank6.h"
+#include "rank.h"
 
 enum { KF_POOL_BLOCK = 8192 };
 
@@ -16,13 +17,13 @@ static inline uint32_t kf_lpm_answer4(const kf_lpm *t, uint32_t key)
     else if (t->engine == KF_DENSE24)
         v = kf_dense_answer(slot, 24, key);
     else
-        v = kf_rank_answer(t, t->width, (uint64_t)key << 32, 0);
+        v = kf_rank_answer(t, t->width, key);
     return t->pool_size ? kf_hop_of(t, v) : v;
 }
 
 static inline uint32_t kf_lpm_answer6(const kf_lpm *t, uint64_t hi, uint64_t lo)
 {
-    uint32_t v = kf_rank_answer(t, 4, hi, lo);
+    uint32_t v = kf_btree_answer(t, t->width, hi, lo);
     return t->pool_size ? kf_hop_of(t, v) : v;
 }
 
@@ -42,14 +43,14 @@ static inline void kf_lpm_pass4(const kf_lpm *t, int isa, const uint32_t *key, s
 #if KF_X86
         (isa >= KF_AVX512 ? kf_dense_lookup_avx512 : kf_dense_lookup_scalar)(t, key, n, hop);
     else if (isa >= KF_AVX512)
-        kf_rank_lookup_avx512_v4(t, key, n, hop);
+        kf_rank_lookup_avx512(t, key, n, hop);
     else if (isa >= KF_AVX2)
-        kf_rank_lookup_avx2_v4(t, key, n, hop);
+        kf_rank_lookup_avx2(t, key, n, hop);
 #else
         kf_dense_lookup_scalar(t, key, n, hop);
 #endif
     else
-        kf_rank_lookup_scalar_v4(t, key, n, hop);
+        kf_rank_lookup_scalar(t, key, n, hop);
 }
 
 /* hop[i] = next hop of key[i]; IPv4 in host order. The arrays may be one and the same. */
@@ -75,12 +76,12 @@ static inline void kf_lpm_lookup6(const kf_lpm *t, int isa, int octets, const ch
         size = t->pool_size && n > KF_POOL_BLOCK ? KF_POOL_BLOCK : n;
 #if KF_X86
         if (isa >= KF_AVX512)
-            kf_rank_lookup_avx512_v6(t, octets, key, size, hop);
+            kf_btree_lookup_avx512(t, octets, key, size, hop);
         else if (isa >= KF_AVX2)
-            kf_rank_lookup_avx2_v6(t, octets, key, size, hop);
+            kf_btree_lookup_avx2(t, octets, key, size, hop);
         else
 #endif
-            kf_rank_lookup_scalar_v6(t, octets, key, size, hop);
+            kf_btree_lookup_scalar(t, octets, key, size, hop);
         if (t->pool_size)
             kf_hops_of(t, hop, size);
     }
@@ -89,7 +90,7 @@ static inline void kf_lpm_lookup6(const kf_lpm *t, int isa, int octets, const ch
 /* The variant that runs on a table. */
 static inline int kf_lpm_isa(const kf_lpm *t, int isa)
 {
-    return t->engine != KF_RANK && isa < KF_AVX512 ? KF_SCALAR : isa;
+    return t->engine <= KF_DENSE24 && isa < KF_AVX512 ? KF_SCALAR : isa;
 }
 
 #endif

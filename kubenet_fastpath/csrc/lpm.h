@@ -18,9 +18,9 @@
 #include "isa.h"
 
 #define KF_LPM_MAGIC "KFROUTES"
-enum { KF_LPM_VERSION = 1 };
-enum { KF_DENSE16, KF_DENSE24, KF_RANK };
-enum { KF_LPM_HEAD = 64 };
+enum { KF_LPM_VERSION = 2 };
+enum { KF_DENSE16, KF_DENSE24, KF_RANK, KF_BTREE };
+enum { KF_LPM_HEAD = 64, KF_LINE_BYTES = 64 };
 
 #define KF_MISS 0xFFFFFFFFu
 #define KF_CHILD 0x80000000u
@@ -49,6 +49,23 @@ static inline const void *kf_at(const kf_lpm *t, uint64_t offset) { return (cons
 
 /* Neither a hop that stands for itself nor KF_MISS. */
 static inline uint32_t kf_is_special(uint32_t v) { return (v + 1) >> 31; }
+
+KF_INLINE uint32_t kf_slot_load(const char *p, int width)
+{
+    int16_t narrow;
+    uint32_t wide;
+    if (width == 2) {
+        __builtin_memcpy(&narrow, p, 2);
+        return (uint32_t)(int32_t)narrow;
+    }
+    __builtin_memcpy(&wide, p, 4);
+    return wide;
+}
+
+KF_INLINE int kf_is_child(int width, uint32_t v)
+{
+    return width == 2 ? kf_is_special(v) : v >> 30 == KF_CHILD >> 30;
+}
 
 /* Replace what stands for a hop of the pool by that hop; only where there is a pool. Kept inside it whatever v is: it
  * may lie in a caller's array, into which another thread writes by mistake. */

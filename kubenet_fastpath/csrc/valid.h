@@ -1,6 +1,6 @@
 /* Whether a block from elsewhere can be read by lookups (lookup.h) without a step outside it.
  *
- * Every slot that a key can reach is looked at, each node once for each depth at which it hangs, so that neither a
+ * Every slot that a key can reach is looked at, each node once for each level at which it hangs, so that neither a
  * cycle nor shared nodes make the check long. What the table answers is not judged here. */
 #ifndef KF_VALID_H
 #define KF_VALID_H
@@ -8,17 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "btree.h"
 #include "rank.h"
 
-enum { KF_POOL_NARROW = 1 << 15, KF_CHUNK_LINES = 8, KF_DEPTHS = 8 };
-enum { KF_ARENA_LINES = 1 << 26 };      /* 4 GiB: what offsets of 32 bits reach (rank6.h) */
+enum { KF_POOL_NARROW = 1 << 15, KF_CHUNK_LINES = 8 };
+enum { KF_ARENA_LINES = 1 << 26 };      /* 4 GiB: what offsets of 32 bits reach (btree.h) */
 
 typedef struct {
     const kf_lpm *t;
     const char *arena;
     uint64_t bytes;         /* of the arena */
-    uint32_t *seen;         /* for each line: a bit for each kind of node and depth that has been found valid there */
-    int bits;               /* of an address */
+    uint32_t *seen;         /* for each line: a bit for each kind of node and level that has been found valid there */
 } kf_check;
 
 static inline int kf_hop_valid(const kf_lpm *t, uint32_t v)
@@ -47,14 +47,9 @@ static inline int kf_head_valid(const kf_lpm *t, uint64_t size)
         return 0;
     if (t->arena_size > KF_ARENA_LINES)
         return 0;
-    if (t->engine == KF_RANK)
-        root = t->family == 4 ? 8u << 19 : 4u << 16;
-    else
-        root = t->engine == KF_DENSE16 ? 2u << 16 : 2u << 24;
-    if (t->family == 4 ? t->engine > KF_RANK : t->family != 6 || t->engine != KF_RANK || t->width != 4)
+    if (t->engine > KF_BTREE || t->family != (t->engine == KF_BTREE ? 6 : 4) || (t->engine <= KF_DENSE24 && t->width != 2))
         return 0;
-    if (t->engine != KF_RANK && t->width != 2)
-        return 0;
+    root = t->engine == KF_DENSE16 ? 2u << 16 : t->engine == KF_DENSE24 ? 2u << 24 : t->engine == KF_RANK ? 8u << 19 : 4u << 16;
     pool = ((uint64_t)t->pool_size * 4 + 63) / 64 * 64;
     return t->pool == KF_LPM_HEAD && t->root == t->pool + pool && t->arena == t->root + root &&
            t->size == t->arena + (uint64_t)t->arena_size * 64 && t->size <= size;
@@ -87,45 +82,22 @@ static inline int kf_dense_valid(kf_check *c)
     return 1;
 }
 
-static int kf_node_valid(kf_check *c, uint32_t reference, int depth);
-
-static inline int kf_slot_valid(kf_check *c, uint32_t v, int depth)
-{
-    if (kf_is_child(c->t->width, v))
-        return depth < c->bits && kf_node_valid(c, kf_reference(c->t->width, v), depth);
-    return kf_hop_valid(c->t, v);
-}
-
-/* The leaves of an entry; `depth` lies behind its slices. */
-static inline int kf_entry_valid(kf_check *c, const uint64_t *entry, int depth)
-{
-    uint32_t bits = (uint32_t)*entry, base = (uint32_t)(*entry >> 32), i, n = (uint32_t)__builtin_popcount(bits);
-    int width = c->t->width;
-    if (bits == 0)
-        return kf_slot_valid(c, kf_slot_load((const char *)entry + 4, width), depth);
-    if (!(bits & 1) || (uint64_t)base + n > UINT32_MAX || ((uint64_t)base + n) * width > c->bytes)
-        return 0;           /* the sum is one of 32 bits to lookups */
-    for (i = 0; i < n; i++)
-        if (!kf_slot_valid(c, kf_slot_load(c->arena + ((size_t)base + i) * width, width), depth))
-            return 0;
-    return 1;
-}
-
-/* A LINE for slices up to `end`: one of its ranges ends there or behind, or counting would lead beyond the leaves. */
-static inline int kf_line_valid(kf_check *c, uint64_t line, uint32_t end, int depth)
+/* A LINE of the rank engine for slices up to `end`: one of its ranges ends there or behind, or counting would lead beyond
+ * the leaves, which lead nowhere. */
+static inline int kf_line_valid(const kf_check *c, uint64_t line, uint32_t end)
 {
     const char *p = c->arena + line * KF_LINE_BYTES;
     uint32_t i, n = kf_line_ranges(c->t->width);
-    if (line >= c->t->arena_size || kf_count_scalar((const uint16_t *)p, end, n) == n)
+    if (line >= c->t->arena_size || kf_count((const uint16_t *)p, end, n) == n)
         return 0;
     for (i = 0; i < n; i++)
-        if (!kf_slot_valid(c, kf_slot_load(p + kf_line_leaves(c->t->width) + (size_t)i * c->t->width, c->t->width), depth))
+        if (!kf_hop_valid(c->t, kf_slot_load(p + kf_line_leaves(c->t->width) + (size_t)i * c->t->width, c->t->width)))
             return 0;
     return 1;
 }
 
 /* A LINES: the LINEs that slices lead to, in order. Ends behind the last one are counted too, by any slice above them. */
-static inline int kf_lines_valid(kf_check *c, uint64_t line, int depth)
+static inline int kf_lines_valid(const kf_check *c, uint64_t line)
 {
     const uint16_t *last = (const uint16_t *)(c->arena + line * KF_LINE_BYTES);
     uint32_t i;
@@ -133,7 +105,7 @@ static inline int kf_lines_valid(kf_check *c, uint64_t line, int depth)
         if (last[i] < last[i - 1])
             return 0;
     for (i = 0; i < KF_TOP_ENDS; i++) {
-        if (!kf_line_valid(c, line + 1 + i, last[i], depth))
+        if (!kf_line_valid(c, line + 1 + i, last[i]))
             return 0;
         if (last[i] == 0xFFFF)
             return 1;
@@ -141,43 +113,99 @@ static inline int kf_lines_valid(kf_check *c, uint64_t line, int depth)
     return 0;
 }
 
-/* A node whose slice begins behind `depth`. */
-static int kf_node_valid(kf_check *c, uint32_t reference, int depth)
+static inline int kf_leaf_valid(kf_check *c, uint32_t v)
 {
-    uint32_t at = reference & KF_NODE_AT, kind = kf_node_kind(reference), i, mark;
-    const char *node = c->arena + (uint64_t)at * KF_LINE_BYTES;
-    if (at >= c->t->arena_size)
+    uint32_t reference = kf_reference(c->t->width, v), at = reference & KF_NODE_AT, kind = kf_node_kind(reference);
+    if (!kf_is_child(c->t->width, v))
+        return kf_hop_valid(c->t, v);
+    if (at >= c->t->arena_size || kind > KF_NODE_LINES)
         return 0;
-    mark = 1u << (kind * KF_DEPTHS + depth / 16);
-    if (c->seen[at] & mark)
-        return 1;
-    c->seen[at] |= mark;
-    if (kind == KF_NODE_LINE)
-        return kf_line_valid(c, at, 0xFFFF, depth + 16);
-    if (kind == KF_NODE_LINES)
-        return kf_lines_valid(c, at, depth + 16);
-    if (kind != KF_NODE_RANK)
-        return 0;
-    if ((uint64_t)(node - c->arena) + 8 * KF_NODE_ENTRIES > c->bytes)
-        return 0;
-    for (i = 0; i < KF_NODE_ENTRIES; i++)
-        if (!kf_entry_valid(c, (const uint64_t *)node + i, depth + 16))
+    if (!(c->seen[at] & 1u << kind)) {
+        c->seen[at] |= 1u << kind;
+        return kind == KF_NODE_LINE ? kf_line_valid(c, at, 0xFFFF) : kf_lines_valid(c, at);
+    }
+    return 1;
+}
+
+/* The leaves of an entry. */
+static inline int kf_entry_valid(kf_check *c, const uint64_t *entry)
+{
+    uint32_t bits = (uint32_t)*entry, base = (uint32_t)(*entry >> 32), i, n = (uint32_t)__builtin_popcount(bits);
+    int width = c->t->width;
+    if (bits == 0)
+        return kf_leaf_valid(c, kf_slot_load((const char *)entry + 4, width));
+    if (!(bits & 1) || (uint64_t)base + n > UINT32_MAX || ((uint64_t)base + n) * width > c->bytes)
+        return 0;           /* the sum is one of 32 bits to lookups */
+    for (i = 0; i < n; i++)
+        if (!kf_leaf_valid(c, kf_slot_load(c->arena + ((size_t)base + i) * width, width)))
             return 0;
     return 1;
 }
 
 static inline int kf_rank_valid(kf_check *c)
 {
-    const char *root = (const char *)kf_at(c->t, c->t->root);
+    const uint64_t *root = (const uint64_t *)kf_at(c->t, c->t->root);
     uint32_t i;
-    if (c->t->family == 4) {
-        for (i = 0; i < 1u << 19; i++)
-            if (!kf_entry_valid(c, (const uint64_t *)root + i, 24))
-                return 0;
+    for (i = 0; i < 1u << 19; i++)
+        if (!kf_entry_valid(c, root + i))
+            return 0;
+    return 1;
+}
+
+static int kf_tree_valid(kf_check *c, uint64_t at, int window, int level);
+
+/* A slot that leads to trees of this window. */
+static inline int kf_slot_valid(kf_check *c, uint32_t v, int window)
+{
+    if (!kf_is_child(c->t->width, v))
+        return kf_hop_valid(c->t, v);
+    return window < KF_WINDOWS && (c->t->width == 2 || (v & ~KF_CHILD) < KF_ARENA_LINES) &&
+           kf_tree_valid(c, kf_tree_at(c->t->width, v), window, c->arena[window]);
+}
+
+/* An INNER (level 1 and above) or a NODE (0) of a window, and what hangs below: all that counting leads to. */
+static int kf_tree_valid(kf_check *c, uint64_t at, int window, int level)
+{
+    const uint32_t *last = (const uint32_t *)(c->arena + at);
+    uint32_t i, j, mark = 1u << (8 * window + level), lines = level ? KF_INNER_LINES : 2;
+    if (at % KF_LINE_BYTES || at + lines * KF_LINE_BYTES > c->bytes)
+        return 0;
+    if (c->seen[at / KF_LINE_BYTES] & mark)
         return 1;
+    c->seen[at / KF_LINE_BYTES] |= mark;
+    if (level && last[KF_CHILDREN - 1] != 0xFFFFFFFF)
+        return 0;
+    for (i = 0; i < KF_LEAVES; i++) {
+        uint64_t leaf = kf_node_leaf_at((uint32_t)at, i);
+        if (i && i < KF_CHILDREN && last[i] < last[i - 1])
+            return 0;
+        if (i && last[i - 1] == 0xFFFFFFFF)     /* no value lies behind; but it has to be the last one */
+            continue;
+        if (level) {
+            if (!kf_tree_valid(c, kf_inner_child(c->arena, (uint32_t)at, i), window, level - 1))
+                return 0;
+            continue;
+        }
+        if (leaf < at || leaf + KF_LINE_BYTES > c->bytes)
+            return 0;
+        for (j = 0; j < kf_leaf_ranges(c->t->width); j++)
+            if (!kf_slot_valid(c, kf_slot_load(kf_leaf_slot(c->arena, c->t->width, (uint32_t)leaf, j), c->t->width), window + 1))
+                return 0;
     }
+    return 1;
+}
+
+static inline int kf_btree_valid(kf_check *c)
+{
+    const uint32_t *root = (const uint32_t *)kf_at(c->t, c->t->root);
+    uint32_t i;
+    if (!c->t->arena_size)
+        return 0;
+    for (i = 0; i < KF_WINDOWS; i++)
+        if ((uint8_t)c->arena[i] > KF_LEVELS_MAX)
+            return 0;
     for (i = 0; i < 1u << 16; i++)
-        if (!kf_slot_valid(c, ((const uint32_t *)root)[i], 16))
+        if (!kf_slot_valid(c, root[i], 0))
             return 0;
     return 1;
 }
@@ -192,11 +220,10 @@ static inline int kf_lpm_valid(const kf_lpm *t, uint64_t size)
     c.t = t;
     c.arena = (const char *)kf_at(t, t->arena);
     c.bytes = (uint64_t)t->arena_size * 64;
-    c.bits = t->family == 4 ? 32 : 128;
     c.seen = (uint32_t *)calloc((size_t)t->arena_size + 1, sizeof *c.seen);
     if (!c.seen)
         return -1;
-    valid = t->engine == KF_RANK ? kf_rank_valid(&c) : kf_dense_valid(&c);
+    valid = t->engine == KF_BTREE ? kf_btree_valid(&c) : t->engine == KF_RANK ? kf_rank_valid(&c) : kf_dense_valid(&c);
     free(c.seen);
     return valid;
 }

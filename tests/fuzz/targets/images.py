@@ -17,7 +17,7 @@ from ..choices import Choices
 
 LONGEST = 1024
 LINES = False
-GOOD = [None, (4, "16-8-8"), (6, "rank")] * 3 + [(4, "rank")]  # the last takes 4 MiB, and its time
+GOOD = [None, (4, "16-8-8"), (6, "b+tree")] * 3 + [(4, "rank")]  # the last takes 4 MiB, and its time
 SMALL = kf.RouteTable({"10.0.0.0/8": 1, "10.0.0.0/9": 2}).to_bytes()
 EXAMPLES = [bytes([given, op, 30 * op, 0, 0, 3]) for given in (0, 1, 2, 9) for op in range(6)] + [
     SMALL[:1024]
