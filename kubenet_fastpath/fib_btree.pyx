@@ -398,7 +398,7 @@ cdef bint nodes_fit(drawing_t* d, uint32_t tree, int level, uint32_t n, const up
 
 cdef bint redraw_nodes(drawing_t* d, uint32_t tree, char* parent, int parent_width, int window, uint32_t n,
                        const update_t* u) noexcept nogil:
-    """Replace the NODEs that an update touches; there is room."""
+    """Replace the NODEs that an update touches, which fit. One alone may not; then False, and nothing has changed."""
     cdef spot_t spot
     cdef uint32_t value = u.first, end, piece, slot
     cdef int level = levels_of(d)[window]
@@ -406,6 +406,8 @@ cdef bint redraw_nodes(drawing_t* d, uint32_t tree, char* parent, int parent_wid
         spot = find_node(d, tree, level, value)
         end = read_node(d, spot.piece, spot.first, spot.last, n)
         piece = new_node(d, &d.range[end], splice(d, n, end, &spot, u) - end)
+        if piece == NO_PIECE:
+            return False
         if spot.place != NULL:
             publish_word(spot.place, piece * LINE)
         else:
@@ -481,6 +483,11 @@ cdef bint btree_draw(ranges_t* k, arena_t* a, const rib_t* r, kf_key key, int le
     if window < 0:
         draw_root(&d, n, u.last, True)
         return True
-    if nodes_fit(&d, tree, levels_of(&d)[window], n, &u):
-        return redraw_nodes(&d, tree, parent, parent_width, window, n, &u)
+    if (find_node(&d, tree, levels_of(&d)[window], u.first).last >= u.last
+            or nodes_fit(&d, tree, levels_of(&d)[window], n, &u)):
+        if redraw_nodes(&d, tree, parent, parent_width, window, n, &u):
+            return True
+        if not d.is_tall:
+            return False
+        d.is_tall = False
     return redraw_tree(k, &d, tree, parent, parent_width, window, n, &u)

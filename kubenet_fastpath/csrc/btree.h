@@ -65,22 +65,22 @@ KF_INLINE uint32_t kf_below_scalar(const char *line, uint32_t key, uint32_t n)
 }
 
 /* The child of an INNER; where in a NODE the leaf is; where in a leaf the slot is. */
-KF_INLINE uint32_t kf_inner_child(const char *arena, uint32_t at, uint32_t below)
+KF_INLINE uint32_t kf_inner_child(const char *arena, size_t at, uint32_t below)
 {
     uint32_t child;
     __builtin_memcpy(&child, arena + at + KF_LINE_BYTES + 4 * (size_t)below, 4);
     return child;
 }
 
-KF_INLINE uint32_t kf_node_leaf_at(uint32_t at, uint32_t below) { return at + KF_LINE_BYTES * (1 + below); }
+KF_INLINE size_t kf_node_leaf_at(size_t at, uint32_t below) { return at + KF_LINE_BYTES * (1 + (size_t)below); }
 
-KF_INLINE const char *kf_leaf_slot(const char *arena, int width, uint32_t at, uint32_t below)
+KF_INLINE const char *kf_leaf_slot(const char *arena, int width, size_t at, uint32_t below)
 {
     return arena + at + kf_leaf_slots(width) + (size_t)below * (uint32_t)width;
 }
 
 /* The slot of a value in a tree of so many levels of INNERs. */
-KF_INLINE const char *kf_tree_slot(const char *arena, int width, uint32_t at, int levels, uint32_t key)
+KF_INLINE const char *kf_tree_slot(const char *arena, int width, size_t at, int levels, uint32_t key)
 {
     for (; levels; levels--)
         at = kf_inner_child(arena, at, kf_below_scalar(arena + at, key, KF_CHILDREN));

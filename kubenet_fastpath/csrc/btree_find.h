@@ -19,13 +19,8 @@ typedef struct {
     uint32_t slot[KF_TREE_BLOCK + 16] __attribute__((aligned(64)));
 } kf_tree_list;
 
-/* Else the compiler makes vectors of what is to be stored, one value at a time. */
-#define KF_STORE(place, value)                                                                    \
-    do {                                                                                          \
-        uint32_t once = (value);                                                                  \
-        __asm__("" : "+r"(once));                                                                 \
-        (place) = once;                                                                           \
-    } while (0)
+/* Else the compiler makes vectors of what is to be stored one by one, and adds up addresses anew each time. */
+#define KF_KEEP(value) __asm__("" : "+r"(value))
 
 /* Half of a key of 16 octets, or of a pair of uint64 in host order. */
 KF_INLINE uint64_t kf_half(const char *key, int octets, int half)
@@ -78,10 +73,11 @@ KF_INLINE void kf_settle_scalar(int width, uint32_t n, uint32_t *hop, const kf_t
     TARGET KF_INLINE void NAME(const char *arena, int width, int levels, kf_tree_list *list)      \
     {                                                                                             \
         const uint32_t ends = kf_leaf_ranges(width) - 1;                                          \
-        uint32_t i, j, n = list->n, at[KF_TREE_GROUP];                                            \
+        uint32_t i, j, n = list->n, slot;                                                         \
+        size_t at[KF_TREE_GROUP];                                                                 \
         KEY key[KF_TREE_GROUP];                                                                   \
         int level;                                                                                \
-        for (i = n; i % KF_TREE_GROUP; i++) {       /* fill the last group with a key that is there */ \
+        for (i = n; i % KF_TREE_GROUP; i++) {       /* fill the last group with a key that is there */\
             list->key[i] = list->key[n - 1];                                                      \
             list->at[i] = list->at[n - 1];                                                        \
         }                                                                                         \
@@ -94,28 +90,33 @@ KF_INLINE void kf_settle_scalar(int width, uint32_t n, uint32_t *hop, const kf_t
             }                                                                                     \
             for (level = 0; level < levels; level++)                                              \
                 _Pragma("GCC unroll 8") for (j = 0; j < KF_TREE_GROUP; j++)                       \
-                    KF_STORE(at[j], kf_inner_child(arena, at[j], COUNT(arena + at[j], key[j], KF_CHILDREN))); \
+                {                                                                                 \
+                    at[j] = kf_inner_child(arena, at[j], COUNT(arena + at[j], key[j], KF_CHILDREN));\
+                    KF_KEEP(at[j]);                                                               \
+                }                                                                                 \
             _Pragma("GCC unroll 8") for (j = 0; j < KF_TREE_GROUP; j++)                           \
             {                                                                                     \
                 __builtin_prefetch(arena + at[j]);                                                \
-                list->at[i + j] = at[j];                                                          \
+                list->at[i + j] = (uint32_t)at[j];                                                \
             }                                                                                     \
         }                                                                                         \
         for (i = 0; i < n; i += KF_TREE_GROUP)                                                    \
-            _Pragma("GCC unroll 8") for (j = i; j < i + KF_TREE_GROUP; j++)                       \
+            _Pragma("GCC unroll 8") for (j = 0; j < KF_TREE_GROUP; j++)                           \
             {                                                                                     \
-                uint32_t place = list->at[j];                                                     \
-                KF_STORE(place, kf_node_leaf_at(place, COUNT(arena + place, LOAD(&list->key[j]), KF_CHILDREN))); \
+                size_t place = list->at[i + j];                                                   \
+                place = kf_node_leaf_at(place, COUNT(arena + place, LOAD(&list->key[i + j]), KF_CHILDREN));\
+                KF_KEEP(place);                                                                   \
                 __builtin_prefetch(arena + place);                                                \
-                list->at[j] = place;                                                              \
+                list->at[i + j] = (uint32_t)place;                                                \
             }                                                                                     \
         for (i = 0; i < n; i += KF_TREE_GROUP)                                                    \
-            _Pragma("GCC unroll 8") for (j = i; j < i + KF_TREE_GROUP; j++)                       \
+            _Pragma("GCC unroll 8") for (j = 0; j < KF_TREE_GROUP; j++)                           \
             {                                                                                     \
-                uint32_t place = list->at[j];                                                     \
-                place = kf_slot_load(kf_leaf_slot(arena, width, place, COUNT(arena + place, LOAD(&list->key[j]), ends)), \
-                                     width);                                                      \
-                KF_STORE(list->slot[j], place);                                                   \
+                size_t place = list->at[i + j];                                                   \
+                uint32_t below = COUNT(arena + place, LOAD(&list->key[i + j]), ends);             \
+                slot = kf_slot_load(kf_leaf_slot(arena, width, place, below), width);             \
+                KF_KEEP(slot);                                                                    \
+                list->slot[i + j] = slot;                                                         \
             }                                                                                     \
     }
 
@@ -131,6 +132,7 @@ KF_INLINE void kf_btree6(const kf_lpm *t, int width, int octets, const char *key
     char tail[256] __attribute__((aligned(64)));
     size_t done;
     int window;
+    KF_KEEP(arena);
     for (done = 0; done < n; done += size, key += 16 * (size_t)size, out += size) {
         size = n - done < KF_TREE_BLOCK ? (uint32_t)(n - done) : KF_TREE_BLOCK;
         if (size % 16) {

@@ -176,20 +176,20 @@ static int kf_tree_valid(kf_check *c, uint64_t at, int window, int level)
     if (level && last[KF_CHILDREN - 1] != 0xFFFFFFFF)
         return 0;
     for (i = 0; i < KF_LEAVES; i++) {
-        uint64_t leaf = kf_node_leaf_at((uint32_t)at, i);
+        uint64_t leaf = kf_node_leaf_at(at, i);
         if (i && i < KF_CHILDREN && last[i] < last[i - 1])
             return 0;
         if (i && last[i - 1] == 0xFFFFFFFF)     /* no value lies behind; but it has to be the last one */
             continue;
         if (level) {
-            if (!kf_tree_valid(c, kf_inner_child(c->arena, (uint32_t)at, i), window, level - 1))
+            if (!kf_tree_valid(c, kf_inner_child(c->arena, at, i), window, level - 1))
                 return 0;
             continue;
         }
-        if (leaf < at || leaf + KF_LINE_BYTES > c->bytes)
+        if (leaf + KF_LINE_BYTES > c->bytes)
             return 0;
         for (j = 0; j < kf_leaf_ranges(c->t->width); j++)
-            if (!kf_slot_valid(c, kf_slot_load(kf_leaf_slot(c->arena, c->t->width, (uint32_t)leaf, j), c->t->width), window + 1))
+            if (!kf_slot_valid(c, kf_slot_load(kf_leaf_slot(c->arena, c->t->width, leaf, j), c->t->width), window + 1))
                 return 0;
     }
     return 1;
