@@ -1,9 +1,10 @@
 """What the two state tables cost, beside DPDK's rte_hash over the same keys.
 
-    python -m bench.state [--full] [--json]
+    python -m bench.state [--full] [--sizes 1K 64K] [--json]
 
 Lookups: tuples of IPv4 flows, both directions stored, as ready 16-byte records against rte_hash with the same keys, and
-from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536, chosen
+from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536 from Python,
+with arguments that are made ready before, and rte_hash also as C calls it; chosen
 uniformly or by Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows
 through a node, expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians;
 results checked.
@@ -50,6 +51,7 @@ class Figure:
     calls: int
     ours: float
     peer: float | None
+    peer_in_c: float | None  # no call from Python among its own, whatever `calls`
     columns: float | None = None  # the same tuples as columns
 
 
@@ -118,25 +120,30 @@ def peer_of(keys: NDArray[np.uint8], absent: list[str]) -> Hash | None:
         return None
 
 
-def in_calls(lookup: Callable[[slice], Any], size: int) -> Callable[[], None]:
-    cuts = [slice(at, at + size) for at in range(0, KEYS, size)]
-
-    def act() -> None:
-        for cut in cuts:
-            lookup(cut)
-
-    return act
+def cuts(size: int) -> list[slice]:
+    return [slice(at, at + size) for at in range(0, KEYS, size)]
 
 
-def compare(ours: list[Callable[[slice], Any]], peer: Hash | None, keys: NDArray[np.uint8], rounds: int,
-            size: int) -> tuple[list[float], float | None, NDArray[np.uint32]]:  # fmt: skip
-    """ns a key of each of ours, of the peer, and the peer's answers."""
+def in_calls(act: Callable[..., Any], calls: list[tuple[Any, ...]]) -> Callable[[], None]:
+    def run() -> None:
+        for arguments in calls:
+            act(*arguments)
+
+    return run
+
+
+def compare(ours: list[Callable[[], None]], peer: Hash | None, keys: NDArray[np.uint8], rounds: int,
+            size: int) -> tuple[list[float], float | None, float | None, NDArray[np.uint32]]:  # fmt: skip
+    """ns a key of each of ours, of the peer and of the peer in C; the peer's answers."""
     found = np.full(KEYS, MISS, np.uint32)
-    acts = [in_calls(lookup, size) for lookup in ours]
+    acts = list(ours)
     if peer is not None:
-        acts.append(in_calls(lambda cut: peer.lookup(keys[cut], found[cut]), size))
-    spent = [1e9 * seconds / KEYS for seconds in by_turns(acts, rounds)]
-    return spent[: len(ours)], spent[-1] if peer else None, found
+        acts.append(in_calls(peer.call, [peer.arguments(keys[cut], found[cut]) for cut in cuts(size)]))
+        acts.append(in_calls(peer.call, [peer.arguments(keys, found)]))
+    spent: list[float | None] = [1e9 * seconds / KEYS for seconds in by_turns(acts, rounds)]
+    mine = [one for one in spent[: len(ours)] if one is not None]
+    theirs, in_c = spent[len(ours) :] if peer else (None, None)
+    return mine, theirs, in_c, found
 
 
 def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list[Figure]:
@@ -156,19 +163,24 @@ def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list
         arrays, keys = columns(wanted), octets(wanted)
         for size in CALLS:
 
-            def ready(cut: slice, wanted: Any = wanted) -> None:
-                table.lookup_tuples(wanted[cut], 0, out=conn[cut])
+            parts = [(wanted[cut], conn[cut]) for cut in cuts(size)]
+            columns_of = [([a[cut] for a in arrays], again[cut]) for cut in cuts(size)]
 
-            def apart(cut: slice, arrays: Any = arrays) -> None:
-                table.lookup(*(a[cut] for a in arrays), 0, out=again[cut])
+            def ready(parts: Any = parts) -> None:
+                for keys, out in parts:
+                    table.lookup_tuples(keys, 0, out=out)
 
-            ours, theirs, numbers = compare([ready, apart], peer, keys, rounds, size)
+            def apart(columns_of: Any = columns_of) -> None:
+                for (src, dst, sport, dport, proto), out in columns_of:
+                    table.lookup(src, dst, sport, dport, proto, 0, out=out)
+
+            ours, theirs, in_c, numbers = compare([ready, apart], peer, keys, rounds, size)
             want = np.full(KEYS, MISS, np.uint32) if pattern == "misses" else row_of[chosen]
             np.testing.assert_array_equal(conn, want)
             np.testing.assert_array_equal(again, want)
             if peer:
                 np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
-            found.append(Figure("connections", name, pattern, size, ours[0], theirs, ours[1]))
+            found.append(Figure("connections", name, pattern, size, ours[0], theirs, in_c, ours[1]))
     if peer:
         peer.close()
     return found
@@ -187,14 +199,17 @@ def stations(name: str, entries: int, rounds: int, absent: list[str]) -> list[Fi
         wanted = macs[chosen] | np.uint64((pattern == "misses") << 40)
         for size in CALLS:
 
-            def lookup(cut: slice, wanted: Any = wanted) -> None:
-                fdb.lookup(wanted[cut], out=out[cut])
+            parts = [(wanted[cut], out[cut]) for cut in cuts(size)]
 
-            ours, theirs, numbers = compare([lookup], peer, octets(wanted), rounds, size)
+            def lookup(parts: Any = parts) -> None:
+                for keys, ports in parts:
+                    fdb.lookup(keys, out=ports)
+
+            ours, theirs, in_c, numbers = compare([lookup], peer, octets(wanted), rounds, size)
             np.testing.assert_array_equal(out, -1 if pattern == "misses" else ports[chosen])
             if peer:
                 np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
-            found.append(Figure("MAC addresses", name, pattern, size, ours[0], theirs))
+            found.append(Figure("MAC addresses", name, pattern, size, ours[0], theirs, in_c))
     if peer:
         peer.close()
     return found
@@ -299,12 +314,13 @@ def flood(capacity: int) -> dict[str, float]:
 
 
 def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: list[str]) -> None:
-    row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6} {:>8}"
-    print(row.format("table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "columns"))
+    row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6} {:>7} {:>6} {:>8}"
+    print(row.format("table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "in C", "ratio", "columns"))
     for f in figures:
-        peer, ratio = (f"{f.peer:.1f}", f"{f.peer / f.ours:.2f}") if f.peer else ("-", "-")
+        peers = [f"{p:.1f}|{p / f.ours:.2f}" if p else "-|-" for p in (f.peer, f.peer_in_c)]
         columns = f"{f.columns:.1f}" if f.columns else ""
-        print(row.format(f.table, f.entries, f.keys, f"{f.calls:,}", f"{f.ours:.1f}", peer, ratio, columns))
+        words = [word for peer in peers for word in peer.split("|")]
+        print(row.format(f.table, f.entries, f.keys, f"{f.calls:,}", f"{f.ours:.1f}", *words, columns))
     for name, values in others.items():
         print(f"{name}: " + "; ".join(f"{what} {value:,.4g}" for what, value in values.items()))
     for reason in absent:
@@ -313,17 +329,20 @@ def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB and minutes")
+    parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB")
+    parser.add_argument("--sizes", nargs="*", choices=SIZES | LARGE, help="lookups among so many entries alone, nothing else")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     absent: list[str] = []
     figures: list[Figure] = []
-    for name, entries in (SIZES | LARGE if args.full else SIZES).items():
-        figures += connections(name, entries, args.rounds, absent)
-    for name, entries in SIZES.items():
-        figures += stations(name, entries, args.rounds, absent)
-    others = {
+    chosen = args.sizes or (SIZES | LARGE if args.full else SIZES)
+    for name in chosen:
+        figures += connections(name, (SIZES | LARGE)[name], args.rounds, absent)
+    for name in chosen:
+        if name in SIZES:
+            figures += stations(name, SIZES[name], args.rounds, absent)
+    others = {} if args.sizes else {
         "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
         "growth from empty": growth(10 << 20 if args.full else 1 << 20),
         "flood of SYNs at 65,536 connections": flood(1 << 16),

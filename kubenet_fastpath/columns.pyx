@@ -18,8 +18,6 @@ from .tracker cimport ct_track_hashed, is_icmp_error
 cdef extern from "csrc/flow_find.h" nogil:
     enum:
         KF_FIND_VECTOR      # tuples a call
-        KF_ROW_SHIFT        # where a row has what
-        KF_ROW_EXPIRES
     ctypedef struct kf_tuple:
         uint64_t head       # as `tuple_head` makes it
         uint64_t tail
@@ -29,7 +27,7 @@ cdef extern from "csrc/flow_find.h" nogil:
         uint32_t lates
     ctypedef struct kf_quest:
         const kf_index* index
-        const char* row
+        const conn_t* row
         uint64_t* secret
         const kf_tuple* key
         const int64_t* now
@@ -48,12 +46,6 @@ cdef extern from "csrc/flow_find.h" nogil:
 
 cdef enum:
     VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is tracked
-
-cdef conn_t layout
-if (sizeof(conn_t) != 1 << KF_ROW_SHIFT or sizeof(tuple_t) != 16
-        or <char*>&layout.expires - <char*>&layout != <Py_ssize_t>KF_ROW_EXPIRES):
-    raise ImportError("csrc/flow_find.h has another layout of a connection")
-
 
 cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
                 uint64_t* hash) noexcept nogil:
@@ -79,7 +71,7 @@ cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uin
     cdef kf_quest quest
     tuples.src, tuples.dst, tuples.sport, tuples.dport, tuples.proto = c.src, c.dst, c.sport, c.dport, c.proto
     tuples.zone = c.zone
-    quest.index, quest.row, quest.each = &t.index, <const char*>t.row, not c.one_time
+    quest.index, quest.row, quest.each = &t.index, t.row, not c.one_time
     quest.secret[0], quest.secret[1] = t.secret[0], t.secret[1]
     while base < c.n:
         m = <int>min(<Py_ssize_t>KF_FIND_VECTOR, c.n - base)

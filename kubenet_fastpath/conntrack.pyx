@@ -10,6 +10,7 @@ from libc.string cimport memset
 import numpy as np
 
 cimport numpy as cnp
+from cpython.object cimport PyObject
 
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tcp_side_t, tuple_t
@@ -28,7 +29,7 @@ from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
 cnp.import_array()
 
 cdef enum:
-    MOST = 1 << 28          # connections: a reference has 32 bits, one of them for the direction
+    MOST = (1 << 28) - 1    # connections: their tuples are named by 32 bits (kf_ref)
 
 COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve",
             "expired")
@@ -62,6 +63,17 @@ cdef object times_of(columns_t* c, int64_t* time, now):
     return now
 
 
+cdef int tuples_given(object tuples) except -1:
+    """What is not simply an array of `TUPLE`: one of an equal type, or a mistake."""
+    if not isinstance(tuples, np.ndarray):
+        raise TypeError(f"tuples must be an array of ConnectionTable.TUPLE, not {type(tuples).__name__}")
+    if tuples.dtype != TUPLE or tuples.ndim != 1:
+        raise ValueError(f"tuples must be a (N,) array of ConnectionTable.TUPLE, not {tuples.shape} {tuples.dtype}")
+    if not tuples.flags.c_contiguous:
+        raise ValueError("tuples must be contiguous: copy it with np.ascontiguousarray")
+    return 0
+
+
 cdef Py_ssize_t numbered(str text, Py_ssize_t i):
     """The number of the line that the i-th connection of a text is in; empty ones count."""
     return [number for number, line in enumerate(text.splitlines(), 1) if line.strip()][i]
@@ -73,7 +85,7 @@ cdef class ConnectionTable:
     Parameters
     ----------
     capacity : int
-        The most connections held at once (nf_conntrack_max), 1..2**28. Memory is taken as they come, about
+        The most connections held at once (nf_conntrack_max), below 2**28. Memory is taken as they come, about
         190 bytes each. When full, a new connection evicts a few that are not ASSURED, or is refused.
     timeouts : Timeouts, optional
         Seconds a connection lives without a packet.
@@ -361,12 +373,9 @@ cdef class ConnectionTable:
         """
         cdef columns_t c
         cdef int64_t time
-        if not isinstance(tuples, np.ndarray):
-            raise TypeError(f"tuples must be an array of ConnectionTable.TUPLE, not {type(tuples).__name__}")
-        if tuples.dtype != TUPLE or tuples.ndim != 1:
-            raise ValueError(f"tuples must be a (N,) array of ConnectionTable.TUPLE, not {tuples.shape} {tuples.dtype}")
-        if not tuples.flags.c_contiguous:
-            raise ValueError("tuples must be contiguous: copy it with np.ascontiguousarray")
+        if not (cnp.PyArray_CheckExact(tuples) and <PyObject*>cnp.PyArray_DESCR(tuples) is <PyObject*>TUPLE
+                and cnp.PyArray_NDIM(tuples) == 1 and cnp.PyArray_ISCARRAY_RO(tuples)):
+            tuples_given(tuples)
         memset(&c, 0, sizeof(columns_t))
         c.n, c.tuple = vector_size(tuples), <const tuple_t*>vector_data(tuples)
         times = times_of(&c, &time, now)

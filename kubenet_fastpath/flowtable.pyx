@@ -7,6 +7,7 @@ new connection by a few rows; so an idle table costs nothing, and a run's result
 packets were cut into batches.
 """
 
+from libc.stdint cimport INT64_MIN
 from libc.string cimport memcpy, memset
 
 from .connection cimport (
@@ -45,6 +46,10 @@ cdef inline size_t heads_most(const ct_t* t) noexcept nogil:
     return 2 * max(<size_t>t.room, <size_t>FIRST_HEADS)
 
 
+cdef inline size_t row_bytes(const ct_t* t) noexcept nogil:
+    return (<size_t>t.room + 1) * sizeof(conn_t)
+
+
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     """An empty table for `room` connections; False without memory."""
     cdef uint64_t state = seed
@@ -53,22 +58,26 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     t.secret[0] = kf_splitmix(&state)
     t.secret[1] = kf_splitmix(&state)
     t.heads, t.source_mask = FIRST_HEADS, FIRST_HEADS - 1
-    t.row = <conn_t*>kf_slab_alloc(room * sizeof(conn_t))
+    t.row = <conn_t*>kf_slab_alloc(row_bytes(t))
     t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
     t.source = <uint32_t*>kf_slab_alloc(heads_most(t) * sizeof(uint32_t))
-    return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
+    if not t.row or not t.side or not t.source or kf_index_init(&t.index, FIRST_REFERENCES) != 0:
+        return False
+    t.row[0].expires = INT64_MIN
+    t.row += 1
+    return True
 
 
 cdef bint ct_reserve(ct_t* t) noexcept nogil:
     """Take the memory of a full table now; False where there is not enough."""
-    kf_slab_touch(t.row, t.room * sizeof(conn_t))
+    kf_slab_touch(t.row - 1, row_bytes(t))
     kf_slab_touch(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_touch(t.source, heads_most(t) * sizeof(uint32_t))
     return kf_index_reserve(&t.index, 2 * <uint64_t>t.room) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
-    kf_slab_free(t.row, t.room * sizeof(conn_t))
+    kf_slab_free(t.row - 1, row_bytes(t))
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_free(t.source, heads_most(t) * sizeof(uint32_t))
     kf_index_free(&t.index)
@@ -136,8 +145,8 @@ cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil:
     cdef conn_t* c = &t.row[conn]
     if c.status & IPS_DYING:
         return
-    kf_index_erase(&t.index, ct_hash(t, &c.reply), conn << 1 | 1)
-    kf_index_erase(&t.index, ct_hash(t, &c.original), conn << 1)     # not there after a NAT clash
+    kf_index_erase(&t.index, ct_hash(t, &c.reply), kf_ref(conn, 1))
+    kf_index_erase(&t.index, ct_hash(t, &c.original), kf_ref(conn, 0))     # not there after a NAT clash
     forget(t, conn)
 
 
@@ -181,7 +190,7 @@ cdef bint early_drop(ct_t* t, uint64_t hash, int64_t now) noexcept nogil:
         b = &kf_home(&t.index, hash & ~t.index.mask)[(hash + i) & t.index.mask]
         m = ~kf_match(b, 0) & 0xFFF
         while m:
-            conn = b.ref[kf_first(m)] >> 1
+            conn = kf_ref_conn(b.ref[kf_first(m)])
             m &= m - 1
             c = &t.row[conn]
             if c.status & IPS_DYING:
@@ -224,19 +233,18 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
 
 cdef void insert_row(ct_t* t, uint32_t conn, uint64_t hash, uint64_t reply_hash) noexcept nogil:
     # The reply first: should both tuples be equal, a lookup meets it first, as in the kernel.
-    kf_index_insert(&t.index, reply_hash, conn << 1 | 1)
+    kf_index_insert(&t.index, reply_hash, kf_ref(conn, 1))
     if not t.row[conn].status & IPS_NAT_CLASH:
-        kf_index_insert(&t.index, hash, conn << 1)
+        kf_index_insert(&t.index, hash, kf_ref(conn, 0))
     t.vacancy.conn = NO_CONN
 
 
 cdef uint64_t hash_of(const void* table, uint32_t ref) noexcept nogil:
-    cdef const conn_t* c = &(<const ct_t*>table).row[ref >> 1]
-    return ct_hash(<const ct_t*>table, &c.reply if ref & 1 else &c.original)
+    return ct_hash(<const ct_t*>table, kf_ref_tuple((<const ct_t*>table).row, ref))
 
 
 cdef void ask_for(const void* table, uint32_t ref) noexcept nogil:
-    kf_prefetch(&(<const ct_t*>table).row[ref >> 1])
+    kf_prefetch(kf_ref_row((<const ct_t*>table).row, ref))
 
 
 cdef inline bint make_room(ct_t* t, uint64_t hash) noexcept nogil:
@@ -301,7 +309,7 @@ cdef confirm_t clash(ct_t* t, uint32_t* conn, uint32_t winner, int64_t now) noex
     # Replies alone shall find it, and not for long.
     c.expires = now + SECOND
     c.status |= IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
-    kf_index_insert(&t.index, hash, conn[0] << 1 | 1)
+    kf_index_insert(&t.index, hash, kf_ref(conn[0], 1))
     t.vacancy.conn = NO_CONN
     t.counters.clash_resolve += 1
     return CONFIRM_OK
@@ -359,12 +367,12 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
         while m:
             ref = b.ref[kf_first(m)]
             m &= m - 1
-            c = &t.row[ref >> 1]
-            if ref >> 1 == ignored or not tuple_equal(&c.reply if ref & 1 else &c.original, reply):
+            c = kf_ref_row(t.row, ref)
+            if kf_ref_conn(ref) == ignored or not tuple_equal(kf_ref_tuple(t.row, ref), reply):
                 continue
             absent = False
             if c.expires <= now:
-                ct_expire_row(t, ref >> 1)
+                ct_expire_row(t, kf_ref_conn(ref))
             elif not tuple_equal(&c.original, &t.row[ignored].original):
                 t.counters.found += 1
                 return True
