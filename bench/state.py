@@ -3,11 +3,10 @@
     python -m bench.state [--full] [--sizes 1K 64K] [--json]
 
 Lookups: tuples of IPv4 flows, both directions stored, as ready 16-byte records against rte_hash with the same keys, and
-from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536 from Python,
-with arguments that are made ready before, and rte_hash also as C calls it; chosen
-uniformly or by Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows
-through a node, expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians;
-results checked.
+from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536 from
+Python, with arguments that are made ready before, and rte_hash also as C calls it; chosen uniformly or by Zipf's law,
+all of them held or none. Then what changes the connection table: new masqueraded flows, in the table alone and through a
+node; expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's CPU time, medians; results checked.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ SIZES = {"1K": 1 << 10, "64K": 1 << 16, "1M": 1 << 20}
 LARGE = {"10M": 10 << 20}
 ZIPF = 1.05
 FOREVER = 10**18  # ns
+SECOND = 10**9
 MISS = kf.ConnectionTable.MISS
 TUPLE = kf.ConnectionTable.TUPLE
 
@@ -162,7 +162,6 @@ def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list
             wanted["dport"] ^= 0x8000
         arrays, keys = columns(wanted), octets(wanted)
         for size in CALLS:
-
             parts = [(wanted[cut], conn[cut]) for cut in cuts(size)]
             columns_of = [([a[cut] for a in arrays], again[cut]) for cut in cuts(size)]
 
@@ -198,7 +197,6 @@ def stations(name: str, entries: int, rounds: int, absent: list[str]) -> list[Fi
         chosen = choose(entries, "uniform" if pattern == "misses" else pattern, random)
         wanted = macs[chosen] | np.uint64((pattern == "misses") << 40)
         for size in CALLS:
-
             parts = [(wanted[cut], out[cut]) for cut in cuts(size)]
 
             def lookup(parts: Any = parts) -> None:
@@ -265,6 +263,33 @@ def new_flows(count: int, rounds: int) -> dict[str, float]:
     return {kind: 1e9 * median(times) / per_round for kind, times in spent.items()}
 
 
+def translated_flows(count: int, rounds: int) -> dict[str, float]:
+    """A table with `count` masqueraded UDP flows: further ones, 256 a call, which then expire; the table stays as large."""
+    per_round = 1 << 16
+    total = count + (rounds + 1) * per_round
+    table = kf.ConnectionTable(capacity=total, seed=1, reserve=True)
+    tuples = flows(total)
+    address = 0x0AF00004
+    for at in range(0, count, 4096):
+        table.masquerade(*columns(tuples[at : min(at + 4096, count)]), SECOND, address=address)
+    spent: dict[str, list[float]] = {"new": [], "expired": []}
+    for turn in range(rounds + 1):  # the first touches memory
+        part = tuples[count + turn * per_round :][:per_round]
+        calls = [columns(part[at : at + 256]) for at in range(0, per_round, 256)]
+        began = time.thread_time()
+        for src, dst, sport, dport, proto in calls:
+            table.masquerade(src, dst, sport, dport, proto, 0, address=address)
+        spent["new"].append(time.thread_time() - began)
+        assert len(table) == count + per_round
+        ends = table.to_records()
+        assert (ends["reply_dst"] == address).all()
+        began = time.thread_time()
+        assert table.expire(30 * SECOND) == per_round
+        spent["expired"].append(time.thread_time() - began)
+    size = table.nbytes / count
+    return {kind: 1e9 * median(times[1:]) / per_round for kind, times in spent.items()} | {"bytes a flow": size}
+
+
 def growth(count: int) -> dict[str, float]:
     """From empty, 256 flows a call; then all of them expire."""
     table = kf.ConnectionTable(capacity=count, seed=1, reserve=True)
@@ -315,7 +340,11 @@ def flood(capacity: int) -> dict[str, float]:
 
 def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: list[str]) -> None:
     row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6} {:>7} {:>6} {:>8}"
-    print(row.format("table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "in C", "ratio", "columns"))
+    print(
+        row.format(
+            "table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "in C", "ratio", "columns"
+        )
+    )
     for f in figures:
         peers = [f"{p:.1f}|{p / f.ours:.2f}" if p else "-|-" for p in (f.peer, f.peer_in_c)]
         columns = f"{f.columns:.1f}" if f.columns else ""
@@ -330,7 +359,9 @@ def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: lis
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB")
-    parser.add_argument("--sizes", nargs="*", choices=SIZES | LARGE, help="lookups among so many entries alone, nothing else")
+    parser.add_argument(
+        "--sizes", nargs="*", choices=SIZES | LARGE, help="lookups among so many entries, nothing else"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -342,11 +373,15 @@ def main() -> int:
     for name in chosen:
         if name in SIZES:
             figures += stations(name, SIZES[name], args.rounds, absent)
-    others = {} if args.sizes else {
-        "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
-        "growth from empty": growth(10 << 20 if args.full else 1 << 20),
-        "flood of SYNs at 65,536 connections": flood(1 << 16),
-    }
+    others = (
+        {}
+        if args.sizes
+        else {
+            "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
+            "growth from empty": growth(10 << 20 if args.full else 1 << 20),
+            "flood of SYNs at 65,536 connections": flood(1 << 16),
+        }
+    )
     if args.json:
         print(json.dumps({"lookups": [asdict(f) for f in figures], "changes": others, "absent": absent}))
     else:

@@ -64,6 +64,21 @@ class ConnectionTable:
         window: NDArray[np.uint16] | None = None,  # (N,)
         zone: int = 0,
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]: ...  # conn (N,), info (N,)
+    def masquerade(
+        self,
+        src: NDArray[np.uint32],  # (N,)
+        dst: NDArray[np.uint32],  # (N,)
+        sport: NDArray[np.uint16],  # (N,)
+        dport: NDArray[np.uint16],  # (N,)
+        proto: NDArray[np.uint8],  # (N,)
+        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        *,
+        address: int | tuple[int, int],
+        ports: tuple[int, int] | None = None,
+        random: bool = False,
+        length: NDArray[np.uint16] | None = None,  # (N,) bytes
+        zone: int = 0,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.void]]: ...  # conn (N,), info (N,), leaves (N,) TUPLE
     def lookup(
         self,
         src: NDArray[np.uint32],  # (N,)

@@ -19,6 +19,7 @@ from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_b
 from .isa cimport isa_number
 from .isa import available
 from .listing import connections_of, connections_text, statistics_text
+from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
 from .records cimport record_insert, record_known, record_t, records_fill
 from .records import RECORD
 from .snapshot cimport restore, snapshot
@@ -152,7 +153,7 @@ cdef class ConnectionTable:
         if (not self.table or not ct_init(self.table, capacity, seed)
                 or (reserve and not ct_reserve(self.table))):
             raise MemoryError(f"no memory for {capacity} connections")
-        self.timeouts, self.seed = timeouts, seed
+        self.timeouts, self.seed, self.rng = timeouts, seed, seed
         cdef ct_t* t = self.table
         cdef int i
         t.checksum, t.tcp.loose, t.tcp.liberal = checksum, loose, liberal
@@ -280,6 +281,73 @@ cdef class ConnectionTable:
         with nogil:
             columns_track(self.table, &c, conn_out, info_out)
         return conn, info
+
+    def masquerade(self, src, dst, sport, dport, proto, now, *, address, ports=None, bint random=False, length=None,
+                   int zone=0):
+        """Track packets, in order, and give new connections another source, as MASQUERADE and SNAT do.
+
+        Parameters
+        ----------
+        src, dst, sport, dport, proto, now, length, zone
+            As for `track`; TCP segments come without numbers and with ACK alone, so they are taken up in the middle.
+        address : int
+            The IPv4 address that new connections leave with, host order; or (first, last): of this range always the same
+            one for a pair of hosts.
+        ports : (int, int), optional
+            First and last port (or ICMP identifier) that they may leave with. Without it a port is kept if its answers can
+            be told from others', and else searched in its class: 1..511, 600..1023, 1024..65535.
+        random : bool
+            Search from a random port on (`--random`, `--random-fully`) even if the packet's own were free.
+
+        Returns
+        -------
+        conn : (N,) ndarray of uint32
+            Index of each packet's connection, or `MISS`.
+        info : (N,) ndarray of uint8
+            `CtInfo` of each packet. DROP: all ports are taken, or the table is full.
+        leaves : (N,) structured ndarray of `TUPLE`
+            Addresses and ports behind translation, of packets and answers; without a connection, as they came.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types, an address or port out of range. Nothing has changed then.
+
+        Notes
+        -----
+        The port search is the kernel's (nf_nat_l4proto_unique_tuple); its random numbers come from the seed.
+
+        Examples
+        --------
+        >>> table = ConnectionTable()
+        >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+        >>> _, _, leaves = table.masquerade(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0, address=9)
+        >>> leaves[["src", "sport"]].tolist()
+        [(9, 40000)]
+        """
+        cdef columns_t c
+        cdef int64_t time
+        cdef nat_range_t chosen
+        first, last = address if isinstance(address, tuple) else (address, address)
+        low, high = (0, 0) if ports is None else ports
+        if not 0 < first <= last < 1 << 32:
+            raise ValueError(f"address must be above 0 and below 2**32, the first not behind the last: {address}")
+        if not 0 <= low <= high < 1 << 16:
+            raise ValueError(f"ports must be within 0..65535, the first not behind the last: {ports}")
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
+        if length is not None:
+            length = rows_of(length, cnp.NPY_UINT16, c.n, "length")
+            c.length = <const uint16_t*>vector_data(length)
+        conn, info = vector_new(c.n, cnp.NPY_UINT32), vector_new(c.n, cnp.NPY_UINT8)
+        leaves = np.empty(c.n, TUPLE)
+        chosen.min_ip, chosen.max_ip, chosen.min_port, chosen.max_port = first, last, low, high
+        chosen.flags = (RANGE_PORTS if ports is not None else 0) | (RANGE_RANDOM if random else 0)
+        c.range, c.rng, c.leaves = &chosen, &self.rng, <tuple_t*>vector_data(leaves)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
+        cdef uint8_t* info_out = <uint8_t*>vector_data(info)
+        with nogil:
+            columns_track(self.table, &c, conn_out, info_out)
+        return conn, info, leaves
 
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone):
         """Point c to the columns of tuples and their times; they live as long as what is given back."""
@@ -538,7 +606,7 @@ cdef class ConnectionTable:
             "liberal": self.liberal, "checksum": t.checksum != 0,
             "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0, "max_retrans": t.tcp.max_retrans,
         }
-        return {"settings": settings, "counters": self.counters, **snapshot(t)}
+        return {"settings": settings, "counters": self.counters, "rng": self.rng, **snapshot(t)}
 
 
 def _restore(state):
@@ -546,6 +614,7 @@ def _restore(state):
     cdef ConnectionTable self = ConnectionTable(**state["settings"])
     cdef uint64_t* value = <uint64_t*>&self.table.counters
     restore(self.table, state)
+    self.rng = state["rng"]
     for i, name in enumerate(COUNTERS):
         value[i] = state["counters"][name]
     return self
