@@ -78,7 +78,9 @@ class ConnectionTable:
         random: bool = False,
         length: NDArray[np.uint16] | None = None,  # (N,) bytes
         zone: int = 0,
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.void]]: ...  # conn (N,), info (N,), leaves (N,) TUPLE
+    ) -> tuple[
+        NDArray[np.uint32], NDArray[np.uint8], NDArray[np.void]
+    ]: ...  # conn (N,), info (N,), leaves (N,) TUPLE
     def lookup(
         self,
         src: NDArray[np.uint32],  # (N,)

@@ -51,16 +51,21 @@ def klass(port: int) -> range:
 
 @given(flows, st.integers(0, 3))
 def test_answers_can_be_told_apart_and_come_back(rows: list[tuple[int, ...]], seed: int) -> None:
-    rows = [(src, dst, *((0, 0) if proto == 50 else (sport, dport)), proto) for src, dst, sport, dport, proto in rows]
+    rows = [
+        (src, dst, *((0, 0) if proto == 50 else (sport, dport)), proto)
+        for src, dst, sport, dport, proto in rows
+    ]
     table = kf.ConnectionTable(seed=seed)
-    conn, info, leaves = table.masquerade(*columns(rows), 0, address=NODE)
+    conn, _, leaves = table.masquerade(*columns(rows), 0, address=NODE)
     sent = dict(zip(rows, of(leaves), strict=True))
     assert len(set(sent.values())) == len(sent) or any(proto == 50 for *_, proto in rows)
     taken: set[tuple[int, ...]] = set()
     for row, out in sent.items():
         if row[-1] == 50 and conn[rows.index(row)] == MISS:
             continue  # no ports, and the address is another's
-        assert out[0] == NODE and out[1] == row[1] and out[3:] == row[3:]
+        assert out[0] == NODE
+        assert out[1] == row[1]
+        assert out[3:] == row[3:]
         wanted = (NODE, *row[1:])
         assert out[2] == row[2] if wanted not in taken else out[2] in klass(row[2])
         taken.add(out)
@@ -69,7 +74,9 @@ def test_answers_can_be_told_apart_and_come_back(rows: list[tuple[int, ...]], se
     assert back.tolist() == conn[good].tolist()
     assert (answer == CtInfo.ESTABLISHED_REPLY).all()
     assert of(home) == inverse([rows[i] for i in good])
-    assert all(r["status"] & CtStatus.SRC_NAT and r["status"] & CtStatus.DST_NAT_DONE for r in table.to_records())
+    assert all(
+        r["status"] & CtStatus.SRC_NAT and r["status"] & CtStatus.DST_NAT_DONE for r in table.to_records()
+    )
 
 
 @given(flows, st.integers(1, 59))
@@ -88,8 +95,10 @@ def test_ports_run_out() -> None:
     table = kf.ConnectionTable()
     rows = [(0x0AF40100 + i, 0x08080808, 5000, 53, 17) for i in range(12)]
     conn, info, leaves = table.masquerade(*columns(rows), 0, address=NODE, ports=(2000, 2009))
-    assert (conn != MISS).sum() == 10 and set(leaves["sport"][conn != MISS].tolist()) == set(range(2000, 2010))
-    assert (info[conn == MISS] == CtInfo.DROP).all() and of(leaves[conn == MISS]) == [rows[i] for i in (10, 11)]
+    assert (conn != MISS).sum() == 10
+    assert set(leaves["sport"][conn != MISS].tolist()) == set(range(2000, 2010))
+    assert (info[conn == MISS] == CtInfo.DROP).all()
+    assert of(leaves[conn == MISS]) == [rows[i] for i in (10, 11)]
     assert table.counters["insert_failed"] == 2 == table.counters["drop"]
     _, again, _ = table.masquerade(*columns(rows[10:]), 31 * SECOND, address=NODE, ports=(2000, 2009))
     assert (again == CtInfo.NEW).all()  # the others have expired
