@@ -207,6 +207,9 @@ class Hash:
 
         self.call = library().hash_lookup
 
+    def lookup(self, keys: NDArray[np.uint8], out: NDArray[np.uint32]) -> None:
+        self.call(*self.arguments(keys, out))
+
     def arguments(self, keys: NDArray[np.uint8], out: NDArray[np.uint32]) -> tuple[Any, ...]:
         """What `call` takes to find these keys; both arrays have to live until then."""
         return self._pointer, keys.ctypes.data, keys.shape[1], out.ctypes.data, len(keys)

@@ -378,6 +378,7 @@ def main() -> int:
         {}
         if args.sizes
         else {
+            "masqueraded UDP flow in a table with 1M of them, ns": translated_flows(1 << 20, args.rounds),
             "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
             "growth from empty": growth(10 << 20 if args.full else 1 << 20),
             "flood of SYNs at 65,536 connections": flood(1 << 16),
