@@ -5,7 +5,7 @@ and what looks at a table from outside.
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -13,15 +13,15 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 
 from .columns cimport columns_find, columns_t, columns_track
-from .connection cimport tcp_side_t, tuple_t
+from .connection cimport SECOND, tcp_side_t, tuple_t
 from .errors import ConfigError, TableFull
-from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_bytes
+from .flowtable cimport EXPIRY_SCTP, ct_watch, event_row_t, ct_init, ct_release, ct_reserve, kf_index_bytes
 from .isa cimport isa_number
 from .isa import available
-from .listing import connections_of, connections_text, statistics_text
+from .listing import connections_of, connections_text, events_text, statistics_text
 from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
-from .records cimport record_insert, record_known, record_t, records_fill
-from .records import RECORD
+from .records cimport record_insert, record_known, record_of, record_t, records_fill
+from .records import EVENT, RECORD
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
@@ -488,6 +488,71 @@ cdef class ConnectionTable:
         """Return what `conntrack -L` prints at `now`, in ns; with `extended`, what `-o extended` adds; without
         `accounting`, no packets and bytes."""
         return connections_text(self.to_records(now), extended=extended, accounting=accounting)
+
+    def watch(self, capacity=65536):
+        """Keep events from now on, for `events`: as `conntrack -E` has them, which costs nothing before.
+
+        Parameters
+        ----------
+        capacity : int
+            The most that are kept till `events` is called, below 2**32, some 150 bytes each; 0: nobody watches any more.
+            Of a node that is watched every packet takes the full path.
+
+        Raises
+        ------
+        ValueError
+            For a capacity out of range. Nothing has changed then.
+        """
+        if not 0 <= capacity < 1 << 32:
+            raise ValueError(f"capacity must be 0..{(1 << 32) - 1}: {capacity}")
+        if not ct_watch(self.table, capacity):
+            raise MemoryError(f"no memory for {capacity} events")
+
+    @property
+    def events_lost(self):
+        """Events since `watch` for which there was no room."""
+        return self.table.events.lost
+
+    def events(self):
+        """Return the events since `watch` or the last call, in their order; there is room for others then.
+
+        Returns
+        -------
+        (N,) structured ndarray of `EVENT`
+            `time` in ns (of the latest packet or sweep by then), `kind` (`CtEvent`): NEW when a connection is
+            confirmed, UPDATE when it is answered, ASSURED or in another state, DESTROY when it ends; and the fields of
+            `to_records`, as they were; `timeout` is the whole seconds left at `time`.
+
+        Examples
+        --------
+        >>> table = ConnectionTable()
+        >>> table.watch()
+        >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+        >>> _ = table.track(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0)
+        >>> print(table.events_text(table.events(), accounting=False), end="")
+            [NEW] udp      17 30 src=0.0.0.1 dst=0.0.0.2 sport=40000 dport=53 [UNREPLIED] src=0.0.0.2 dst=0.0.0.1 sport=53 dport=40000
+        """
+        cdef ct_t* t = self.table
+        cdef uint32_t i, n = t.events.used
+        cdef event_row_t* e
+        cdef record_t* r
+        rows = np.empty(n, EVENT)
+        cdef uint8_t* at = <uint8_t*>vector_data(rows)
+        for i in range(n):
+            e = &t.events.event[i]
+            memcpy(at, &e.time, 8)
+            at[8] = e.kind
+            r = <record_t*>(at + 9)
+            record_of(r, &e.row, e.conn)
+            r.timeout = <int>((e.row.expires - e.time) // SECOND)
+            at += 9 + sizeof(record_t)
+        t.events.used = 0
+        return rows
+
+    @staticmethod
+    def events_text(events, *, accounting=True):
+        """Return events as `conntrack -E` prints them; with `accounting`, packets and bytes of those that end."""
+        return events_text(events, accounting=accounting)
 
     def statistics_text(self):
         """Return the line of `conntrack -S`."""

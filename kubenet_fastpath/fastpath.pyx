@@ -233,7 +233,7 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     cdef int direction
     cdef Py_ssize_t k
     f.candidate.conn = NO_CONN
-    if f.off or node.recorder != NULL:
+    if f.off or node.recorder != NULL or node.conntrack.events.event != NULL:
         return i
     catch_up(f, node)
     if node.out_capacity - node.n_out < <size_t>(end - i) and not out_room(node, end - i):

@@ -62,6 +62,24 @@ cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
     uint64_t clash_resolve
     uint64_t expired        # connections reclaimed after their timeout
 
+cdef enum event_t:          # what a connection lived through (ctnetlink's NEW, UPDATE and DESTROY)
+    EVENT_NEW = 1
+    EVENT_UPDATE = 2
+    EVENT_DESTROY = 3
+
+cdef struct event_row_t:
+    int64_t time            # ns
+    uint32_t conn
+    uint8_t kind            # EVENT_*
+    conn_t row              # as it was then
+
+cdef struct events_t:       # of who watches; nobody: all 0
+    event_row_t* event      # NULL: nobody watches
+    uint32_t room
+    uint32_t used
+    uint64_t lost           # for which there was no room
+    int64_t now             # ns, of the latest packet or sweep
+
 cdef struct vacancy_t:      # of the latest new connection, until anything is entered: it need not be looked for again
     uint32_t conn           # whose original tuple is nobody's; NO_CONN: nothing is known
     bint reply_absent       # and `reply` neither
@@ -83,6 +101,7 @@ cdef struct ct_t:
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections, both tuples of each: kf_ref
     vacancy_t vacancy
+    events_t events
     uint64_t secret[2]
     bint checksum           # nf_conntrack_checksum
     tcp_policy_t tcp
@@ -96,6 +115,8 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
                      uint32_t heads) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
+cdef bint ct_watch(ct_t* t, uint32_t room) noexcept nogil
+cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
 cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil
 cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil

@@ -8,6 +8,7 @@ packets were cut into batches.
 """
 
 from libc.stdint cimport INT64_MIN
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .connection cimport (
@@ -81,7 +82,30 @@ cdef void ct_release(ct_t* t) noexcept nogil:
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_free(t.source, heads_most(t) * sizeof(uint32_t))
     kf_index_free(&t.index)
+    free(t.events.event)
     memset(t, 0, sizeof(ct_t))
+
+
+cdef bint ct_watch(ct_t* t, uint32_t room) noexcept nogil:
+    """Keep up to `room` events from now on, 0: none; False without memory. What was kept is gone."""
+    free(t.events.event)
+    memset(&t.events, 0, sizeof(events_t))
+    if room == 0:
+        return True
+    t.events.event = <event_row_t*>malloc(room * sizeof(event_row_t))
+    t.events.room = room if t.events.event else 0
+    return t.events.event != NULL
+
+
+cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil:
+    """Somebody watches. Without room the event is lost, as a netlink socket loses what nobody fetches."""
+    cdef event_row_t* e
+    if t.events.used == t.events.room:
+        t.events.lost += 1
+        return
+    e = &t.events.event[t.events.used]
+    t.events.used += 1
+    e.time, e.conn, e.kind, e.row = t.events.now, conn, kind, t.row[conn]
 
 
 cdef void push(ct_t* t, uint32_t conn) noexcept nogil:
@@ -145,6 +169,8 @@ cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil:
     cdef conn_t* c = &t.row[conn]
     if c.status & IPS_DYING:
         return
+    if t.events.event:
+        ct_note(t, conn, EVENT_DESTROY)
     kf_index_erase(&t.index, ct_hash(t, &c.reply), kf_ref(conn, 1))
     kf_index_erase(&t.index, ct_hash(t, &c.original), kf_ref(conn, 0))     # not there after a NAT clash
     forget(t, conn)
@@ -163,6 +189,7 @@ cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
     """Look at the next `rows` rows, round and round, and reclaim the expired; how many those were."""
     cdef uint32_t reclaimed = 0, ahead
     cdef conn_t* c
+    t.events.now = now
     for _ in range(min(rows, t.used)):
         if t.cursor >= t.used:
             t.cursor = 0
@@ -343,6 +370,9 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.status |= IPS_CONFIRMED
             insert_row(t, conn[0], hash, reply_hash)
             t.counters.insert += 1
+            if t.events.event:
+                t.events.now = now
+                ct_note(t, conn[0], EVENT_NEW)
     if verdict != CONFIRM_OK:
         ct_discard(t, conn[0])
         conn[0] = NO_CONN

@@ -536,7 +536,7 @@ cdef Py_ssize_t parallel_run(parallel_t* p, fastpath_t* f, node_t* node, const b
                              Py_ssize_t n) noexcept nogil:
     """Forward packets i, i + 1 ... of a checked batch; the number of the first that has to go the full path, or n."""
     cdef Py_ssize_t first = i
-    if f.off or node.recorder != NULL or p.mixed < n:
+    if f.off or node.recorder != NULL or node.conntrack.events.event != NULL or p.mixed < n:
         p.wait = n - i
         return i
     p.fast, p.node, p.batch = f, node, b

@@ -17,7 +17,10 @@ RECORD = np.dtype([
 ])
 
 
-cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
+EVENT = np.dtype([("time", "i8"), ("kind", "u1"), *RECORD.descr])
+
+
+cdef void record_of(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
     r.index, r.proto, r.zone = index, c.original.proto, c.original.zone
     r.src, r.dst, r.sport, r.dport = c.original.src, c.original.dst, c.original.sport, c.original.dport
     r.reply_src, r.reply_dst = c.reply.src, c.reply.dst
@@ -35,7 +38,7 @@ cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now) noexc
         c = &t.row[i]
         if c.status & (IPS_CONFIRMED | IPS_DYING) != IPS_CONFIRMED or (now and c.expires <= now[0]):
             continue
-        fill(r + n, c, i)
+        record_of(r + n, c, i)
         if now:
             r[n].timeout = <int32_t>((c.expires - now[0]) // SECOND)
         n += 1
