@@ -72,8 +72,8 @@ def _tuple(record: Any, side: str, proto: int) -> list[str]:
 def events_text(events: NDArray[np.void], *, accounting: bool = True) -> str:
     """Return one line an event, as `conntrack -E` prints it.
 
-    Packets and bytes (with `accounting`) are told of what has ended alone, its timeout if time was left, a mark if there
-    is one. Who ended it is not known here ([USERSPACE]).
+    Packets and bytes (with `accounting`) are told of what has ended alone, its timeout if time was left, a mark if
+    there is one. Who ended it is not known here ([USERSPACE]).
     """
     return "".join(_event(event, accounting) for event in events)
 
