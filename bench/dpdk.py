@@ -205,8 +205,14 @@ class Hash:
         if added != len(keys):
             raise Absent(f"{self.name}: {added:,} of {len(keys):,} keys went in")
 
+        self.call = library().hash_lookup
+
     def lookup(self, keys: NDArray[np.uint8], out: NDArray[np.uint32]) -> None:
-        library().hash_lookup(self._pointer, keys.ctypes.data, keys.shape[1], out.ctypes.data, len(keys))
+        self.call(*self.arguments(keys, out))
+
+    def arguments(self, keys: NDArray[np.uint8], out: NDArray[np.uint32]) -> tuple[Any, ...]:
+        """What `call` takes to find these keys; both arrays have to live until then."""
+        return self._pointer, keys.ctypes.data, keys.shape[1], out.ctypes.data, len(keys)
 
     def close(self) -> None:
         library().hash_free(self._pointer)

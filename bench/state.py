@@ -1,12 +1,12 @@
 """What the two state tables cost, beside DPDK's rte_hash over the same keys.
 
-    python -m bench.state [--full] [--json]
+    python -m bench.state [--full] [--sizes 1K 64K] [--json]
 
 Lookups: tuples of IPv4 flows, both directions stored, as ready 16-byte records against rte_hash with the same keys, and
-from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536, chosen
-uniformly or by Zipf's law, all of them held or none. Then what changes the connection table: new masqueraded flows
-through a node, expiry, growth from empty, a flood of SYNs at a full table. ns of the thread's own CPU time, medians;
-results checked.
+from five columns; MAC addresses against 8-byte keys. 262,144 keys a measurement, in calls of 256 and of 65,536 from
+Python, with arguments that are made ready before, and rte_hash also as C calls it; chosen uniformly or by Zipf's law,
+all of them held or none. Then what changes the connection table: new masqueraded flows, in the table alone and through
+a node; expiry, growth from empty, a flood of SYNs at a full table. ns of a thread's CPU time, medians; results checked.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SIZES = {"1K": 1 << 10, "64K": 1 << 16, "1M": 1 << 20}
 LARGE = {"10M": 10 << 20}
 ZIPF = 1.05
 FOREVER = 10**18  # ns
+SECOND = 10**9
 MISS = kf.ConnectionTable.MISS
 TUPLE = kf.ConnectionTable.TUPLE
 
@@ -50,6 +51,7 @@ class Figure:
     calls: int
     ours: float
     peer: float | None
+    peer_in_c: float | None  # no call from Python among its own, whatever `calls`
     columns: float | None = None  # the same tuples as columns
 
 
@@ -118,25 +120,30 @@ def peer_of(keys: NDArray[np.uint8], absent: list[str]) -> Hash | None:
         return None
 
 
-def in_calls(lookup: Callable[[slice], Any], size: int) -> Callable[[], None]:
-    cuts = [slice(at, at + size) for at in range(0, KEYS, size)]
-
-    def act() -> None:
-        for cut in cuts:
-            lookup(cut)
-
-    return act
+def cuts(size: int) -> list[slice]:
+    return [slice(at, at + size) for at in range(0, KEYS, size)]
 
 
-def compare(ours: list[Callable[[slice], Any]], peer: Hash | None, keys: NDArray[np.uint8], rounds: int,
-            size: int) -> tuple[list[float], float | None, NDArray[np.uint32]]:  # fmt: skip
-    """ns a key of each of ours, of the peer, and the peer's answers."""
+def in_calls(act: Callable[..., Any], calls: list[tuple[Any, ...]]) -> Callable[[], None]:
+    def run() -> None:
+        for arguments in calls:
+            act(*arguments)
+
+    return run
+
+
+def compare(ours: list[Callable[[], None]], peer: Hash | None, keys: NDArray[np.uint8], rounds: int,
+            size: int) -> tuple[list[float], float | None, float | None, NDArray[np.uint32]]:  # fmt: skip
+    """ns a key of each of ours, of the peer and of the peer in C; the peer's answers."""
     found = np.full(KEYS, MISS, np.uint32)
-    acts = [in_calls(lookup, size) for lookup in ours]
+    acts = list(ours)
     if peer is not None:
-        acts.append(in_calls(lambda cut: peer.lookup(keys[cut], found[cut]), size))
-    spent = [1e9 * seconds / KEYS for seconds in by_turns(acts, rounds)]
-    return spent[: len(ours)], spent[-1] if peer else None, found
+        acts.append(in_calls(peer.call, [peer.arguments(keys[cut], found[cut]) for cut in cuts(size)]))
+        acts.append(in_calls(peer.call, [peer.arguments(keys, found)]))
+    spent: list[float | None] = [1e9 * seconds / KEYS for seconds in by_turns(acts, rounds)]
+    mine = [one for one in spent[: len(ours)] if one is not None]
+    theirs, in_c = spent[len(ours) :] if peer else (None, None)
+    return mine, theirs, in_c, found
 
 
 def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list[Figure]:
@@ -155,20 +162,24 @@ def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list
             wanted["dport"] ^= 0x8000
         arrays, keys = columns(wanted), octets(wanted)
         for size in CALLS:
+            parts = [(wanted[cut], conn[cut]) for cut in cuts(size)]
+            columns_of = [([a[cut] for a in arrays], again[cut]) for cut in cuts(size)]
 
-            def ready(cut: slice, wanted: Any = wanted) -> None:
-                table.lookup_tuples(wanted[cut], 0, out=conn[cut])
+            def ready(parts: Any = parts) -> None:
+                for keys, out in parts:
+                    table.lookup_tuples(keys, 0, out=out)
 
-            def apart(cut: slice, arrays: Any = arrays) -> None:
-                table.lookup(*(a[cut] for a in arrays), 0, out=again[cut])
+            def apart(columns_of: Any = columns_of) -> None:
+                for (src, dst, sport, dport, proto), out in columns_of:
+                    table.lookup(src, dst, sport, dport, proto, 0, out=out)
 
-            ours, theirs, numbers = compare([ready, apart], peer, keys, rounds, size)
+            ours, theirs, in_c, numbers = compare([ready, apart], peer, keys, rounds, size)
             want = np.full(KEYS, MISS, np.uint32) if pattern == "misses" else row_of[chosen]
             np.testing.assert_array_equal(conn, want)
             np.testing.assert_array_equal(again, want)
             if peer:
                 np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
-            found.append(Figure("connections", name, pattern, size, ours[0], theirs, ours[1]))
+            found.append(Figure("connections", name, pattern, size, ours[0], theirs, in_c, ours[1]))
     if peer:
         peer.close()
     return found
@@ -186,15 +197,17 @@ def stations(name: str, entries: int, rounds: int, absent: list[str]) -> list[Fi
         chosen = choose(entries, "uniform" if pattern == "misses" else pattern, random)
         wanted = macs[chosen] | np.uint64((pattern == "misses") << 40)
         for size in CALLS:
+            parts = [(wanted[cut], out[cut]) for cut in cuts(size)]
 
-            def lookup(cut: slice, wanted: Any = wanted) -> None:
-                fdb.lookup(wanted[cut], out=out[cut])
+            def lookup(parts: Any = parts) -> None:
+                for keys, ports in parts:
+                    fdb.lookup(keys, out=ports)
 
-            ours, theirs, numbers = compare([lookup], peer, octets(wanted), rounds, size)
+            ours, theirs, in_c, numbers = compare([lookup], peer, octets(wanted), rounds, size)
             np.testing.assert_array_equal(out, -1 if pattern == "misses" else ports[chosen])
             if peer:
                 np.testing.assert_array_equal(numbers, MISS if pattern == "misses" else chosen)
-            found.append(Figure("MAC addresses", name, pattern, size, ours[0], theirs))
+            found.append(Figure("MAC addresses", name, pattern, size, ours[0], theirs, in_c))
     if peer:
         peer.close()
     return found
@@ -250,6 +263,34 @@ def new_flows(count: int, rounds: int) -> dict[str, float]:
     return {kind: 1e9 * median(times) / per_round for kind, times in spent.items()}
 
 
+def translated_flows(count: int, rounds: int) -> dict[str, float]:
+    """A table with `count` masqueraded UDP flows: further ones, 256 a call, for which as many end; then all expire."""
+    per_round, address = 1 << 16, 0x0AF00004
+    table = kf.ConnectionTable(capacity=count + per_round, seed=1, reserve=True)
+    tuples = flows(count + (rounds + 1) * per_round)
+    for at in range(0, count, 4096):
+        table.masquerade(*columns(tuples[at : min(at + 4096, count)]), SECOND, address=address)
+    spent: list[float] = []
+    for turn in range(rounds + 1):  # the first one takes the rows' memory
+        part = tuples[count + turn * per_round :][:per_round]
+        calls = [columns(part[at : at + 256]) for at in range(0, per_round, 256)]
+        began = time.thread_time()
+        for src, dst, sport, dport, proto in calls:
+            _, info, leaves = table.masquerade(src, dst, sport, dport, proto, 0, address=address)
+        spent.append(time.thread_time() - began)
+        assert (info == CtInfo.NEW).all()
+        assert (leaves["src"] == address).all()
+        assert len(table) == count + per_round
+        size = table.nbytes / len(table)
+        if turn < rounds:
+            assert table.expire(30 * SECOND) == per_round
+    assert len(table.to_records()) == count + per_round
+    began = time.thread_time()
+    assert table.expire(FOREVER) == count + per_round
+    expiry = (time.thread_time() - began) / (count + per_round)
+    return {"new": 1e9 * median(spent[1:]) / per_round, "expiry": 1e9 * expiry, "bytes a flow": size}
+
+
 def growth(count: int) -> dict[str, float]:
     """From empty, 256 flows a call; then all of them expire."""
     table = kf.ConnectionTable(capacity=count, seed=1, reserve=True)
@@ -299,12 +340,17 @@ def flood(capacity: int) -> dict[str, float]:
 
 
 def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: list[str]) -> None:
-    row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6} {:>8}"
-    print(row.format("table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "columns"))
+    row = "{:<14} {:>7} {:<8} {:>7}  {:>7} {:>9} {:>6} {:>7} {:>6} {:>8}"
+    print(
+        row.format(
+            "table", "entries", "keys", "a call", "ours", "rte_hash", "ratio", "in C", "ratio", "columns"
+        )
+    )
     for f in figures:
-        peer, ratio = (f"{f.peer:.1f}", f"{f.peer / f.ours:.2f}") if f.peer else ("-", "-")
+        peers = [f"{p:.1f}|{p / f.ours:.2f}" if p else "-|-" for p in (f.peer, f.peer_in_c)]
         columns = f"{f.columns:.1f}" if f.columns else ""
-        print(row.format(f.table, f.entries, f.keys, f"{f.calls:,}", f"{f.ours:.1f}", peer, ratio, columns))
+        words = [word for peer in peers for word in peer.split("|")]
+        print(row.format(f.table, f.entries, f.keys, f"{f.calls:,}", f"{f.ours:.1f}", *words, columns))
     for name, values in others.items():
         print(f"{name}: " + "; ".join(f"{what} {value:,.4g}" for what, value in values.items()))
     for reason in absent:
@@ -313,21 +359,31 @@ def show(figures: list[Figure], others: dict[str, dict[str, float]], absent: lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB and minutes")
+    parser.add_argument("--full", action="store_true", help="10 million entries too: takes 4 GB")
+    parser.add_argument(
+        "--sizes", nargs="*", choices=SIZES | LARGE, help="lookups among so many entries, nothing else"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     absent: list[str] = []
     figures: list[Figure] = []
-    for name, entries in (SIZES | LARGE if args.full else SIZES).items():
-        figures += connections(name, entries, args.rounds, absent)
-    for name, entries in SIZES.items():
-        figures += stations(name, entries, args.rounds, absent)
-    others = {
-        "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
-        "growth from empty": growth(10 << 20 if args.full else 1 << 20),
-        "flood of SYNs at 65,536 connections": flood(1 << 16),
-    }
+    chosen = args.sizes or (SIZES | LARGE if args.full else SIZES)
+    for name in chosen:
+        figures += connections(name, (SIZES | LARGE)[name], args.rounds, absent)
+    for name in chosen:
+        if name in SIZES:
+            figures += stations(name, SIZES[name], args.rounds, absent)
+    others = (
+        {}
+        if args.sizes
+        else {
+            "masqueraded UDP flow in a table with 1M of them, ns": translated_flows(1 << 20, args.rounds),
+            "masqueraded flow through a node with 1M of them, ns a packet": new_flows(1 << 20, args.rounds),
+            "growth from empty": growth(10 << 20 if args.full else 1 << 20),
+            "flood of SYNs at 65,536 connections": flood(1 << 16),
+        }
+    )
     if args.json:
         print(json.dumps({"lookups": [asdict(f) for f in figures], "changes": others, "absent": absent}))
     else:

@@ -4,22 +4,21 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from .connection cimport (
-    CT_DROP, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_t,
+    CT_DROP, CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_invert, tuple_t,
 )
 from .flowtable cimport (
-    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, kf_index,
+    CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, ct_source, kf_index, kf_prefetch,
 )
 from .frame cimport (
     ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
     TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_LEN, UDP_LENGTH, store16, store32,
 )
+from .nat cimport MANIP_DST, MANIP_SRC, nat_setup, nat_setup_null
 from .tracker cimport ct_track_hashed, is_icmp_error
 
 cdef extern from "csrc/flow_find.h" nogil:
     enum:
         KF_FIND_VECTOR      # tuples a call
-        KF_ROW_SHIFT        # where a row has what
-        KF_ROW_EXPIRES
     ctypedef struct kf_tuple:
         uint64_t head       # as `tuple_head` makes it
         uint64_t tail
@@ -29,7 +28,7 @@ cdef extern from "csrc/flow_find.h" nogil:
         uint32_t lates
     ctypedef struct kf_quest:
         const kf_index* index
-        const char* row
+        const conn_t* row
         uint64_t* secret
         const kf_tuple* key
         const int64_t* now
@@ -49,15 +48,10 @@ cdef extern from "csrc/flow_find.h" nogil:
 cdef enum:
     VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is tracked
 
-cdef conn_t layout
-if (sizeof(conn_t) != 1 << KF_ROW_SHIFT or sizeof(tuple_t) != 16
-        or <char*>&layout.expires - <char*>&layout != <Py_ssize_t>KF_ROW_EXPIRES):
-    raise ImportError("csrc/flow_find.h has another layout of a connection")
-
-
 cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
                 uint64_t* hash) noexcept nogil:
     cdef int k
+    cdef uint32_t* chain[VECTOR]
     for k in range(m):
         tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
         tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
@@ -65,7 +59,25 @@ cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple
         hash[k] = ct_hash(t, &tuple[k])
         ct_prefetch(t, hash[k])
     for k in range(m):
-        ct_prefetch_conn(t, hash[k])
+        chain[k] = NULL
+        if not ct_prefetch_conn(t, hash[k]) and c.range != NULL:
+            chain[k] = fetch_new(t, c, &tuple[k])
+    if c.range == NULL:
+        return
+    for k in range(m):
+        if chain[k] != NULL and chain[k][0]:
+            kf_prefetch(ct_conn(t, chain[k][0] - 1))
+
+
+cdef uint32_t* fetch_new(const ct_t* t, const columns_t* c, const tuple_t* tuple) noexcept nogil:
+    """Ask for where the answers of a new flow will be entered, should it keep its port; the chain of its source."""
+    cdef tuple_t reply
+    cdef uint32_t* chain = ct_source(t, tuple)
+    tuple_invert(&reply, tuple)
+    reply.dst = c.range.min_ip
+    ct_prefetch(t, ct_hash(t, &reply))
+    kf_prefetch(chain)
+    return chain
 
 
 cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uint8_t* reply) noexcept nogil:
@@ -79,7 +91,7 @@ cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uin
     cdef kf_quest quest
     tuples.src, tuples.dst, tuples.sport, tuples.dport, tuples.proto = c.src, c.dst, c.sport, c.dport, c.proto
     tuples.zone = c.zone
-    quest.index, quest.row, quest.each = &t.index, <const char*>t.row, not c.one_time
+    quest.index, quest.row, quest.each = &t.index, t.row, not c.one_time
     quest.secret[0], quest.secret[1] = t.secret[0], t.secret[1]
     while base < c.n:
         m = <int>min(<Py_ssize_t>KF_FIND_VECTOR, c.n - base)
@@ -121,7 +133,8 @@ cdef void build_l4(uint8_t* l4, const columns_t* c, Py_ssize_t i, uint32_t l4_le
         store16(l4 + UDP_LENGTH, <uint16_t>l4_len)
 
 
-cdef ctinfo_t track(ct_t* t, const segment_t* seg, uint64_t hash, int64_t now, uint32_t* conn) noexcept nogil:
+cdef ctinfo_t track(ct_t* t, const columns_t* c, const segment_t* seg, uint64_t hash, int64_t now,
+                    uint32_t* conn) noexcept nogil:
     cdef ctinfo_t info
     cdef uint8_t kind = seg.tuple.dport >> 8
     conn[0] = NO_CONN
@@ -132,6 +145,9 @@ cdef ctinfo_t track(ct_t* t, const segment_t* seg, uint64_t hash, int64_t now, u
     info = ct_track_hashed(t, seg, hash, now, conn)
     if conn[0] == NO_CONN or ct_conn(t, conn[0]).status & IPS_CONFIRMED:
         return info
+    if c.range != NULL:
+        nat_setup_null(t, conn[0], MANIP_DST, now, c.rng)
+        nat_setup(t, conn[0], c.range, MANIP_SRC, now, c.rng)
     return info if ct_confirm(t, conn, now) == CONFIRM_OK else CT_DROP
 
 
@@ -157,6 +173,12 @@ cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* in
                 seg.ip_len = IP_LEN + (TCP_LEN if c.proto[i] == PROTO_TCP else UDP_LEN)
             seg.l4_len = seg.ip_len - IP_LEN if seg.ip_len > IP_LEN else 0
             build_l4(l4, c, i, seg.l4_len)
-            info[i] = track(t, &seg, hash[k], c.now[0 if c.one_time else i], &conn[i])
+            info[i] = track(t, c, &seg, hash[k], c.now[0 if c.one_time else i], &conn[i])
+            if c.leaves == NULL:
+                continue
+            c.leaves[i] = tuple[k]
+            if conn[i] != NO_CONN:      # what the other direction's packets would answer
+                tuple_invert(&c.leaves[i], &ct_conn(t, conn[i]).original if info[i] == CT_ESTABLISHED_REPLY
+                             else &ct_conn(t, conn[i]).reply)
         base += VECTOR
     t.tcp.windowless = windowless

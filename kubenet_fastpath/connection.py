@@ -2,7 +2,7 @@
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["CtInfo", "CtStatus", "SctpState", "TcpState"]
+__all__ = ["CtEvent", "CtInfo", "CtStatus", "SctpState", "TcpState"]
 
 
 class CtInfo(IntEnum):
@@ -16,6 +16,14 @@ class CtInfo(IntEnum):
     INVALID = 7  #: belongs to no connection and can begin none
     UNTRACKED = 9  #: neighbour discovery or MLD, which conntrack leaves alone
     DROP = 8  #: the table is full, or the packet's tuples are taken
+
+
+class CtEvent(IntEnum):
+    """What happened to a connection (ctnetlink)."""
+
+    NEW = 1
+    UPDATE = 2
+    DESTROY = 3
 
 
 class CtStatus(IntFlag):

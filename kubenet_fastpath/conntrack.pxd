@@ -26,6 +26,7 @@ from .tracker cimport ct_track, ct_track_hashed
 cdef class ConnectionTable:
     cdef ct_t* table
     cdef int isa_number
+    cdef uint64_t rng               # of the search for a free port
     cdef readonly object timeouts
     cdef readonly object seed
     cdef readonly AddressPool addresses

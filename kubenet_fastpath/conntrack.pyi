@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .address_pool import AddressPool
+from .records import EVENT as EVENT
 from .records import RECORD as RECORD
 from .timeouts import Timeouts
 
@@ -68,6 +69,23 @@ class ConnectionTable:
         window: NDArray[np.uint16] | None = None,  # (N,)
         zone: int = 0,
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]: ...  # conn (N,), info (N,)
+    def masquerade(
+        self,
+        src: NDArray[np.uint32],  # (N,)
+        dst: NDArray[np.uint32],  # (N,)
+        sport: NDArray[np.uint16],  # (N,)
+        dport: NDArray[np.uint16],  # (N,)
+        proto: NDArray[np.uint8],  # (N,)
+        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        *,
+        address: int | tuple[int, int],
+        ports: tuple[int, int] | None = None,
+        random: bool = False,
+        length: NDArray[np.uint16] | None = None,  # (N,) bytes
+        zone: int = 0,
+    ) -> tuple[
+        NDArray[np.uint32], NDArray[np.uint8], NDArray[np.void]
+    ]: ...  # conn (N,), info (N,), leaves (N,) TUPLE
     def lookup(
         self,
         src: NDArray[np.uint32],  # (N,)
@@ -91,6 +109,12 @@ class ConnectionTable:
     def to_text(
         self, now: int, *, extended: bool = False, accounting: bool = True, family: int = 4
     ) -> str: ...
+    def watch(self, capacity: int = 65536) -> None: ...
+    @property
+    def events_lost(self) -> int: ...
+    def events(self) -> NDArray[np.void]: ...
+    @staticmethod
+    def events_text(events: NDArray[np.void], *, accounting: bool = True) -> str: ...
     def statistics_text(self) -> str: ...
     def load_text(self, text: str, now: int = 0) -> None: ...
     @classmethod

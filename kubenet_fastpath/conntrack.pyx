@@ -5,21 +5,23 @@ and what looks at a table from outside.
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
 cimport numpy as cnp
+from cpython.object cimport PyObject
 
 from .columns cimport columns_find, columns_t, columns_track
-from .connection cimport tcp_side_t, tuple_t
+from .connection cimport SECOND, tcp_side_t, tuple_t
 from .errors import ConfigError, TableFull
-from .flowtable cimport EXPIRY_SCTP, ct_init, ct_release, ct_reserve, kf_index_bytes
+from .flowtable cimport EXPIRY_SCTP, ct_watch, event_row_t, ct_init, ct_release, ct_reserve, kf_index_bytes
 from .isa cimport isa_number
 from .isa import available
-from .listing import connections_of, connections_text, statistics_text
-from .records cimport record_insert, record_known, record_t, records_fill
-from .records import ADDRESSES, RECORD, RECORD6
+from .listing import connections_of, connections_text, events_text, statistics_text
+from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
+from .records cimport record_insert, record_known, record_of, record_t, records_fill
+from .records import ADDRESSES, EVENT, RECORD, RECORD6
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
@@ -28,7 +30,7 @@ from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
 cnp.import_array()
 
 cdef enum:
-    MOST = 1 << 28          # connections: a reference has 32 bits, one of them for the direction
+    MOST = (1 << 28) - 1    # connections: their tuples are named by 32 bits (kf_ref)
 
 COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve",
             "expired")
@@ -62,6 +64,17 @@ cdef object times_of(columns_t* c, int64_t* time, now):
     return now
 
 
+cdef int tuples_given(object tuples) except -1:
+    """What is not simply an array of `TUPLE`: one of an equal type, or a mistake."""
+    if not isinstance(tuples, np.ndarray):
+        raise TypeError(f"tuples must be an array of ConnectionTable.TUPLE, not {type(tuples).__name__}")
+    if tuples.dtype != TUPLE or tuples.ndim != 1:
+        raise ValueError(f"tuples must be a (N,) array of ConnectionTable.TUPLE, not {tuples.shape} {tuples.dtype}")
+    if not tuples.flags.c_contiguous:
+        raise ValueError("tuples must be contiguous: copy it with np.ascontiguousarray")
+    return 0
+
+
 cdef Py_ssize_t numbered(str text, Py_ssize_t i):
     """The number of the line that the i-th connection of a text is in; empty ones count."""
     return [number for number, line in enumerate(text.splitlines(), 1) if line.strip()][i]
@@ -73,7 +86,7 @@ cdef class ConnectionTable:
     Parameters
     ----------
     capacity : int
-        The most connections held at once (nf_conntrack_max), 1..2**28. Memory is taken as they come, about
+        The most connections held at once (nf_conntrack_max), below 2**28. Memory is taken as they come, about
         190 bytes each. When full, a new connection evicts a few that are not ASSURED, or is refused.
     timeouts : Timeouts, optional
         Seconds a connection lives without a packet.
@@ -142,7 +155,7 @@ cdef class ConnectionTable:
         if (not self.table or not ct_init(self.table, capacity, seed)
                 or (reserve and not ct_reserve(self.table))):
             raise MemoryError(f"no memory for {capacity} connections")
-        self.timeouts, self.seed, self.addresses = timeouts, seed, addresses
+        self.timeouts, self.seed, self.rng, self.addresses = timeouts, seed, seed, addresses
         self.table.pool = NULL if addresses is None else &addresses.pool
         cdef ct_t* t = self.table
         cdef int i
@@ -272,6 +285,73 @@ cdef class ConnectionTable:
             columns_track(self.table, &c, conn_out, info_out)
         return conn, info
 
+    def masquerade(self, src, dst, sport, dport, proto, now, *, address, ports=None, bint random=False, length=None,
+                   int zone=0):
+        """Track packets, in order, and give new connections another source, as MASQUERADE and SNAT do.
+
+        Parameters
+        ----------
+        src, dst, sport, dport, proto, now, length, zone
+            As for `track`; TCP segments come without numbers and with ACK alone, so they are taken up in the middle.
+        address : int
+            The IPv4 address that new connections leave with, host order; or (first, last): of this range always the same
+            one for a pair of hosts.
+        ports : (int, int), optional
+            First and last port (or ICMP identifier) that they may leave with. Without it a port is kept if its answers can
+            be told from others', and else searched in its class: 1..511, 600..1023, 1024..65535.
+        random : bool
+            Search from a random port on (`--random`, `--random-fully`) even if the packet's own were free.
+
+        Returns
+        -------
+        conn : (N,) ndarray of uint32
+            Index of each packet's connection, or `MISS`.
+        info : (N,) ndarray of uint8
+            `CtInfo` of each packet. DROP: all ports are taken, or the table is full.
+        leaves : (N,) structured ndarray of `TUPLE`
+            Addresses and ports behind translation, of packets and answers; without a connection, as they came.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types, an address or port out of range. Nothing has changed then.
+
+        Notes
+        -----
+        The port search is the kernel's (nf_nat_l4proto_unique_tuple); its random numbers come from the seed.
+
+        Examples
+        --------
+        >>> table = ConnectionTable()
+        >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+        >>> _, _, leaves = table.masquerade(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0, address=9)
+        >>> leaves[["src", "sport"]].tolist()
+        [(9, 40000)]
+        """
+        cdef columns_t c
+        cdef int64_t time
+        cdef nat_range_t chosen
+        first, last = address if isinstance(address, tuple) else (address, address)
+        low, high = (0, 0) if ports is None else ports
+        if not 0 < first <= last < 1 << 32:
+            raise ValueError(f"address must be above 0 and below 2**32, the first not behind the last: {address}")
+        if not 0 <= low <= high < 1 << 16:
+            raise ValueError(f"ports must be within 0..65535, the first not behind the last: {ports}")
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
+        if length is not None:
+            length = rows_of(length, cnp.NPY_UINT16, c.n, "length")
+            c.length = <const uint16_t*>vector_data(length)
+        conn, info = vector_new(c.n, cnp.NPY_UINT32), vector_new(c.n, cnp.NPY_UINT8)
+        leaves = np.empty(c.n, TUPLE)
+        chosen.min_ip, chosen.max_ip, chosen.min_port, chosen.max_port = first, last, low, high
+        chosen.flags = (RANGE_PORTS if ports is not None else 0) | (RANGE_RANDOM if random else 0)
+        c.range, c.rng, c.leaves = &chosen, &self.rng, <tuple_t*>vector_data(leaves)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
+        cdef uint8_t* info_out = <uint8_t*>vector_data(info)
+        with nogil:
+            columns_track(self.table, &c, conn_out, info_out)
+        return conn, info, leaves
+
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone):
         """Point c to the columns of tuples and their times; they live as long as what is given back."""
         src = vector(src, cnp.NPY_UINT32, False, "src")
@@ -364,12 +444,9 @@ cdef class ConnectionTable:
         """
         cdef columns_t c
         cdef int64_t time
-        if not isinstance(tuples, np.ndarray):
-            raise TypeError(f"tuples must be an array of ConnectionTable.TUPLE, not {type(tuples).__name__}")
-        if tuples.dtype != TUPLE or tuples.ndim != 1:
-            raise ValueError(f"tuples must be a (N,) array of ConnectionTable.TUPLE, not {tuples.shape} {tuples.dtype}")
-        if not tuples.flags.c_contiguous:
-            raise ValueError("tuples must be contiguous: copy it with np.ascontiguousarray")
+        if not (cnp.PyArray_CheckExact(tuples) and <PyObject*>cnp.PyArray_DESCR(tuples) is <PyObject*>TUPLE
+                and cnp.PyArray_NDIM(tuples) == 1 and cnp.PyArray_ISCARRAY_RO(tuples)):
+            tuples_given(tuples)
         memset(&c, 0, sizeof(columns_t))
         c.n, c.tuple = vector_size(tuples), <const tuple_t*>vector_data(tuples)
         times = times_of(&c, &time, now)
@@ -429,6 +506,71 @@ cdef class ConnectionTable:
         """Return what `conntrack -L` prints at `now`, in ns; with `extended`, what `-o extended` adds; without
         `accounting`, no packets and bytes; with `family` 6, `-f ipv6`."""
         return connections_text(self.to_records(now, family=family), extended=extended, accounting=accounting)
+
+    def watch(self, capacity=65536):
+        """Keep events from now on, for `events`: as `conntrack -E` has them, which costs nothing before.
+
+        Parameters
+        ----------
+        capacity : int
+            The most that are kept till `events` is called, below 2**32, some 150 bytes each; 0: nobody watches any more.
+            Of a node that is watched every packet takes the full path.
+
+        Raises
+        ------
+        ValueError
+            For a capacity out of range. Nothing has changed then.
+        """
+        if not 0 <= capacity < 1 << 32:
+            raise ValueError(f"capacity must be 0..{(1 << 32) - 1}: {capacity}")
+        if not ct_watch(self.table, capacity):
+            raise MemoryError(f"no memory for {capacity} events")
+
+    @property
+    def events_lost(self):
+        """Events since `watch` for which there was no room."""
+        return self.table.events.lost
+
+    def events(self):
+        """Return the events since `watch` or the last call, in their order; there is room for others then.
+
+        Returns
+        -------
+        (N,) structured ndarray of `EVENT`
+            `time` in ns (of the latest packet or sweep by then), `kind` (`CtEvent`): NEW when a connection is
+            confirmed, UPDATE when it is answered, ASSURED or in another state, DESTROY when it ends; and the fields of
+            `to_records`, as they were; `timeout` is the whole seconds left at `time`.
+
+        Examples
+        --------
+        >>> table = ConnectionTable()
+        >>> table.watch()
+        >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+        >>> _ = table.track(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0)
+        >>> print(table.events_text(table.events(), accounting=False), end="")
+            [NEW] udp      17 30 src=0.0.0.1 dst=0.0.0.2 sport=40000 dport=53 [UNREPLIED] src=0.0.0.2 dst=0.0.0.1 sport=53 dport=40000
+        """
+        cdef ct_t* t = self.table
+        cdef uint32_t i, n = t.events.used
+        cdef event_row_t* e
+        cdef record_t* r
+        rows = np.empty(n, EVENT)
+        cdef uint8_t* at = <uint8_t*>vector_data(rows)
+        for i in range(n):
+            e = &t.events.event[i]
+            memcpy(at, &e.time, 8)
+            at[8] = e.kind
+            r = <record_t*>(at + 9)
+            record_of(r, &e.row, e.conn)
+            r.timeout = <int>((e.row.expires - e.time) // SECOND)
+            at += 9 + sizeof(record_t)
+        t.events.used = 0
+        return rows
+
+    @staticmethod
+    def events_text(events, *, accounting=True):
+        """Return events as `conntrack -E` prints them; with `accounting`, packets and bytes of those that end."""
+        return events_text(events, accounting=accounting)
 
     def statistics_text(self):
         """Return the line of `conntrack -S`."""
@@ -547,7 +689,8 @@ cdef class ConnectionTable:
             "liberal": self.liberal, "checksum": t.checksum != 0,
             "ignore_invalid_rst": t.tcp.ignore_invalid_rst != 0, "max_retrans": t.tcp.max_retrans,
         }
-        return {"settings": settings, "counters": self.counters, "addresses": self.addresses, **snapshot(t)}
+        return {"settings": settings, "counters": self.counters, "rng": self.rng, "addresses": self.addresses,
+                **snapshot(t)}
 
 
 def _restore(state):
@@ -555,6 +698,7 @@ def _restore(state):
     cdef ConnectionTable self = ConnectionTable(**state["settings"], addresses=state.get("addresses"))
     cdef uint64_t* value = <uint64_t*>&self.table.counters
     restore(self.table, state)
+    self.rng = state["rng"]
     for i, name in enumerate(COUNTERS):
         value[i] = state["counters"][name]
     return self

@@ -87,7 +87,7 @@ cdef struct fastpath_t:
     kf_glance glance            # the burst in hand
     uint64_t hash[BURST]        # of each tuple
     kf_bucket* bucket[BURST]    # of the hash
-    uint32_t ref[BURST]         # what the bucket names, row << 1 | direction; NOBODY: nothing
+    uint32_t ref[BURST]         # what the bucket names, by kf_ref; NOBODY: nothing
     uint32_t* chain[BURST]      # of a new connection: where those of its source begin
 
 cdef bint fastpath_init(fastpath_t* f, int isa) noexcept nogil

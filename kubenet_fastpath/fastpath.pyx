@@ -22,7 +22,9 @@ from .conntrack cimport (
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
 from .defrag cimport defrag_next_due
 from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
-from .flowtable cimport kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_tag
+from .flowtable cimport (
+    kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_ref, kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
+)
 from .frame cimport ETH_LEN, ETH_SRC, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, load16, load32, load_mac
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
@@ -131,7 +133,7 @@ cdef uint32_t find(ct_t* t, const fastpath_t* f, Py_ssize_t k, int64_t now) noex
     cdef tuple_t tuple = tuple_of(&f.glance, k)
     cdef int direction = 0
     cdef uint32_t conn = ct_find(t, &tuple, f.hash[k], now, &direction)
-    return NOBODY if conn == NO_CONN else conn << 1 | <uint32_t>direction
+    return NOBODY if conn == NO_CONN else kf_ref(conn, direction)
 
 
 cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t first,
@@ -166,7 +168,7 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
         m = kf_match(bucket, kf_tag(f.hash[i]))
         if m:
             f.ref[i] = bucket.ref[kf_first(m)]
-            c = &t.row[f.ref[i] >> 1]
+            c = kf_ref_row(t.row, f.ref[i])
             kf_prefetch(c)
             if not f.reads:
                 kf_prefetch(&c.packets)
@@ -205,7 +207,8 @@ cdef void consider(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t i, 
     """Watch what the full path does with a packet, for those that follow it."""
     cdef candidate_t* c = &f.candidate
     cdef const uint8_t* frame = b.base + b.offset[i]
-    c.conn, c.direction, c.packets = ref >> 1, ref & 1, ct_conn(node.conntrack, ref >> 1).packets[ref & 1]
+    c.conn, c.direction = kf_ref_conn(ref), kf_ref_direction(ref)
+    c.packets = ct_conn(node.conntrack, c.conn).packets[c.direction]
     c.ttl = frame[ETH_LEN + IP_TTL]
     memcpy(c.macs, frame, 12)
     c.n_out = node.n_out
@@ -231,7 +234,7 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     cdef int direction
     cdef Py_ssize_t k
     f.candidate.conn = NO_CONN
-    if f.off or node.recorder != NULL:
+    if f.off or node.recorder != NULL or node.conntrack.events.event != NULL:
         return i
     catch_up(f, node)
     if node.out_capacity - node.n_out < <size_t>(end - i) and not out_room(node, end - i):
@@ -250,16 +253,16 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
                 return i
             node.now = b.time[i]
         ref = f.ref[k]
-        if ref == NOBODY or not is_flow(&t.row[ref >> 1], ref & 1, g, k):
+        if ref == NOBODY or not is_flow(kf_ref_row(t.row, ref), kf_ref_direction(ref), g, k):
             if f.chain[k] != NULL:
                 return i
             ref = find(t, f, k, node.now)
             if ref == NOBODY:
                 return i
-        c = &t.row[ref >> 1]
+        c = kf_ref_row(t.row, ref)
         if c.expires <= node.now:
             return i
-        direction = ref & 1
+        direction = kf_ref_direction(ref)
         known = c.path[direction]
         if known >> 16 != f.generation:
             consider(f, node, b, i, ref)
@@ -270,7 +273,7 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
             consider(f, node, b, i, ref)
             return i
         if g.kind[k] == KF_TCP:
-            if not track_tcp(node, f, k, frame + ETH_LEN, ref >> 1):
+            if not track_tcp(node, f, k, frame + ETH_LEN, kf_ref_conn(ref)):
                 return i
         else:
             ct_refresh(c, direction, g.total[k], node.now, udp_timeout(t, c, node.now))

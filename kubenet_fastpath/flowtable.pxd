@@ -24,6 +24,13 @@ cdef extern from "csrc/bucket.h" nogil:
     void kf_prefetch(const void* p)
     uint64_t kf_index_bytes(const kf_index* x)
 
+cdef extern from "csrc/connection.h" nogil:     # how the index names a tuple of a row
+    uint32_t kf_ref(uint32_t conn, uint32_t direction)
+    uint32_t kf_ref_conn(uint32_t ref)
+    uint32_t kf_ref_direction(uint32_t ref)
+    conn_t* kf_ref_row(const conn_t* row, uint32_t ref)
+    const tuple_t* kf_ref_tuple(const conn_t* row, uint32_t ref)
+
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
@@ -56,6 +63,24 @@ cdef struct ct_counters_t:  # `conntrack -S`, and what else can be counted
     uint64_t clash_resolve
     uint64_t expired        # connections reclaimed after their timeout
 
+cdef enum event_t:          # what a connection lived through (ctnetlink's NEW, UPDATE and DESTROY)
+    EVENT_NEW = 1
+    EVENT_UPDATE = 2
+    EVENT_DESTROY = 3
+
+cdef struct event_row_t:
+    int64_t time            # ns
+    uint32_t conn
+    uint8_t kind            # EVENT_*
+    conn_t row              # as it was then
+
+cdef struct events_t:       # of who watches; nobody: all 0
+    event_row_t* event      # NULL: nobody watches
+    uint32_t room
+    uint32_t used
+    uint64_t lost           # for which there was no room
+    int64_t now             # ns, of the latest packet or sweep
+
 cdef struct vacancy_t:      # of the latest new connection, until anything is entered: it need not be looked for again
     uint32_t conn           # whose original tuple is nobody's; NO_CONN: nothing is known
     bint reply_absent       # and `reply` neither
@@ -64,7 +89,7 @@ cdef struct vacancy_t:      # of the latest new connection, until anything is en
     tuple_t reply
 
 cdef struct ct_t:
-    conn_t* row             # `room` of them; untouched ones take no memory
+    conn_t* row             # `room` of them, and one before that never lives; untouched ones take no memory
     tcp_side_t* side        # two a row, for TCP and SCTP
     uint32_t room           # nf_conntrack_max
     uint32_t used           # rows that ever held a connection
@@ -75,8 +100,9 @@ cdef struct ct_t:
     uint32_t heads          # of the by-source chains, at least twice as many as connections linked
     uint32_t source_mask    # the least power of two that is not below `heads`, less one
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
-    kf_index index          # confirmed connections: index << 1 | direction
+    kf_index index          # confirmed connections, both tuples of each: kf_ref
     vacancy_t vacancy
+    events_t events
     uint64_t secret[2]
     address_pool_t* pool    # whose handles IPv6 tuples have, NULL: there are none
     bint checksum           # nf_conntrack_checksum
@@ -91,6 +117,8 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
                      uint32_t heads) noexcept nogil
 cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uint64_t hash,
                      int64_t now) noexcept nogil
+cdef bint ct_watch(ct_t* t, uint32_t room) noexcept nogil
+cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil
 cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil
 cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil
@@ -125,7 +153,7 @@ cdef inline bint ct_prefetch_conn(const ct_t* t, uint64_t hash) noexcept nogil:
     cdef conn_t* conn
     known = m != 0
     while m:
-        conn = &t.row[b.ref[kf_first(m)] >> 1]
+        conn = kf_ref_row(t.row, b.ref[kf_first(m)])
         kf_prefetch(conn)
         kf_prefetch(&conn.packets)
         m &= m - 1
@@ -150,18 +178,16 @@ cdef inline uint32_t ct_find(ct_t* t, const tuple_t* tuple, uint64_t hash, int64
     cdef uint64_t n = 0
     cdef uint32_t m, ref
     cdef kf_bucket* b
-    cdef conn_t* conn
     while True:
         b = kf_probe(&t.index, hash, n)
         m = kf_match(b, tag)
         while m:
             ref = b.ref[kf_first(m)]
-            conn = &t.row[ref >> 1]
-            if tuple_equal(&conn.reply if ref & 1 else &conn.original, tuple):
-                if conn.expires > now:
-                    direction[0] = ref & 1
-                    return ref >> 1
-                ct_expire_row(t, ref >> 1)
+            if tuple_equal(kf_ref_tuple(t.row, ref), tuple):
+                if kf_ref_row(t.row, ref).expires > now:
+                    direction[0] = kf_ref_direction(ref)
+                    return kf_ref_conn(ref)
+                ct_expire_row(t, kf_ref_conn(ref))
             m &= m - 1
         if not kf_passed(b, hash) or n >= t.index.mask:
             return NO_CONN

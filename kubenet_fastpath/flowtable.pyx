@@ -7,6 +7,8 @@ new connection by a few rows; so an idle table costs nothing, and a run's result
 packets were cut into batches.
 """
 
+from libc.stdint cimport INT64_MIN
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .connection cimport (
@@ -45,6 +47,10 @@ cdef inline size_t heads_most(const ct_t* t) noexcept nogil:
     return 2 * max(<size_t>t.room, <size_t>FIRST_HEADS)
 
 
+cdef inline size_t row_bytes(const ct_t* t) noexcept nogil:
+    return (<size_t>t.room + 1) * sizeof(conn_t)
+
+
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     """An empty table for `room` connections; False without memory."""
     cdef uint64_t state = seed
@@ -53,26 +59,53 @@ cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil:
     t.secret[0] = kf_splitmix(&state)
     t.secret[1] = kf_splitmix(&state)
     t.heads, t.source_mask = FIRST_HEADS, FIRST_HEADS - 1
-    t.row = <conn_t*>kf_slab_alloc(room * sizeof(conn_t))
+    t.row = <conn_t*>kf_slab_alloc(row_bytes(t))
     t.side = <tcp_side_t*>kf_slab_alloc(2 * <size_t>room * sizeof(tcp_side_t))
     t.source = <uint32_t*>kf_slab_alloc(heads_most(t) * sizeof(uint32_t))
-    return t.row and t.side and t.source and kf_index_init(&t.index, FIRST_REFERENCES) == 0
+    if not t.row or not t.side or not t.source or kf_index_init(&t.index, FIRST_REFERENCES) != 0:
+        return False
+    t.row[0].expires = INT64_MIN
+    t.row += 1
+    return True
 
 
 cdef bint ct_reserve(ct_t* t) noexcept nogil:
     """Take the memory of a full table now; False where there is not enough."""
-    kf_slab_touch(t.row, t.room * sizeof(conn_t))
+    kf_slab_touch(t.row - 1, row_bytes(t))
     kf_slab_touch(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_touch(t.source, heads_most(t) * sizeof(uint32_t))
     return kf_index_reserve(&t.index, 2 * <uint64_t>t.room) == 0
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
-    kf_slab_free(t.row, t.room * sizeof(conn_t))
+    kf_slab_free(t.row - 1, row_bytes(t))
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_free(t.source, heads_most(t) * sizeof(uint32_t))
     kf_index_free(&t.index)
+    free(t.events.event)
     memset(t, 0, sizeof(ct_t))
+
+
+cdef bint ct_watch(ct_t* t, uint32_t room) noexcept nogil:
+    """Keep up to `room` events from now on, 0: none; False without memory. What was kept is gone."""
+    free(t.events.event)
+    memset(&t.events, 0, sizeof(events_t))
+    if room == 0:
+        return True
+    t.events.event = <event_row_t*>malloc(room * sizeof(event_row_t))
+    t.events.room = room if t.events.event else 0
+    return t.events.event != NULL
+
+
+cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil:
+    """Somebody watches. Without room the event is lost, as a netlink socket loses what nobody fetches."""
+    cdef event_row_t* e
+    if t.events.used == t.events.room:
+        t.events.lost += 1
+        return
+    e = &t.events.event[t.events.used]
+    t.events.used += 1
+    e.time, e.conn, e.kind, e.row = t.events.now, conn, kind, t.row[conn]
 
 
 cdef void push(ct_t* t, uint32_t conn) noexcept nogil:
@@ -136,8 +169,10 @@ cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil:
     cdef conn_t* c = &t.row[conn]
     if c.status & IPS_DYING:
         return
-    kf_index_erase(&t.index, ct_hash(t, &c.reply), conn << 1 | 1)
-    kf_index_erase(&t.index, ct_hash(t, &c.original), conn << 1)     # not there after a NAT clash
+    if t.events.event:
+        ct_note(t, conn, EVENT_DESTROY)
+    kf_index_erase(&t.index, ct_hash(t, &c.reply), kf_ref(conn, 1))
+    kf_index_erase(&t.index, ct_hash(t, &c.original), kf_ref(conn, 0))     # not there after a NAT clash
     forget(t, conn)
 
 
@@ -154,6 +189,7 @@ cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
     """Look at the next `rows` rows, round and round, and reclaim the expired; how many those were."""
     cdef uint32_t reclaimed = 0, ahead
     cdef conn_t* c
+    t.events.now = now
     for _ in range(min(rows, t.used)):
         if t.cursor >= t.used:
             t.cursor = 0
@@ -181,7 +217,7 @@ cdef bint early_drop(ct_t* t, uint64_t hash, int64_t now) noexcept nogil:
         b = &kf_home(&t.index, hash & ~t.index.mask)[(hash + i) & t.index.mask]
         m = ~kf_match(b, 0) & 0xFFF
         while m:
-            conn = b.ref[kf_first(m)] >> 1
+            conn = kf_ref_conn(b.ref[kf_first(m)])
             m &= m - 1
             c = &t.row[conn]
             if c.status & IPS_DYING:
@@ -224,19 +260,18 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
 
 cdef void insert_row(ct_t* t, uint32_t conn, uint64_t hash, uint64_t reply_hash) noexcept nogil:
     # The reply first: should both tuples be equal, a lookup meets it first, as in the kernel.
-    kf_index_insert(&t.index, reply_hash, conn << 1 | 1)
+    kf_index_insert(&t.index, reply_hash, kf_ref(conn, 1))
     if not t.row[conn].status & IPS_NAT_CLASH:
-        kf_index_insert(&t.index, hash, conn << 1)
+        kf_index_insert(&t.index, hash, kf_ref(conn, 0))
     t.vacancy.conn = NO_CONN
 
 
 cdef uint64_t hash_of(const void* table, uint32_t ref) noexcept nogil:
-    cdef const conn_t* c = &(<const ct_t*>table).row[ref >> 1]
-    return ct_hash(<const ct_t*>table, &c.reply if ref & 1 else &c.original)
+    return ct_hash(<const ct_t*>table, kf_ref_tuple((<const ct_t*>table).row, ref))
 
 
 cdef void ask_for(const void* table, uint32_t ref) noexcept nogil:
-    kf_prefetch(&(<const ct_t*>table).row[ref >> 1])
+    kf_prefetch(kf_ref_row((<const ct_t*>table).row, ref))
 
 
 cdef inline bint make_room(ct_t* t, uint64_t hash) noexcept nogil:
@@ -301,7 +336,7 @@ cdef confirm_t clash(ct_t* t, uint32_t* conn, uint32_t winner, int64_t now) noex
     # Replies alone shall find it, and not for long.
     c.expires = now + SECOND
     c.status |= IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
-    kf_index_insert(&t.index, hash, conn[0] << 1 | 1)
+    kf_index_insert(&t.index, hash, kf_ref(conn[0], 1))
     t.vacancy.conn = NO_CONN
     t.counters.clash_resolve += 1
     return CONFIRM_OK
@@ -335,6 +370,9 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.status |= IPS_CONFIRMED
             insert_row(t, conn[0], hash, reply_hash)
             t.counters.insert += 1
+            if t.events.event:
+                t.events.now = now
+                ct_note(t, conn[0], EVENT_NEW)
     if verdict != CONFIRM_OK:
         ct_discard(t, conn[0])
         conn[0] = NO_CONN
@@ -359,12 +397,12 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
         while m:
             ref = b.ref[kf_first(m)]
             m &= m - 1
-            c = &t.row[ref >> 1]
-            if ref >> 1 == ignored or not tuple_equal(&c.reply if ref & 1 else &c.original, reply):
+            c = kf_ref_row(t.row, ref)
+            if kf_ref_conn(ref) == ignored or not tuple_equal(kf_ref_tuple(t.row, ref), reply):
                 continue
             absent = False
             if c.expires <= now:
-                ct_expire_row(t, ref >> 1)
+                ct_expire_row(t, kf_ref_conn(ref))
             elif not tuple_equal(&c.original, &t.row[ignored].original):
                 t.counters.found += 1
                 return True

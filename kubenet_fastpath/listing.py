@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .address import ipv4, ipv4_text, ipv6_text
-from .connection import CtStatus, SctpState, TcpState
+from .connection import CtEvent, CtStatus, SctpState, TcpState
 from .errors import AddressError
 
-__all__ = ["connections_of", "connections_text", "statistics_text"]
+__all__ = ["connections_of", "connections_text", "events_text", "statistics_text"]
 
 _ICMP, _TCP, _GRE, _ICMP6, _SCTP = 1, 6, 47, 58, 132
 _NAMES = {_ICMP: "icmp", _ICMP6: "icmpv6", _TCP: "tcp", 17: "udp", _GRE: "gre", _SCTP: "sctp", 136: "udplite"}
@@ -72,6 +72,26 @@ def _tuple(record: Any, side: str, proto: int) -> list[str]:
     elif proto == _GRE:
         words += [f"srckey=0x{sport:x}", f"dstkey=0x{dport:x}"]
     return words
+
+
+def events_text(events: NDArray[np.void], *, accounting: bool = True) -> str:
+    """Return one line an event, as `conntrack -E` prints it.
+
+    Packets and bytes (with `accounting`) are told of what has ended alone, its timeout if time was left, a mark if
+    there is one. Who ended it is not known here ([USERSPACE]).
+    """
+    return "".join(_event(event, accounting) for event in events)
+
+
+def _event(event: Any, accounting: bool) -> str:
+    ended = event["kind"] == CtEvent.DESTROY
+    words = _line(event, False, accounting and ended).split(" ")
+    number = words.index(str(int(event["proto"])))
+    if ended and words[number + 1] == "0":
+        del words[number + 1]
+    kind = f"[{CtEvent(event['kind']).name}]"
+    kept = (word for word in words if not word.startswith("use=") and word != "mark=0")
+    return f"{kind:>9} {' '.join(kept)}\n"
 
 
 _STATISTICS = (

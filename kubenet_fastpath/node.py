@@ -115,15 +115,17 @@ class Node:
             seed=config.seed,
             addresses=self.addresses,
         )
-        times = {
-            "retrans_s": config.neighbour_retrans_s,
-            "delay_s": config.neighbour_delay_s,
-            "reachable_s": config.neighbour_reachable_s,
-        }
-        self.neighbours = NeighbourTable(seed=config.seed, limit=config.neighbours_max, **times)
         self.routes6 = RouteTable(family=6)
-        self.neighbours6 = NeighbourTable(
-            seed=config.seed, limit=config.neighbours_max, pool=self.addresses, **times
+        self.neighbours, self.neighbours6 = (
+            NeighbourTable(
+                seed=config.seed,
+                limit=config.neighbours_max,
+                pool=pool,
+                retrans_s=config.neighbour_retrans_s,
+                delay_s=config.neighbour_delay_s,
+                reachable_s=config.neighbour_reachable_s,
+            )
+            for pool in (None, self.addresses)
         )
         self.fragments = FragmentTable(timeout_s=config.fragment_timeout_s, seed=config.seed)
         self.fragments6 = FragmentTable(timeout_s=60, max_distance=0, seed=config.seed)

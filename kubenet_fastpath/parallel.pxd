@@ -12,7 +12,7 @@ cdef extern from "csrc/crew.h" nogil:
 
 cdef struct claim_t:            # what a packet's connection, and whoever owns it, still have to hear of it
     int32_t source              # index in the batch
-    uint32_t ref                # row << 1 | direction
+    uint32_t ref                # kf_ref of its row and direction
     uint16_t total              # bytes of its IP packet
     uint16_t path
     uint16_t ip_check           # as it came, should it have to be put back

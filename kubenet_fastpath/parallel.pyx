@@ -28,7 +28,8 @@ from .fastpath cimport (
 )
 from .fdb cimport FDB_NO_ROW, fdb_refresh
 from .flowtable cimport (
-    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t, kf_bucket, kf_first, kf_match, kf_passed, kf_prefetch, kf_probe, kf_tag,
+    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t, kf_bucket, kf_first, kf_match, kf_passed, kf_prefetch, kf_probe,
+    kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
 )
 from .frame cimport (
     ETH_LEN, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK, csum_fold,
@@ -163,7 +164,7 @@ cdef uint32_t look_up(const ct_t* t, const kf_glance* g, Py_ssize_t k, uint64_t 
         m = kf_match(b, tag)
         while m:
             ref = b.ref[kf_first(m)]
-            if is_flow(&t.row[ref >> 1], ref & 1, g, k):
+            if is_flow(kf_ref_row(t.row, ref), kf_ref_direction(ref), g, k):
                 return ref
             m &= m - 1
         if not kf_passed(b, hash) or n >= t.index.mask:
@@ -225,12 +226,12 @@ cdef Py_ssize_t judge(parallel_t* p, worker_t* w, uint32_t share, Py_ssize_t fir
         last = now
         now = max(now, before)
         ref = f.ref[k]
-        if ref == NOBODY or not is_flow(&row[ref >> 1], ref & 1, g, k):
+        if ref == NOBODY or not is_flow(kf_ref_row(row, ref), kf_ref_direction(ref), g, k):
             ref = look_up(t, g, k, f.hash[k])
             if ref == NOBODY:
                 return i
-        c = &row[ref >> 1]
-        known = c.path[ref & 1]
+        c = kf_ref_row(row, ref)
+        known = c.path[kf_ref_direction(ref)]
         if c.expires <= now or known >> 16 != generation:
             return i
         known &= 0xFFFF
@@ -241,14 +242,14 @@ cdef Py_ssize_t judge(parallel_t* p, worker_t* w, uint32_t share, Py_ssize_t fir
             return i
         if is_tcp and verify and not sum_right(frame + ETH_LEN, total):
             return i
-        owner = kf_modulo(ref >> (OWNED + 1), modulus, workers)
+        owner = kf_modulo(kf_ref_conn(ref) >> OWNED, modulus, workers)
         at = n[2 * owner + is_tcp]
         n[2 * owner + is_tcp] = at + 1
         claim = list + <size_t>owner * room + (room - 1 - at if is_tcp else at)
         claim.source, claim.ref, claim.total, claim.path = <int32_t>i, ref, <uint16_t>total, <uint16_t>known
         claim.ip_check = load16(frame + ETH_LEN + IP_CHECK)
         claim.l4_check = load16(frame + ETH_LEN + IP_LEN + (TCP_CHECK if is_tcp else UDP_CHECK))
-        rewrite(path, c, ref & 1, frame, g.head[k], <uint32_t>g.tail[k], is_tcp)
+        rewrite(path, c, kf_ref_direction(ref), frame, g.head[k], <uint32_t>g.tail[k], is_tcp)
         length = ETH_LEN + total
         out += 1
         out.port = path.out
@@ -308,15 +309,15 @@ cdef void track_owned(void* job, uint32_t owner, uint32_t worker) noexcept nogil
         for j in range(n):
             claim -= 1
             if j + AHEAD < n:
-                kf_prefetch(&t.row[(claim - AHEAD).ref >> 1].packets)
-                kf_prefetch(&t.side[(claim - AHEAD).ref & ~<uint32_t>1])
+                kf_prefetch(&kf_ref_row(t.row, (claim - AHEAD).ref).packets)
+                kf_prefetch(&t.side[2 * <uint64_t>kf_ref_conn((claim - AHEAD).ref)])
             if claim.source >= kf_seen(&p.stop):
                 return
-            c, side = &t.row[claim.ref >> 1], &t.side[claim.ref & ~<uint32_t>1]
-            direction, now = claim.ref & 1, now_of(p, claim)
+            c, side = kf_ref_row(t.row, claim.ref), &t.side[2 * <uint64_t>kf_ref_conn(claim.ref)]
+            direction, now = kf_ref_direction(claim.ref), now_of(p, claim)
             undo = p.undo + undone.first + undone.n
             undone.n += 1
-            undo.source, undo.conn, undo.row = claim.source, claim.ref >> 1, c[0]
+            undo.source, undo.conn, undo.row = claim.source, kf_ref_conn(claim.ref), c[0]
             memcpy(undo.side, side, 2 * sizeof(tcp_side_t))
             seg.l4 = p.batch.base + p.batch.offset[claim.source] + ETH_LEN + IP_LEN
             seg.ip_len, seg.l4_len = claim.total, claim.total - <uint32_t>IP_LEN
@@ -365,8 +366,8 @@ cdef void account_owned(void* job, uint32_t owner, uint32_t worker) noexcept nog
                 next_share += 1
             if ahead == ahead_end:
                 break
-            kf_prefetch_write(&row[ahead.ref >> 1])
-            kf_prefetch_write(&row[ahead.ref >> 1].packets)
+            kf_prefetch_write(kf_ref_row(row, ahead.ref))
+            kf_prefetch_write(&kf_ref_row(row, ahead.ref).packets)
             ahead += 1
             asked += 1
         if asked == 0:
@@ -376,9 +377,9 @@ cdef void account_owned(void* job, uint32_t owner, uint32_t worker) noexcept nog
             share += 1
         if claim.source >= stop:
             return
-        c = &row[claim.ref >> 1]
+        c = kf_ref_row(row, claim.ref)
         now = max(time[claim.source], before)
-        ct_account(c, claim.ref & 1, claim.total)
+        ct_account(c, kf_ref_direction(claim.ref), claim.total)
         expires = now + udp_timeout(t, c, now)
         if c.expires != expires and not c.status & IPS_FIXED_TIMEOUT:       # others read this line
             c.expires = expires
@@ -390,7 +391,7 @@ cdef void account_owned(void* job, uint32_t owner, uint32_t worker) noexcept nog
 cdef void put_back(const parallel_t* p, const claim_t* claim, bint tcp) noexcept nogil:
     """Make a frame again what it was."""
     cdef const path_t* path = &p.fast.path[claim.path]
-    cdef const conn_t* c = &p.node.conntrack.row[claim.ref >> 1]
+    cdef const conn_t* c = kf_ref_row(p.node.conntrack.row, claim.ref)
     cdef uint8_t* frame = p.batch.base + p.batch.offset[claim.source]
     cdef uint8_t* l3 = frame + ETH_LEN
     cdef uint8_t* l4 = l3 + IP_LEN
@@ -399,7 +400,7 @@ cdef void put_back(const parallel_t* p, const claim_t* claim, bint tcp) noexcept
     l3[IP_TTL] += path.routed
     store16(l3 + IP_CHECK, claim.ip_check)
     store16(l4 + (TCP_CHECK if tcp else UDP_CHECK), claim.l4_check)
-    if claim.ref & 1:
+    if kf_ref_direction(claim.ref):
         store32(l3 + IP_SRC, c.reply.src)
         store32(l3 + IP_DST, c.reply.dst)
         store16(l4 + L4_SPORT, c.reply.sport)
@@ -543,7 +544,7 @@ cdef Py_ssize_t parallel_run(parallel_t* p, fastpath_t* f, node_t* node, const b
                              Py_ssize_t n) noexcept nogil:
     """Forward packets i, i + 1 ... of a checked batch; the number of the first that has to go the full path, or n."""
     cdef Py_ssize_t first = i
-    if f.off or node.recorder != NULL or p.mixed < n:
+    if f.off or node.recorder != NULL or node.conntrack.events.event != NULL or p.mixed < n:
         p.wait = n - i
         return i
     p.fast, p.node, p.batch = f, node, b

@@ -20,7 +20,10 @@ ADDRESSES = ("src", "dst", "reply_src", "reply_dst")
 RECORD6 = np.dtype([(name, "u1", (16,)) if name in ADDRESSES else (name, RECORD[name]) for name in RECORD.names])
 
 
-cdef void fill(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
+EVENT = np.dtype([("time", "i8"), ("kind", "u1"), *RECORD.descr])
+
+
+cdef void record_of(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
     r.index, r.proto, r.zone = index, c.original.proto, c.original.zone
     r.src, r.dst, r.sport, r.dport = c.original.src, c.original.dst, c.original.sport, c.original.dport
     r.reply_src, r.reply_dst = c.reply.src, c.reply.dst
@@ -40,7 +43,7 @@ cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now, int f
             continue
         if family and c.original.family != family:
             continue
-        fill(r + n, c, i)
+        record_of(r + n, c, i)
         if now:
             r[n].timeout = <int32_t>((c.expires - now[0]) // SECOND)
         n += 1

@@ -9,14 +9,14 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t
 from .address_pool cimport pool_find
 from .connection cimport (
     CT_DROP, CT_UNTRACKED, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED, CT_RELATED_REPLY,
-    IPS_ASSURED, IPS_CONFIRMED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_SEEN_REPLY, NO_CONN, SECOND, TRACK_END,
+    IPS_ASSURED, IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_SEEN_REPLY, NO_CONN, SECOND, TRACK_END,
     TRACK_IGNORE, TRACK_INVALID, TRACK_REFRESH, TRACK_REPEAT, conn_t, segment_pseudo, track_t, tuple_invert, tuple_ports,
     tuple_t,
 )
 from .extension cimport extension_skip
 from .flowtable cimport (
     EXPIRY_GENERIC, EXPIRY_GRE, EXPIRY_GRE_STREAM, EXPIRY_ICMP, EXPIRY_SCTP, EXPIRY_UDP, EXPIRY_UDP_STREAM,
-    EXPIRY_UDPLITE, EXPIRY_UDPLITE_STREAM, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new,
+    EXPIRY_UDPLITE, EXPIRY_UDPLITE_STREAM, EVENT_UPDATE, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new, ct_note,
 )
 from .frame cimport (
     ICMP6_ECHO, ICMP6_INFO_QUERY, ICMP6_MLD2_REPORT, ICMP6_MLD_QUERY, ICMP6_REDIRECT, ICMP_LEN, ICMP_MAX_TYPE,
@@ -118,6 +118,9 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
     cdef ctinfo_t info
     cdef track_t verdict
     cdef conn_t* c
+    cdef uint32_t before
+    if t.events.event:
+        t.events.now = now
     while True:
         conn[0] = NO_CONN
         index = ct_find(t, &seg.tuple, hash, now, &direction)
@@ -135,6 +138,7 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
             info = CT_ESTABLISHED_REPLY
         else:
             info = CT_ESTABLISHED if c.status & IPS_SEEN_REPLY else CT_NEW
+        before = c.status & (IPS_SEEN_REPLY | IPS_ASSURED) | <uint32_t>c.state << 16
         verdict = dispatch(t, index, seg, direction, now, &timeout)
         if verdict == TRACK_INVALID:
             if not c.status & IPS_CONFIRMED:
@@ -151,6 +155,9 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
         ct_kill(t, index)
     if direction:
         c.status |= IPS_SEEN_REPLY
+    if t.events.event and c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and (
+            before != (c.status & (IPS_SEEN_REPLY | IPS_ASSURED) | <uint32_t>c.state << 16)):
+        ct_note(t, index, EVENT_UPDATE)
     conn[0] = index
     return info
 

@@ -46,4 +46,27 @@ typedef struct {                /* two cache lines; the first is all that findin
 
 _Static_assert(sizeof(tuple_t) == 16 && sizeof(conn_t) == 128, "a row is two cache lines");
 
+/* A tuple of a row, as the index names it: how many times 8 bytes behind the row before the first it lies. So a lookup has
+ * its address by one addition; and 0 is a tuple too, of a row that never lives, for who has found none. */
+enum { KF_REF_ROW = sizeof(conn_t) / 8, KF_REF_TUPLE = sizeof(tuple_t) / 8 };
+
+static inline uint32_t kf_ref(uint32_t conn, uint32_t direction)
+{
+    return (conn + 1) * KF_REF_ROW + direction * KF_REF_TUPLE;
+}
+
+static inline uint32_t kf_ref_conn(uint32_t ref) { return ref / KF_REF_ROW - 1; }
+static inline uint32_t kf_ref_direction(uint32_t ref) { return ref / KF_REF_TUPLE & 1; }
+
+/* `row` is the first one, which has one before it. */
+static inline conn_t *kf_ref_row(const conn_t *row, uint32_t ref)
+{
+    return (conn_t *)((char *)(row - 1) + (uint64_t)(ref & ~(uint32_t)(KF_REF_ROW - 1)) * 8);
+}
+
+static inline const tuple_t *kf_ref_tuple(const conn_t *row, uint32_t ref)
+{
+    return (const tuple_t *)((const char *)(row - 1) + (uint64_t)ref * 8);
+}
+
 #endif

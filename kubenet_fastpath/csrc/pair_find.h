@@ -14,6 +14,8 @@ enum {
     KF_PAIR_NONE = -1           /* the answer for a key that is not there */
 };
 
+#define KF_PAIR_APART __attribute__((noinline))     /* or the stages together want more registers than there are */
+
 /* A key that no entry has, instead of the one that marks empty places: a group address. */
 static const uint64_t KF_PAIR_NO_KEY = (uint64_t)1 << 40;
 
@@ -23,7 +25,9 @@ typedef struct {
     uint32_t place[KF_PAIR_VECTOR] __attribute__((aligned(64)));     /* in the directory */
     uint32_t offset[KF_PAIR_VECTOR] __attribute__((aligned(64)));    /* in the segment, bytes */
     const kf_pairs *line[KF_PAIR_VECTOR] __attribute__((aligned(64)));
-    uint16_t late[KF_PAIR_VECTOR];
+    uint16_t value[KF_PAIR_VECTOR] __attribute__((aligned(64)));     /* in the first slot that has the key, if any */
+    uint8_t match[KF_PAIR_VECTOR] __attribute__((aligned(64)));      /* slots that have the key */
+    uint16_t late[KF_PAIR_VECTOR + 16];
     uint32_t lates;
 } kf_pair_finding;
 
@@ -110,7 +114,7 @@ KF_TARGET_AVX2 static inline void kf_pair_match_avx2(const kf_pair_quest *q, kf_
     f->lates = lates;
 }
 
-KF_TARGET_AVX512 static inline void kf_pair_hash_avx512(const kf_pair_quest *q, kf_pair_finding *f, int i, int end)
+KF_TARGET_AVX512 KF_PAIR_APART static void kf_pair_hash_avx512(const kf_pair_quest *q, kf_pair_finding *f, int i, int end)
 {
     const __m512i one = _mm512_set1_epi64((long long)((uint64_t)q->vlan[0] << 48));
     const __m512i no_key = _mm512_set1_epi64((long long)KF_PAIR_NO_KEY);
@@ -142,18 +146,31 @@ KF_TARGET_AVX512 static inline void kf_pair_hash_avx512(const kf_pair_quest *q, 
     kf_pair_hash_scalar(q, f, i, end);
 }
 
-KF_TARGET_AVX512 static inline void kf_pair_match_avx512(const kf_pair_quest *q, kf_pair_finding *f, int i, int end)
+/* The slots of sixteen keys and the values in them first; then all sixteen answers at once. */
+KF_TARGET_AVX512 KF_PAIR_APART static void kf_pair_match_avx512(const kf_pair_quest *q, kf_pair_finding *f, int i, int end)
 {
-    const int32_t all = q->all;
-    int32_t *out = q->out;
+    const __m512i all = _mm512_set1_epi32(q->all), none = _mm512_set1_epi32(KF_PAIR_NONE);
+    const __m256i first = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m256i special = _mm256_set1_epi16(-1);
     uint32_t lates = f->lates;
-    for (; i < end; i++) {
-        const kf_pairs *line = f->line[i];
-        const uint32_t match = (uint32_t)_mm512_cmpeq_epi64_mask(
-                                   _mm512_load_si512(line), _mm512_set1_epi64((long long)f->key[i])) & KF_PAIR_MASK;
-        out[i] = kf_pair_answer(all, match, line->value[_tzcnt_u32(match | 1 << (KF_PAIR_KEYS - 1))]);
-        f->late[lates] = (uint16_t)i;
-        lates += !match & (line->passed != 0);
+    for (int k = i; k < end; k++) {
+        const kf_pairs *line = f->line[k];
+        const uint64_t match = _mm512_mask_cmpeq_epi64_mask(KF_PAIR_MASK, _mm512_load_si512(line),
+                                                            _mm512_set1_epi64((long long)f->key[k]));
+        f->match[k] = (uint8_t)match;
+        f->value[k] = line->value[_tzcnt_u64(match | 1 << (KF_PAIR_KEYS - 1))];
+    }
+    for (; i < end; i += 16) {              /* `i` is a multiple of 64 */
+        const __mmask16 within = end - i < 16 ? (__mmask16)((1u << (end - i)) - 1) : (__mmask16)0xFFFF;
+        const __m128i match = _mm_load_si128((const __m128i *)&f->match[i]);
+        const __m256i value = _mm256_load_si256((const __m256i *)&f->value[i]);
+        const __mmask16 found = _mm_test_epi8_mask(match, match), late = (__mmask16)(within & ~found);
+        const __m512i answer = _mm512_mask_mov_epi32(_mm512_cvtepu16_epi32(value),
+                                                     _mm256_cmpeq_epi16_mask(value, special), all);
+        _mm512_mask_storeu_epi32(&q->out[i], within, _mm512_mask_mov_epi32(none, found, answer));
+        _mm256_storeu_si256((__m256i *)&f->late[lates], _mm256_maskz_compress_epi16(
+                                                            late, _mm256_add_epi16(first, _mm256_set1_epi16((short)i))));
+        lates += (uint32_t)__builtin_popcount(late);
     }
     f->lates = lates;
 }

@@ -45,8 +45,8 @@ DRAWN = (
 OURS = (
     (
         "the node's own MLD, DAD and router advertisements",
-        "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it takes "
-        "nothing from others' advertisements but their MACs, as a router does",
+        "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it "
+        "takes nothing from others' advertisements but their MACs, as a router does",
     ),
     (
         "IPv6 anycast addresses of subnets",

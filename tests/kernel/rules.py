@@ -111,7 +111,9 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
         filters.add("KUBE-SERVICES", f"-d {cluster_ip} {match} -j {target}")
     for ip in outside:
         if every:
-            nat.add("KUBE-SERVICES", f"-d {single(ip)} {match} -j {firewall if ip in balanced else outer_chain}")
+            nat.add(
+                "KUBE-SERVICES", f"-d {single(ip)} {match} -j {firewall if ip in balanced else outer_chain}"
+            )
         if ip in balanced and firewall != outer_chain:
             filters.add("KUBE-PROXY-FIREWALL", f"-d {single(ip)} {match} -j DROP")
         if not outer:
