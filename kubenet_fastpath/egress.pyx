@@ -21,7 +21,7 @@ from .frame cimport (
     ETH_TYPE, ICMP6_SOLICIT, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD,
     IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
-from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragment_start6, fragmenter_t, geometry_t
+from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t, neigh_take,
@@ -38,7 +38,6 @@ from .verdict cimport (
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
 cdef enum:
-    LEAST_MTU6 = 1280
     DISCOVERY_LEN = 24          # a solicitation or advertisement without options
 
 
@@ -85,25 +84,17 @@ cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
     return PASS if left else drop(R_NO_PORT)
 
 
-cdef uint32_t begin_fragments(node_t* node, const packet_t* p, fragmenter_t* f, uint32_t mtu, const geometry_t* origin,
-                              uint8_t flags) noexcept nogil:
-    """fragment_start, of either family. IPv6 has no fragment smaller than 1280 for the sake of what came (ip6_fragment)."""
-    if p.ethertype == ETH_IP:
-        return fragment_start(f, p.frame, p.l3, p.length, mtu, origin, flags)
-    node.fragment_id += 1
-    return fragment_start6(f, p.frame, p.l3, p.length, max(mtu, <uint32_t>LEAST_MTU6), origin, flags, node.fragment_id)
-
-
 cdef int push_fragments(node_t* node, packet_t* p, uint16_t port, uint32_t mtu, bint cloned) noexcept nogil:
     cdef packet_t piece = p[0]
     cdef fragmenter_t f
     cdef uint32_t n
     if p.missing:
         return drop(R_TRUNCATED)
-    if not begin_fragments(node, p, &f, mtu, p.origin, FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin,
+                          FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
         return drop(R_PKT_TOO_BIG)
     while True:
-        piece.frame = scratch(node, p.l3 + max(mtu, <uint32_t>LEAST_MTU6))
+        piece.frame = scratch(node, p.l3 + mtu)
         if piece.frame == NULL:
             return drop(R_NOMEM)
         n = fragment_next(&f, piece.frame)
@@ -120,7 +111,7 @@ cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept no
     cdef uint32_t limit
     if p.hooked and p.length - p.l3 > (min(mtu, p.origin.max_size) if p.origin != NULL else mtu):
         limit = node.interface[node.interface[port].bridge].mtu     # of the route, which is the bridge's own
-        if p.origin == NULL and p.ethertype != ETH_IP:
+        if p.ethertype != ETH_IP:
             return drop(R_PKT_TOO_BIG)
         if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
             return drop(R_PKT_TOO_BIG)
@@ -385,16 +376,16 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
         mtu = origin.max_size
     if p.length - p.l3 <= mtu:
         return finish(node, p, dev, next_hop)
-    if origin == NULL and p.ethertype != ETH_IP:
+    if p.ethertype != ETH_IP:
         return drop(R_PKT_TOO_BIG)
     if p.missing:
         return drop(R_TRUNCATED)
-    if not begin_fragments(node, p, &f, mtu, origin, 0):
+    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, origin, 0):
         return drop(R_PKT_TOO_BIG)
     piece = p[0]
     piece.shared, piece.origin = False, NULL
     while True:
-        piece.frame, piece.l3 = scratch(node, p.l3 + max(mtu, <uint32_t>LEAST_MTU6)), p.l3
+        piece.frame, piece.l3 = scratch(node, p.l3 + mtu), p.l3
         if piece.frame == NULL:
             return drop(R_NOMEM)
         piece.length = fragment_next(&f, piece.frame)

@@ -98,7 +98,7 @@ cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
     if changes != f.changes:
         f.changes = changes
         forget_paths(f, node.conntrack)
-    f.due = min(min(min(defrag_next_due(node.defrag), defrag_next_due(node.defrag6)), min(node.neighbours.due, node.neighbours6.due)), node.fdb.gc_due)
+    f.due = min(min(defrag_next_due(node.defrag), min(node.neighbours.due, node.neighbours6.due)), node.fdb.gc_due)
 
 
 cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:

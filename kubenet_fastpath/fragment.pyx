@@ -9,8 +9,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from .frame cimport (
-    EXT_DESTINATION, EXT_FRAGMENT, EXT_HOP, EXT_ROUTING, FRAGMENT_LEN, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP_CHECK, IP_DF, IP_FRAG,
-    IP_LEN, IP_MF, IP_OFFSET, IP_TOTAL, csum, ipv4_valid, load16, store16, store32,
+    IP_CHECK, IP_DF, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_TOTAL, csum, ipv4_valid, load16, store16,
 )
 
 cdef enum:
@@ -22,7 +21,7 @@ cdef enum:
 cdef bint keeps_geometry(const fragmenter_t* f, const geometry_t* origin) noexcept nogil:
     """Whether every original piece fits and begins at a multiple of 8 (before ip_fraglist_init)."""
     cdef uint32_t i, total = 0
-    if (f.next == 0 and load16(f.frame + f.l3 + IP_FRAG) & (IP_MF | IP_OFFSET)) or f.flags & FRAGMENT_CLONED:
+    if load16(f.frame + f.l3 + IP_FRAG) & (IP_MF | IP_OFFSET) or f.flags & FRAGMENT_CLONED:
         return False
     for i in range(origin.fragments):
         total += origin.payload[i]
@@ -55,7 +54,7 @@ cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3,
     f.cut = f.index = 0
     f.offset = <uint32_t>(word & IP_OFFSET) * 8
     f.more = word & IP_MF
-    f.df = f.next = 0
+    f.df = 0
     f.payload = NULL
     memcpy(f.header, frame + l3, f.header_len)
     if origin != NULL and origin.fragments and origin.max_size < mtu:
@@ -75,52 +74,8 @@ cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3,
     return 1 + (f.left - f.room + (f.room & ~7u) - 1) // (f.room & ~7u)
 
 
-cdef uint32_t unfragmentable(const uint8_t* l3, uint32_t n, uint16_t* next) noexcept nogil:
-    """Bytes of headers that every fragment carries, and the place of the byte that names what follows them
-    (ip6_find_1stfragopt): hop-by-hop options, and all in front of a routing header."""
-    cdef uint32_t at = IP6_LEN, upto = IP6_LEN
-    cdef uint16_t name = IP6_NEXT
-    next[0] = IP6_NEXT
-    while at + 8 <= n and (l3[name] == EXT_HOP or l3[name] == EXT_ROUTING or l3[name] == EXT_DESTINATION):
-        if l3[name] != EXT_DESTINATION:
-            upto = at + (<uint32_t>l3[at + 1] + 1) * 8
-            next[0] = <uint16_t>at
-        name = <uint16_t>at
-        at += (<uint32_t>l3[at + 1] + 1) * 8
-    return upto
-
-
-cdef uint32_t fragment_start6(fragmenter_t* f, const uint8_t* frame, uint32_t l3, uint32_t end, uint32_t mtu,
-                              const geometry_t* origin, uint8_t flags, uint32_t id) noexcept nogil:
-    f.frame, f.l3, f.flags, f.id, f.payload = frame, l3, flags, id, NULL
-    f.header_len = unfragmentable(frame + l3, end - l3, &f.next)
-    f.cut = f.index = f.offset = f.more = f.df = 0
-    if end - l3 <= f.header_len or mtu < f.header_len + FRAGMENT_LEN + 8:
-        f.left = 0
-        return 0
-    f.left, f.room = end - l3 - f.header_len, mtu - f.header_len - FRAGMENT_LEN
-    if origin != NULL and origin.fragments and keeps_geometry(f, origin):
-        f.payload = origin.payload
-        return origin.fragments
-    return 1 + (f.left - min(f.left, f.room) + (f.room & ~7u) - 1) // (f.room & ~7u)
-
-
-cdef uint32_t write6(const fragmenter_t* f, uint8_t* out, uint32_t length, uint32_t offset) noexcept nogil:
-    """Headers of an IPv6 fragment around its payload; the length of all."""
-    cdef uint8_t* header = out + f.l3
-    cdef uint8_t* fragment = header + f.header_len
-    memcpy(out, f.frame, f.l3 + f.header_len)
-    fragment[0], fragment[1] = header[f.next], 0
-    header[f.next] = EXT_FRAGMENT
-    store16(header + IP6_PAYLOAD, <uint16_t>(f.header_len - IP6_LEN + FRAGMENT_LEN + length))
-    store16(fragment + 2, <uint16_t>(offset | (f.left != 0)))
-    store32(fragment + 4, f.id)
-    memcpy(fragment + FRAGMENT_LEN, f.frame + f.l3 + f.header_len + f.cut, length)
-    return f.l3 + f.header_len + FRAGMENT_LEN + length
-
-
 cdef uint32_t fragment_next(fragmenter_t* f, uint8_t* out) noexcept nogil:
-    cdef uint32_t length, written
+    cdef uint32_t length
     cdef uint16_t word
     cdef uint8_t* header = out + f.l3
     if f.left == 0:
@@ -130,12 +85,6 @@ cdef uint32_t fragment_next(fragmenter_t* f, uint8_t* out) noexcept nogil:
     else:
         length = f.left if f.left <= f.room else f.room & ~7u
     f.left -= length
-    if f.next:
-        written = write6(f, out, length, f.offset)
-        f.cut += length
-        f.offset += length
-        f.index += 1
-        return written
     word = <uint16_t>(f.offset >> 3) | f.df | f.more
     if f.left:
         word |= IP_MF

@@ -4,19 +4,13 @@ Source: net/ipv6/ip6_input.c (ip6_rcv_core), net/bridge/br_netfilter_ipv6.c (br_
 (nf_ip6_check_hbh_len); RFC 8200.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 
-from .context cimport destination_of, record, scratch, source_of
-from .defrag cimport defrag_add6
-from .extension cimport extension_skip, is_extension
-from .frame cimport (
-    EXT_AUTH, EXT_FRAGMENT, EXT_HOP, EXT_NONE, FRAGMENT_LEN, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, load16, load32,
-)
+from .extension cimport extension_skip
+from .frame cimport EXT_HOP, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, load16
 from .hooks cimport prerouting
-from .reassembly cimport FATE_DUPLICATE, FATE_HELD, FATE_MISFIT, FATE_WHOLE, datagram_t, fragment_t
 from .recorder cimport STAGE_REASSEMBLY
-from .route6 cimport is_link_local6, is_multicast6
-from .verdict cimport PASS, R_FRAGMENT, R_FRAG_REASM, R_IP_INHDR, R_NOMEM, R_TRUNCATED, V_HELD, drop, fate
+from .verdict cimport PASS, R_IP_INHDR, R_TRUNCATED, drop
 
 cdef enum:
     PAD1 = 0
@@ -70,62 +64,6 @@ cdef int check_header6(packet_t* p) noexcept nogil:
     return PASS
 
 
-cdef uint32_t find_fragment(const uint8_t* l3, uint32_t n, uint16_t* next) noexcept nogil:
-    """Where the fragment header is, 0: there is none; and the byte that names it (find_prev_fhdr)."""
-    cdef uint32_t at = IP6_LEN
-    next[0] = IP6_NEXT
-    while l3[next[0]] != EXT_FRAGMENT:
-        if not is_extension(l3[next[0]]) or l3[next[0]] == EXT_NONE or n < at + 2:
-            return 0
-        next[0] = <uint16_t>at
-        at += (<uint32_t>l3[at + 1] + 2) * 4 if l3[at] == EXT_AUTH else (<uint32_t>l3[at + 1] + 1) * 8
-    return at
-
-
-cdef int gather6(node_t* node, packet_t* p, uint32_t at, uint16_t next) noexcept nogil:
-    """Hold a fragment until its datagram is whole, then go on with that (nf_ct_frag6_gather)."""
-    cdef const uint8_t* l3 = p.frame + p.l3
-    cdef uint32_t n = p.length - p.l3
-    cdef uint64_t user = p.port != p.dev
-    cdef datagram_t* datagram
-    cdef fragment_t g
-    cdef int outcome
-    if p.missing:
-        return drop(R_TRUNCATED)
-    if n < at + FRAGMENT_LEN:
-        return drop(R_FRAG_REASM)
-    g.frame, g.l3, g.header, g.length, g.next = p.frame, p.l3, at + FRAGMENT_LEN, p.length, next
-    g.offset, g.more, g.df = load16(l3 + at + 2) & 0xFFF8, load16(l3 + at + 2) & 1, False
-    g.end, g.ecn, g.size = g.offset + n - g.header, l3[1] >> 4 & 3, <uint16_t>n
-    if g.end > 65535:
-        return PASS
-    if is_link_local6(l3 + IP6_DST) or is_multicast6(l3 + IP6_DST):
-        user |= <uint64_t>(p.dev + 1) << 1
-    datagram = <datagram_t*>scratch(node, sizeof(datagram_t))
-    if datagram == NULL:
-        return drop(R_NOMEM)
-    outcome = defrag_add6(node.defrag6, &g, source_of(node, p), destination_of(node, p), load32(l3 + at + 4), user, p.port,
-                          p.now, datagram)
-    if outcome == FATE_HELD or outcome == FATE_DUPLICATE:
-        return fate(V_HELD, R_FRAGMENT) if outcome == FATE_HELD else drop(R_FRAG_REASM)
-    if outcome == FATE_MISFIT:
-        return PASS
-    if outcome != FATE_WHOLE:
-        return drop(R_FRAG_REASM)
-    p.frame, p.length, p.l3, p.shared = datagram.frame, datagram.end, datagram.l3, False
-    p.origin = &datagram.geometry
-    find_transport(p)
-    return PASS
-
-
 cdef int enter_netfilter6(node_t* node, packet_t* p) noexcept nogil:
-    """PREROUTING from the top: defragmentation, conntrack, destination NAT."""
-    cdef uint16_t next
-    cdef uint32_t at = find_fragment(p.frame + p.l3, p.length - p.l3, &next)
-    cdef int end
-    if at:
-        end = gather6(node, p, at, next)
-        record(node, p, STAGE_REASSEMBLY, 0, end)
-        if end != PASS:
-            return end
+    """PREROUTING from the top: conntrack, destination NAT."""
     return prerouting(node, p)

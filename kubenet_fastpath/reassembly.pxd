@@ -15,23 +15,9 @@ cdef enum fragment_fate_t:      # of a fragment that arrives; and, but for HELD,
     FATE_NO_MEMORY = 7          # the table is over its threshold: dropped alone
     FATE_TOO_FAR = 8            # only of held ones: too many of the source came between (FRAG_TOO_FAR)
     FATE_TIMEOUT = 9            # only of held ones (FRAG_REASM_TIMEOUT)
-    FATE_MISFIT = 10            # of IPv6: no multiple of 8 that more follow; not counted, and it goes on as it is
 
 cdef enum:
     FATES = 10
-
-cdef struct fragment_t:         # what reassembly reads of a fragment of either family
-    const uint8_t* frame
-    uint32_t l3
-    uint32_t header             # bytes from there to the payload
-    uint32_t length             # of the frame, for accounting
-    uint32_t offset             # of the payload in the datagram
-    uint32_t end
-    bint more
-    bint df
-    uint8_t ecn
-    uint16_t size               # what its geometry remembers of it
-    uint16_t next               # of IPv6: place of the byte that names the fragment header
 
 cdef struct piece_t:            # a fragment that is held; its bytes follow the struct
     piece_t* next               # in its run
@@ -59,7 +45,6 @@ cdef struct reassembly_t:       # all zero: nothing came yet
     uint16_t max_df_size        # likewise, with DF
     uint16_t port               # ingress of the latest fragment
     uint8_t ecn                 # set of 1 << ECN field
-    uint16_t next               # of IPv6: fragment_t.next of the first
     bint first_in
     bint last_in
 
@@ -80,8 +65,6 @@ cdef struct desk_t:             # where datagrams are put together; grows as nee
 # nothing came of it; any other fate is that of the whole reassembly.
 cdef fragment_fate_t reassembly_add(reassembly_t* r, const uint8_t* frame, uint32_t l3, uint32_t size,
                                     uint16_t port) noexcept nogil
-cdef fragment_fate_t reassembly_put(reassembly_t* r, const fragment_t* g, uint16_t port) noexcept nogil
-cdef fragment_fate_t reassembly_finish6(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil
 cdef inline bint reassembly_complete(const reassembly_t* r) noexcept nogil:
     return r.first_in and r.last_in and r.meat == r.len
 cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil

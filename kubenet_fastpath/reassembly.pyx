@@ -1,5 +1,4 @@
-"""Reassembly of one datagram as Linux's ip_frag_queue and ip_frag_reasm do it (net/ipv4/ip_fragment.c), and for IPv6
-nf_ct_frag6_queue and nf_ct_frag6_reasm (net/ipv6/netfilter/nf_conntrack_reasm.c).
+"""Reassembly of one IPv4 datagram as Linux's ip_frag_queue and ip_frag_reasm do it (net/ipv4/ip_fragment.c).
 
 Fragments are held as runs: pieces that arrived one right behind the other at the end. The kernel tells a
 duplicate from an overlap by them, so that a repeated fragment which lies across two runs ends the datagram.
@@ -9,7 +8,7 @@ Runs stand in an array by offset: a fragment finds its place by bisection, howev
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from .frame cimport FRAGMENT_LEN, IP6_LEN, IP6_PAYLOAD, IP_CHECK, IP_DF, IP_FRAG, IP_MF, IP_OFFSET, IP_TOS, IP_TOTAL, csum, load16, store16
+from .frame cimport IP_CHECK, IP_DF, IP_FRAG, IP_MF, IP_OFFSET, IP_TOS, IP_TOTAL, csum, load16, store16
 
 cdef enum:
     SKB_SIZE = 256              # struct sk_buff, aligned to cache lines
@@ -91,52 +90,43 @@ cdef bint insert(reassembly_t* r, piece_t* piece, uint32_t at, bint append) noex
     return True
 
 
-cdef fragment_fate_t reassembly_put(reassembly_t* r, const fragment_t* g, uint16_t port) noexcept nogil:
-    cdef uint32_t at = 0
-    cdef fragment_fate_t fate
-    cdef piece_t* piece
-    # `len` and `last_in` change before the fragment is known to be no duplicate: the kernel's order
-    if not g.more:
-        if g.end < r.len or (r.last_in and g.end != r.len):
-            return FATE_BAD_END
-        r.last_in, r.len = True, g.end
-    elif g.end > r.len:
-        if r.last_in:
-            return FATE_BAD_END
-        r.len = g.end
-    if g.end == g.offset:
-        return FATE_BAD_END
-    fate = find_place(r, g.offset, g.end, &at)
-    if fate != FATE_HELD:
-        return fate
-    piece = new_piece(r, g.l3, g.header, g.offset, g.end - g.offset, truesize_of(g.length))
-    if piece == NULL or not insert(r, piece, at, at == r.runs and at > 0 and r.run[at - 1].end == g.offset):
-        free(piece)
-        return FATE_NO_MEMORY
-    memcpy(piece_bytes(piece), g.frame, piece.l3 + piece.header)
-    memcpy(piece_bytes(piece) + piece.l3 + piece.header, g.frame + g.l3 + g.header, piece.length)
-    r.port = port
-    r.ecn |= <uint8_t>(1 << g.ecn)
-    r.max_size = max(r.max_size, g.size)
-    if g.df:
-        r.max_df_size = max(r.max_df_size, g.size)
-    if g.offset == 0:
-        r.next = g.next
-    return FATE_HELD
-
-
 cdef fragment_fate_t reassembly_add(reassembly_t* r, const uint8_t* frame, uint32_t l3, uint32_t size,
                                     uint16_t port) noexcept nogil:
     cdef const uint8_t* ip = frame + l3
-    cdef uint16_t word = load16(ip + IP_FRAG)
-    cdef fragment_t g
-    g.frame, g.l3, g.header, g.length, g.next = frame, l3, (ip[0] & 15) * 4, l3 + size, 0
-    g.offset, g.more, g.df = <uint32_t>(word & IP_OFFSET) * 8, word & IP_MF != 0, word & IP_DF != 0
-    g.end = g.offset + size - g.header
-    if g.more:
-        g.end &= ~7u
-    g.ecn, g.size = ip[IP_TOS] & 3, <uint16_t>(g.header + g.end - g.offset)
-    return reassembly_put(r, &g, port)
+    cdef uint32_t header = (ip[0] & 15) * 4, at = 0
+    cdef uint16_t word = load16(ip + IP_FRAG), fragment_size
+    cdef uint32_t offset = <uint32_t>(word & IP_OFFSET) * 8, end = offset + size - header
+    cdef fragment_fate_t fate
+    cdef piece_t* piece
+    # `len` and `last_in` change before the fragment is known to be no duplicate: the kernel's order
+    if not word & IP_MF:
+        if end < r.len or (r.last_in and end != r.len):
+            return FATE_BAD_END
+        r.last_in, r.len = True, end
+    else:
+        end &= ~7u
+        if end > r.len:
+            if r.last_in:
+                return FATE_BAD_END
+            r.len = end
+    if end == offset:
+        return FATE_BAD_END
+    fate = find_place(r, offset, end, &at)
+    if fate != FATE_HELD:
+        return fate
+    piece = new_piece(r, l3, header, offset, end - offset, truesize_of(l3 + size))
+    if piece == NULL or not insert(r, piece, at, at == r.runs and at > 0 and r.run[at - 1].end == offset):
+        free(piece)
+        return FATE_NO_MEMORY
+    memcpy(piece_bytes(piece), frame, piece.l3 + piece.header)
+    memcpy(piece_bytes(piece) + piece.l3 + piece.header, frame + l3 + header, piece.length)
+    r.port = port
+    r.ecn |= <uint8_t>(1 << (ip[IP_TOS] & 3))
+    fragment_size = <uint16_t>(header + piece.length)
+    r.max_size = max(r.max_size, fragment_size)
+    if word & IP_DF:
+        r.max_df_size = max(r.max_df_size, fragment_size)
+    return FATE_HELD
 
 
 cdef bint make_room(desk_t* desk, uint32_t size, uint32_t fragments) noexcept nogil:
@@ -154,23 +144,10 @@ cdef bint make_room(desk_t* desk, uint32_t size, uint32_t fragments) noexcept no
     return True
 
 
-cdef void lay_out(const reassembly_t* r, desk_t* desk, uint8_t* payload, datagram_t* out) noexcept nogil:
-    """Put the pieces side by side, and their sizes."""
-    cdef piece_t* piece = NULL
-    cdef uint32_t n = 0, run = 0
-    while True:
-        piece = piece_after(r, piece, &run)
-        if piece == NULL:
-            break
-        memcpy(payload + piece.offset, piece_bytes(piece) + piece.l3 + piece.header, piece.length)
-        desk.payload[n] = <uint16_t>piece.length
-        n += 1
-    out.geometry.payload, out.geometry.fragments, out.geometry.max_size = desk.payload, n, r.max_size
-
-
 cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil:
     cdef piece_t* head = r.run[0].first
-    cdef uint32_t total = head.header + r.len, size = head.l3 + total
+    cdef piece_t* piece = NULL
+    cdef uint32_t total = head.header + r.len, size = head.l3 + total, n = 0, run = 0
     cdef uint8_t* ip
     if r.ecn & ECN_NOT_ECT and r.ecn != ECN_NOT_ECT:    # the table ip_frag_ecn_table in one line
         return FATE_BAD_ECN
@@ -180,7 +157,13 @@ cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, data
         return FATE_NO_MEMORY
     memcpy(desk.frame, piece_bytes(head), head.l3 + head.header)
     ip = desk.frame + head.l3
-    lay_out(r, desk, ip + head.header, out)
+    while True:
+        piece = piece_after(r, piece, &run)
+        if piece == NULL:
+            break
+        memcpy(ip + head.header + piece.offset, piece_bytes(piece) + piece.l3 + piece.header, piece.length)
+        desk.payload[n] = <uint16_t>piece.length
+        n += 1
     store16(ip + IP_TOTAL, <uint16_t>total)
     # DF only if the largest fragment had it: a small one must not forbid what the sender did himself
     out.geometry.df = r.max_df_size == r.max_size
@@ -190,29 +173,7 @@ cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, data
     store16(ip + IP_CHECK, 0)
     store16(ip + IP_CHECK, csum(ip, head.header))
     out.frame, out.l3, out.end, out.port = desk.frame, head.l3, size, r.port
-    return FATE_WHOLE
-
-
-cdef fragment_fate_t reassembly_finish6(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil:
-    """As the other, but the fragment header goes (nf_ct_frag6_reasm)."""
-    cdef piece_t* head = r.run[0].first
-    cdef uint32_t header = head.header - FRAGMENT_LEN, total = header + r.len
-    cdef uint8_t* ip
-    if r.ecn & ECN_NOT_ECT and r.ecn != ECN_NOT_ECT:
-        return FATE_BAD_ECN
-    if total - IP6_LEN > MAX_DATAGRAM:
-        return FATE_TOO_LONG
-    if not make_room(desk, head.l3 + total, r.pieces):
-        return FATE_NO_MEMORY
-    memcpy(desk.frame, piece_bytes(head), head.l3 + header)
-    ip = desk.frame + head.l3
-    ip[r.next] = piece_bytes(head)[head.l3 + header]
-    lay_out(r, desk, ip + header, out)
-    store16(ip + IP6_PAYLOAD, <uint16_t>(total - IP6_LEN))
-    if r.ecn & ECN_CE:
-        ip[1] |= TOS_CE << 4
-    out.geometry.df = False
-    out.frame, out.l3, out.end, out.port = desk.frame, head.l3, head.l3 + total, r.port
+    out.geometry.payload, out.geometry.fragments, out.geometry.max_size = desk.payload, n, r.max_size
     return FATE_WHOLE
 
 

@@ -166,15 +166,3 @@ def discovery(kind: int, flags: int, target: str, lladdr: str | None = None) -> 
     """A neighbour solicitation (135) or advertisement (136)."""
     option = b"" if lladdr is None else bytes([1 if kind == 135 else 2, 1]) + mac(lladdr)
     return struct.pack("!BBHI", kind, 0, 0, flags) + packed6(target) + option
-
-
-def fragments6(l3: bytes, size: int, ident: int) -> list[bytes]:
-    """An IPv6 packet without extension headers, cut into pieces of `size` bytes of payload (a multiple of 8)."""
-    head, payload = l3[:40], l3[40:]
-    pieces = []
-    for at in range(0, len(payload), size):
-        part = payload[at : at + size]
-        more = at + size < len(payload)
-        body = struct.pack("!BBHI", head[6], 0, at | more, ident) + part
-        pieces.append(head[:4] + struct.pack("!HB", len(body), 44) + head[7:] + body)
-    return pieces

@@ -53,21 +53,9 @@ def agree(kernel: Frames, ours: Frames, sent: bytes, ports: dict[int, int] | Non
 
 
 def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None = None) -> bool:
-    """Whether two frames are one but for ids of packets that the node makes or cuts, the time of day, and `ports`."""
+    """Whether two frames are one but for the IP id of packets that the node makes, the time of day, and `ports`."""
     if kernel == ours:
         return True
-    if (
-        kernel[12:14] == b"\x86\xdd" and kernel[20:21] == b"\x2c"
-    ):  # the id of a datagram that the node has cut
-        return kernel[:58] + kernel[62:] == ours[:58] + ours[62:]
-    if (
-        kernel[12:14] == b"\x86\xdd"
-        and kernel[20:21] == b"\x3a"
-        and kernel[68:69] == b"\x2c"
-        and len(kernel) > 110
-    ):
-        # an error that quotes one, and so its checksum
-        return kernel[:56] + kernel[58:106] + kernel[110:] == ours[:56] + ours[58:106] + ours[110:]
     if len(kernel) != len(ours) or kernel[12:14] != b"\x08\x00" or kernel[:14] != ours[:14]:
         return False
     if wrong_checksums(kernel, ["ip", "l4"]) != wrong_checksums(ours, ["ip", "l4"]):

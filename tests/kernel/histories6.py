@@ -14,7 +14,6 @@ from frames import (
     UDP,
     discovery,
     eth6,
-    fragments6,
     group_mac,
     ipv6,
     solicited_node,
@@ -116,7 +115,7 @@ class World6(World):
         if isinstance(step, Fresh):
             return [(step.port, self._fresh6(step, six.extra))]
         if isinstance(step, Pieces):
-            return self._pieces6(step, number)
+            return []
         if isinstance(step, Ask):
             return [(step.port, self._ask6(step, six.extra))]
         return self.four.render(step, number)
@@ -142,21 +141,6 @@ class World6(World):
         l3 = ipv6(src, dst, proto, l4, hops=step.ttl, label=label, tclass=0xB9 if step.df else 0,
                   extensions=extensions(extra))  # fmt: skip
         return spoilt6(eth6(self.eth_dst(step.port, step.mac, dst), mac, l3), step.spoil)
-
-    def _pieces6(self, step: Pieces, number: int) -> list[tuple[str, bytes]]:
-        mac, src = self.addresses(step.port, 0)
-        targets = self.targets()
-        dst, dport = targets[step.dst % len(targets)], step.dport
-        if step.door is not None:
-            udp_doors = [door for door in self.doors if door[1] == "udp"]
-            dst, _, dport = udp_doors[step.door % len(udp_doors)]
-        whole = ipv6(src, dst, UDP, udp(step.sport, dport, bytes(step.size)))
-        parts = fragments6(whole, min(step.cut, 1440), number)[:8]
-        if step.order == 1:
-            parts = parts[::-1]
-        elif step.order == 2:
-            parts = parts[:-1]
-        return [(step.port, eth6(self.eth_dst(step.port, 0, dst), mac, part)) for part in parts]
 
     def _ask6(self, step: Ask, extra: int) -> bytes:
         """A solicitation, or an advertisement; `extra` makes it unlike the usual one."""
