@@ -50,6 +50,11 @@ OURS = (
         "takes nothing from others' advertisements but their MACs, as a router does",
     ),
     (
+        'path MTU that an ICMPv6 "packet too big" tells the node',
+        "the kernel keeps it for the destination and forwards by it (`ip6_update_pmtu`, `ip6_dst_mtu_maybe_forward`); "
+        "ours does not, and histories tell no less than the link's",
+    ),
+    (
         "IPv6 anycast addresses of subnets",
         "a solicitation of one is answered at once, where the kernel waits up to `proxy_delay`; histories run with 0",
     ),
