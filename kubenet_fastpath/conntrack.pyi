@@ -5,8 +5,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .address_pool import AddressPool
+from .records import ADDRESSES as ADDRESSES
 from .records import EVENT as EVENT
 from .records import RECORD as RECORD
+from .records import RECORD6 as RECORD6
 from .timeouts import Timeouts
 
 COUNTERS: Final[tuple[str, ...]]

@@ -405,7 +405,7 @@ cdef class Pipeline:
 
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0, addresses6=(),
-                      link_hop=NO_HOP):
+                      link_hop=0xFFFFFFFF):
         """Attach or change an interface; its counters stay. Kind 0: it is down.
 
         `addresses6` are (16 bytes, length), link-local last.

@@ -2,5 +2,7 @@ from typing import Any, Final
 
 import numpy as np
 
+ADDRESSES: Final[tuple[str, ...]]
 EVENT: Final[np.dtype[np.void]]
 RECORD: Final[np.dtype[Any]]  # a connection, as `ConnectionTable.to_records` gives it
+RECORD6: Final[np.dtype[Any]]  # with addresses of 16 octets

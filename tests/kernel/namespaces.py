@@ -287,7 +287,7 @@ class KernelNode:
             for number, _ in ready:
                 port = ports[number]
                 while (frame := self._read(self.sockets[port])) is not None:
-                    if not is_report(frame):
+                    if "six" not in self.node or not is_report(frame):
                         found.append((port, frame))
 
     def inject(self, port: str, frame: bytes) -> list[tuple[str, bytes]] | None:
