@@ -210,6 +210,31 @@ def test_ends_behind_the_last_one_lead_nowhere() -> None:
     assert nodes >= 40
 
 
+def test_trees_lead_nowhere_else() -> None:
+    """The last child of an INNER has to be the last, and the leaves of a NODE lie in the arena."""
+    routes = {f"2001:db8:{i:x}::/48": i for i in range(700)} | {"2a00:1::/32": 5}
+    image = kf.RouteTable(routes, family=6).to_bytes()
+    arena, lines = int.from_bytes(image[40:48], "little"), int.from_bytes(image[52:56], "little")
+    assert image[arena] == 1  # levels of INNERs
+    root = np.frombuffer(image, np.uint32, 1 << 16, int.from_bytes(image[32:40], "little"))
+    inner = bytearray(image)
+    at = arena + 256 * (int(root[0x2001]) & 0x7FFF)
+    inner[at + 60 : at + 64] = b"\xfe\xff\xff\xff"
+    for i in range(15):  # all ends are in order, and all children there
+        inner[at + 4 * i : at + 4 * i + 4] = (i + 1).to_bytes(4, "little")
+        inner[at + 64 + 4 * i : at + 68 + 4 * i] = inner[at + 64 : at + 68]
+    inner[at + 124 : at + 128] = inner[at + 64 : at + 68]
+    inner[at + 128 : at + 132] = inner[at + 64 : at + 68]
+    node = bytearray(image)
+    at = arena + 64 * (lines - 4)
+    assert at > arena + 256 * (int(root[0x2A00]) & 0x7FFF)  # the last tree's NODE
+    for i in range(16):
+        node[at + 4 * i : at + 4 * i + 4] = (i + 1).to_bytes(4, "little")
+    for broken in (inner, node):
+        with pytest.raises(kf.TableFileError):
+            kf.RouteTable.from_buffer(sealed(bytes(broken)))
+
+
 @pytest.mark.parametrize(("at", "value"), [(-1, 77), (-2, 1), (-6, 255)])
 def test_damaged_prefixes_are_named(at: int, value: int) -> None:
     """Length, network and next hop of a table whose arrays are as they should be."""
