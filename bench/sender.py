@@ -26,6 +26,7 @@ class Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_size", ctypes.c_size_t),
         ("flags", ctypes.c_int),
+        ("unused", ctypes.c_int),  # struct msghdr ends at a multiple of 8
         ("sent", ctypes.c_uint),
     )
 
