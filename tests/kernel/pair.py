@@ -116,8 +116,12 @@ class Pair:
         self.kernel.restore(restore(self.node | {"services": after}))
         for options in stale(before, after):
             self.kernel.end(*options)
-        self.mine.node.set_services(map(service_of, after))
         self.choices.change(after)
+        self._publish_services()
+
+    def _publish_services(self) -> None:
+        """Tell our node all services at once: what is not among them loses its UDP connections."""
+        self.mine.node.set_services(map(service_of, self.choices.services))
 
     def change(self, step: Change) -> None:
         """Change the node itself."""

@@ -58,11 +58,10 @@ class DualPair(Pair):
         self.kernel.run("ip6tables-restore", given=restore(self.view | {"services": after}))
         for options in stale(before, after):
             self.kernel.end("-f", "ipv6", *options)
-        self.mine.node.set_services(map(service_of, [*self.choices.services, *after]))
         self.choices6.change(after)
+        self._publish_services()
 
-    def scale(self, step: Scale) -> None:
-        super().scale(step)
+    def _publish_services(self) -> None:
         self.mine.node.set_services(map(service_of, [*self.choices.services, *self.choices6.services]))
 
     def seed(self, frame: bytes, out: list[tuple[str, bytes]]) -> int | None:
