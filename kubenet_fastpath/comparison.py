@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle, islice
 from statistics import median
 from time import thread_time_ns
 from typing import Any
@@ -17,7 +18,9 @@ from .crossing import GAP, Crossing, cross
 from .errors import ConfigError, FastpathError
 from .node import Node
 from .node_config import Masquerade
+from .recorder import stopwatch_cost
 from .result import Result
+from .stage_cost import PARTS, stage_ns
 from .topology import Addressing, Topology
 from .traffic import Flow, answer, question
 from .traffic_class import built_in_flows, traffic_classes
@@ -27,6 +30,8 @@ __all__ = ["Comparison", "Cost", "compare", "to_json"]
 
 START = 10**18  #: ns; virtual time begins here
 SPORT = 12_000  #: and up, all below the ports of the mix
+#: Of what is measured, in turn: were one used again for the same endpoint, its connection would get another by NAT.
+MEASURED = range(13_000, 61_000)
 SOON = 60 * SECOND  #: from one part of the comparison to the next
 NEW = 64  #: connections that a round of first packets begins
 MAX_ROUNDS = 300  #: each has source ports of its own
@@ -44,12 +49,16 @@ class Cost:
         The packet that begins a connection.
     established_at, first_at : dict of str to list of float
         The same by node.
+    first_in : dict of str to list of float
+        The first packet's by part of its way (`stage_cost.PARTS`), in rounds of their own: notes and a stopwatch are
+        on. What these cost is taken off.
     """
 
     established: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     established_at: dict[str, list[float]] = field(default_factory=dict)
     first_at: dict[str, list[float]] = field(default_factory=dict)
+    first_in: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,11 @@ class Comparison:
         """Median over the rounds; None where the flow was not carried, or nothing was measured."""
         cost = self.cost[addressing].get(label)
         return None if cost is None else median(cost.first if first else cost.established)
+
+    def ns_by_part(self, addressing: Addressing, label: str) -> dict[str, float] | None:
+        """The first packet's ns by part of its way, in all nodes; median over the rounds."""
+        cost = self.cost[addressing].get(label)
+        return None if cost is None else {part: median(ns) for part, ns in cost.first_in.items()}
 
     def ratio(self, addressing: Addressing, label: str, *, first: bool = False) -> float | None:
         """Cost with kubenet over that of a mode: the median over the rounds, each of which had both."""
@@ -222,6 +236,7 @@ def compare(
     say("addressing modes", len(clusters), len(clusters))
     cost: dict[Addressing, dict[str, Cost]] = {mode: {} for mode in clusters}
     now += GAP * len(flows) + SOON
+    ports = cycle(MEASURED)
     for number, flow in enumerate(flows):
         say("classes measured", number, len(flows))
         measured = {
@@ -230,7 +245,7 @@ def compare(
             if crossings[mode][flow.label].answered and crossings[mode][flow.label].outcome == "DELIVERED"
         }
         if rounds and measured:
-            _measure(measured, flow, now + number * GAP, rounds, packets, connections, cost)
+            _measure(measured, flow, now + number * GAP, rounds, packets, connections, ports, cost)
     return Comparison(
         flows=tuple(flows),
         crossings=crossings,
@@ -254,12 +269,13 @@ def _measure(
     rounds: int,
     packets: int,
     connections: int,
+    unused: Iterator[int],
     cost: dict[Addressing, dict[str, Cost]],
 ) -> None:
     """Time packets: every mode once in each round, so that what disturbs one disturbs all."""
     made: dict[Addressing, PacketBatch] = {}
+    ports = list(islice(unused, connections))
     for mode, cluster in clusters.items():
-        ports = [SPORT + 1000 + k for k in range(connections)]
         opened = PacketBatch.from_frames([question(flow, cluster, port) for port in ports], time=now)
         delivery = cluster.send(opened, flow.src)
         rows = np.flatnonzero(delivery.arrived_own)
@@ -281,7 +297,7 @@ def _measure(
                 found = cost[mode][flow.label]
                 _note(spent, packets, found.established, found.established_at)
     for number in range(rounds + 1):
-        ports = [SPORT + 2000 + NEW * number + k for k in range(NEW)]
+        ports = list(islice(unused, NEW))
         for mode, cluster in clusters.items():
             begun = PacketBatch.from_frames(
                 [question(flow, cluster, port) for port in ports], time=now + GAP * 2 // 3
@@ -289,6 +305,29 @@ def _measure(
             spent = _spent(cluster, begun, flow)
             if number:
                 _note(spent, NEW, cost[mode][flow.label].first, cost[mode][flow.label].first_at)
+    reading = stopwatch_cost()
+    for _ in range(rounds):
+        ports = list(islice(unused, NEW))
+        for mode, cluster in clusters.items():
+            begun = PacketBatch.from_frames(
+                [question(flow, cluster, port) for port in ports], time=now + GAP * 2 // 3
+            )
+            for part, ns in _spent_by_part(cluster, begun, flow, reading).items():
+                cost[mode][flow.label].first_in.setdefault(part, []).append(ns)
+
+
+def _spent_by_part(cluster: Cluster, batch: PacketBatch, flow: Flow, reading: int) -> dict[str, float]:
+    """ns a packet in each part of its way, in all nodes that it went through."""
+    total = dict.fromkeys(PARTS, 0.0)
+
+    def forward(node: Node, part: PacketBatch) -> Result:
+        result, notes = node.record(part, timed=True)
+        for name, ns in stage_ns(notes, len(batch), reading).items():
+            total[name] += ns
+        return result
+
+    cluster.send(batch, flow.src, forward=forward)
+    return total
 
 
 def _spent(cluster: Cluster, batch: PacketBatch, flow: Flow) -> dict[str, int]:
@@ -325,6 +364,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                     "kubenet_over_this": comparison.ratio(mode, label),
                     "ns_first_packet": comparison.ns_per_packet(mode, label, first=True),
                     "kubenet_over_this_first_packet": comparison.ratio(mode, label, first=True),
+                    "ns_first_packet_by_stage": comparison.ns_by_part(mode, label),
                     "rounds": asdict(comparison.cost[mode][label])
                     if label in comparison.cost[mode]
                     else None,

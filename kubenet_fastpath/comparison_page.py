@@ -7,6 +7,7 @@ from html import escape
 
 from .comparison import Comparison
 from .comparison_report import (
+    STOPWATCH,
     TAKEN,
     agent_rows,
     cost_cell,
@@ -18,11 +19,13 @@ from .comparison_report import (
     lookups_text,
     merged_changes,
     mix_text,
+    part_rows,
     share_text,
 )
 from .consumption import Consumption, Share
 from .crossing import LOOKUPS, Crossing
 from .page_style import STYLE
+from .stage_cost import PARTS
 from .topology import Addressing
 
 __all__ = ["comparison_page"]
@@ -55,7 +58,7 @@ def comparison_page(comparison: Comparison, said: Sequence[tuple[str, str]] = ()
         _section(
             "What a packet costs",
             "<p>Nanoseconds of CPU time in all nodes on the way, median of rounds in which all modes took turns; in "
-            "brackets how many times as much kubenet costs.</p>" + _plots(comparison),
+            "brackets how many times as much kubenet costs.</p>" + _plots(comparison) + _stages(comparison),
         )
         if any(comparison.cost.values())
         else "",
@@ -182,6 +185,20 @@ def _plots(comparison: Comparison) -> str:
             )
         parts.append(f'<h3>{title}</h3><div class="plots">{"".join(panels)}</div>')
     return "".join(parts)
+
+
+def _stages(comparison: Comparison) -> str:
+    names = "".join(f"<th scope=col>{escape(part)}</th>" for part in PARTS)
+    lines = []
+    for label, *cells in part_rows(comparison):
+        drawn = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr><th scope=row>{escape(label)}</th>{drawn}</tr>")
+    return (
+        "<h3>The first packet, stage by stage</h3>"
+        f"<p>Nanoseconds with kubenet / the median of the other modes. {escape(STOPWATCH)}</p>"
+        f'<div class="wide" tabindex="0"><table><thead><tr><td></td>{names}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 def _consumption(comparison: Comparison) -> str:

@@ -9,11 +9,13 @@ from .comparison import Comparison, Cost
 from .consumption import Consumption, Share
 from .crossing import LOOKUPS, Crossing, Translation
 from .report import Table, labelled
+from .stage_cost import PARTS
 from .topology import Addressing
 from .traffic import Flow
 from .workload import SECONDS
 
 __all__ = [
+    "STOPWATCH",
     "TAKEN",
     "agent_rows",
     "comparison_tables",
@@ -26,6 +28,7 @@ __all__ = [
     "lookups_text",
     "merged_changes",
     "mix_text",
+    "part_rows",
     "share_text",
 ]
 
@@ -45,6 +48,9 @@ WHO = """WHO TRANSLATES WHAT, BY WHICH WAY, AND WHY
 sees: what arrives at the receiver; kept: why no node changes the source; way: each hop, with the route or rule for it.
 Modes in one row do the same, with the first one's addresses as the example.
 """
+STOPWATCH = (
+    "In rounds of their own, without what the stopwatch takes; a stage is what leads to its note in explain."
+)
 MEANING = (
     ("pod's own", "the receiver sees the address that the sender has; node0's eth0: the node's, masqueraded"),
     ("64, 63, 62", "TTL at the receiver, of 64 at the sender: each routing node takes one, a bridge none"),
@@ -92,6 +98,9 @@ def comparison_tables(comparison: Comparison) -> list[Table | str]:
             "All modes took turns in each round, on one core; a ratio is of one round, the figure the median of all. "
             "Established packets take\nthe datapath's fast path where it has one; the first packet goes all stages.\n"
         )
+        title = "WHAT IT COSTS: ns of the first packet by stage: with kubenet / the median of the other modes"
+        parts.append(Table(title, ("", *PARTS), part_rows(comparison)))
+        parts.append(f"{STOPWATCH}\n")
     looks = f"looks into tables for the first packet, in all nodes on the way: {', '.join(LOOKUPS.values())}"
     parts.append(Table(f"WHAT IT COSTS: {looks}", ("", *names), _rows(comparison, lookups_text)))
     parts.append(mix_text(comparison))
@@ -126,6 +135,22 @@ def _rows(comparison: Comparison, cell: Callable[[Crossing], str]) -> list[tuple
         (f.label, *(cell(crossings[f.label]) for crossings in comparison.crossings.values()))
         for f in comparison.flows
     ]
+
+
+def part_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """A flow's ns by part of its way, with kubenet and without."""
+    rows = []
+    for flow in comparison.flows:
+        found = {mode: comparison.ns_by_part(mode, flow.label) for mode in comparison.crossings}
+        kubenet = found.pop(Addressing.KUBENET, None)
+        others = [ns for ns in found.values() if ns]
+        cells = []
+        for part in PARTS:
+            one = f"{kubenet[part]:,.0f}" if kubenet else "-"
+            other = f"{median(ns[part] for ns in others):,.0f}" if others else "-"
+            cells.append("-" if one in "-0" and other in "-0" else f"{one} / {other}")
+        rows.append((flow.label, *cells))
+    return rows
 
 
 def _seen(crossing: Crossing) -> str:

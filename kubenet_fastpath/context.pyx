@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from .recorder cimport HEAD, STAGE_EMIT, note_t, recorder_next
+from .recorder cimport HEAD, STAGE_EMIT, note_t, recorder_next, stopwatch
 
 cdef enum:
     CHUNK = 1 << 16
@@ -49,6 +49,7 @@ cdef bint unshare(node_t* node, packet_t* p) noexcept nogil:
 
 
 cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t value, int end) noexcept nogil:
+    cdef int64_t came = stopwatch() if node.recorder.timed else 0
     cdef note_t* note = recorder_next(node.recorder)
     cdef uint32_t there = p.length - p.missing
     if note == NULL:
@@ -60,6 +61,9 @@ cdef void write_note(node_t* node, const packet_t* p, uint8_t stage, uint32_t va
     if there > p.l3:
         note.length = <uint8_t>min(there - p.l3, <uint32_t>HEAD)
         memcpy(note.head, p.frame + p.l3, note.length)
+    if node.recorder.timed:
+        note.took = <uint32_t>min(came - node.recorder.left, <int64_t>0xFFFFFFFF)
+        node.recorder.left = stopwatch()
 
 
 cdef bint emit(node_t* node, const packet_t* p, uint16_t port) noexcept nogil:

@@ -28,9 +28,8 @@ STAGES = (
     "receive", "reassembly", "conntrack", "service", "destination NAT", "bridge", "route", "input", "forward", "output",
     "source NAT", "confirm", "postrouting", "neighbour", "duplicate filter", "emit", "verdict",
 )  # fmt: skip
-RECEIVE, REASSEMBLY, CONNTRACK, SERVICE, _DNAT, BRIDGE, ROUTE, INPUT, _FORWARD, _OUTPUT, _SNAT, CONFIRM = (
-    range(12)
-)
+RECEIVE, REASSEMBLY, CONNTRACK, SERVICE, DESTINATION_NAT, BRIDGE, ROUTE, INPUT, FORWARD, OUTPUT = range(10)
+SOURCE_NAT, CONFIRM = 10, 11
 POSTROUTING, NEIGHBOUR, DUPLICATE, EMIT, VERDICT = range(12, 17)
 NO_CONN = NO_HOP = 0xFFFFFFFF
 FLOOD, LOCAL = 0xFFFFFFFF, 0xFFFFFFFE  # of the FDB, as uint32
@@ -315,10 +314,10 @@ class _Reader:
             return f"fdb {to} " + (
                 "unknown: to every port" if value == FLOOD else f"dev {self._device(value)}"
             )
-        if stage in (ROUTE, _OUTPUT) and len(l3) >= 20:
+        if stage in (ROUTE, OUTPUT) and len(l3) >= 20:
             six = note["eth_type"] == ETH_IP6
             return self._route(_ip(l3[24:40] if six else l3[16:20]), value)
-        if stage == _FORWARD:
+        if stage == FORWARD:
             return f"out {self._device(value)}" + (
                 ", kube-proxy's rules" if self._node.config.kube_proxy else ""
             )

@@ -678,23 +678,25 @@ class Node:
                 self.ports,
             )
 
-    def record(self, batch: PacketBatch) -> tuple[Result, NDArray[Any]]:
+    def record(self, batch: PacketBatch, *, timed: bool = False) -> tuple[Result, NDArray[Any]]:
         """Forward a batch and note what each packet meets in each stage; `explanation.explain` reads the notes out.
 
         Parameters
         ----------
         batch : PacketBatch
             As for `forward`.
+        timed : bool
+            Note how long each stage took, too. Every note then costs two readings of a clock.
 
         Returns
         -------
         result : Result
-            What `forward` returns: the pipeline is the same.
+            What `forward` returns: the pipeline is the same, but for its fast path, which writes no notes.
         notes : (M,) structured ndarray
             `recorder.NOTE`, in order.
         """
         with self._notes:
-            self._pipeline.start_notes()
+            self._pipeline.start_notes(timed)
             try:
                 result = self.forward(batch)
             finally:

@@ -51,7 +51,7 @@ from .neighbour cimport (
 )
 from .options cimport options_read_again
 from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
-from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_t
+from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_start, recorder_t
 from .route cimport route_input
 from .rows cimport outside_at
 from .service_table cimport ServiceTable, clients_t
@@ -573,9 +573,9 @@ cdef class Pipeline:
         outputs, generated = self.take_outputs(outputs)
         return verdict, reason, outputs, data, generated
 
-    def start_notes(self):
-        """Note from now on what every packet meets, in each of its stages."""
-        self.recorder.n = 0
+    def start_notes(self, bint timed):
+        """Note from now on what every packet meets, in each of its stages; and how long that took, if it is `timed`."""
+        recorder_start(&self.recorder, timed)
         self.node.recorder = &self.recorder
 
     def take_notes(self):

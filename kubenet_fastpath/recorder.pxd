@@ -43,12 +43,17 @@ cdef struct note_t:             # a row of recorder.NOTE
     uint8_t length              # bytes of `head`
     uint8_t macs[12]
     uint8_t head[HEAD]
-    uint8_t fill[6]
+    uint8_t fill[2]
+    uint32_t took               # ns since the note before was finished, 0 without a stopwatch
 
 cdef struct recorder_t:
     note_t* note
     size_t n
     size_t capacity
+    bint timed                  # a stopwatch runs: the one clock that a kernel reads, and nothing depends on it
+    int64_t left                # ns, when the latest note was finished
 
 cdef note_t* recorder_next(recorder_t* recorder) noexcept nogil
+cdef void recorder_start(recorder_t* recorder, bint timed) noexcept nogil
+cdef int64_t stopwatch() noexcept nogil
 cdef object recorder_rows(const recorder_t* recorder)

@@ -12,8 +12,9 @@ import kubenet_fastpath as kf
 from kubenet_fastpath import cli
 from kubenet_fastpath.comparison import Comparison, Cost, compare, to_json
 from kubenet_fastpath.comparison_page import comparison_page
-from kubenet_fastpath.comparison_report import comparison_tables, share_text
+from kubenet_fastpath.comparison_report import comparison_tables, part_rows, share_text
 from kubenet_fastpath.consumption import Share
+from kubenet_fastpath.stage_cost import PARTS
 from kubenet_fastpath.topology import Addressing, PodSite, ServiceSite, Topology, sample_topology
 from kubenet_fastpath.traffic import Flow
 from kubenet_fastpath.traffic_class import built_in_flows, traffic_classes
@@ -277,6 +278,7 @@ def test_costs_are_of_what_was_answered(found: Comparison) -> None:
             assert min(cost.established + cost.first) > 0
             for total, parts in ((cost.established, cost.established_at), (cost.first, cost.first_at)):
                 assert [sum(at) for at in zip(*parts.values(), strict=True)] == pytest.approx(total)
+            assert all(len(ns) == 2 for ns in cost.first_in.values())
     twice = found.cost[KUBENET]["pod to pod, other node"]
     assert set(twice.established_at) == set(twice.first_at) == {"node0", "node1"}
 
@@ -290,6 +292,29 @@ def test_a_ratio_is_kubenets_cost_over_a_modes_in_one_round(found: Comparison) -
     assert made.ratio(NODE, label, first=True) == 0.5
     assert made.ns_per_packet(KUBENET, label) == 40
     assert made.ns_per_packet(NODE, label, first=True) == 10
+
+
+def test_stages_cost_what_they_do_with_and_without_kubenet(found: Comparison) -> None:
+    label = "pod to VNet host"
+    parts = {part: [0.0, 0.0, 0.0] for part in PARTS}
+    cost = {mode: {label: Cost(established=[1], first=[1], first_in=parts)} for mode in found.cost}
+    cost[KUBENET] = {label: Cost(established=[1], first=[1], first_in=parts | {"bridge": [20, 40, 90]})}
+    cost[OVERLAY] = {label: Cost(established=[1], first=[1], first_in=parts | {"route": [9, 9, 9]})}
+    cost[NODE] = {label: Cost(established=[1], first=[1], first_in=parts | {"route": [7, 8, 90]})}
+    rows = dict((row[0], row[1:]) for row in part_rows(replace(found, cost=cost)))
+    assert dict(zip(PARTS, rows[label], strict=True)) == dict.fromkeys(PARTS, "-") | {
+        "bridge": "40 / 0",
+        "route": "0 / 8",
+    }
+    assert set(rows["pod to pod, same node"]) == {"-"}
+
+
+def test_stages_are_those_that_a_packet_meets(found: Comparison) -> None:
+    for mode, costs in found.cost.items():
+        for label, cost in costs.items():
+            looks = found.crossings[mode][label].lookups
+            for part, table in (("services", "services"), ("bridge", "fdb"), ("route", "routes")):
+                assert looks[table] or not sum(cost.first_in[part]), (mode, label, part)
 
 
 def test_changes_name_what_differs_and_nothing_else(found: Comparison) -> None:

@@ -22,9 +22,20 @@ from kubenet_fastpath import Reason, Verdict, cli
 from kubenet_fastpath.address import ipv4_text, mac_text
 from kubenet_fastpath.drop_reason import drop_reason
 from kubenet_fastpath.explain_command import SAMPLE
-from kubenet_fastpath.explanation import EMIT, STAGES, VERDICT, Explanation, explain
+from kubenet_fastpath.explanation import (
+    BRIDGE,
+    CONNTRACK,
+    EMIT,
+    RECEIVE,
+    STAGES,
+    VERDICT,
+    Explanation,
+    explain,
+)
 from kubenet_fastpath.explanation import explained as explained_with_result
+from kubenet_fastpath.recorder import NOTE
 from kubenet_fastpath.replay import replayed
+from kubenet_fastpath.stage_cost import PARTS, stage_ns
 
 CASES = sorted((Path(__file__).parent / "golden" / "cases").glob("*.json"))
 A, A_MAC = PODS["pod1"]
@@ -208,6 +219,36 @@ def test_nothing_is_noted_when_nobody_asks() -> None:
     node.record(from_a("198.51.100.7", udp(1, 2)))
     node.forward(from_a("198.51.100.7", udp(1, 2)))
     assert len(node.record(kf.PacketBatch.from_frames([]))[1]) == 0
+
+
+def test_a_stopwatch_changes_nothing_but_what_it_notes() -> None:
+    plain, timed = make_node(), make_node()
+    for frame in (udp(1, 2), udp(1, 2), udp(3, 4)):
+        result, notes = plain.record(from_a("198.51.100.7", frame))
+        same, found = timed.record(from_a("198.51.100.7", frame), timed=True)
+        assert same.outputs.tobytes() == result.outputs.tobytes()
+        assert not notes["took"].any()
+        found["took"] = 0
+        assert np.array_equal(notes, found)
+    assert not plain.record(from_a("198.51.100.7", udp(5, 6)))[1]["took"].any()
+
+
+def test_a_stage_has_the_time_up_to_its_notes() -> None:
+    notes = np.zeros(6, NOTE)
+    notes["stage"] = [RECEIVE, CONNTRACK, BRIDGE, RECEIVE, BRIDGE, VERDICT]
+    notes["took"] = [120, 30, 25, 20, 15, 60]
+    found = stage_ns(notes, 2, 20)
+    assert list(found) == list(PARTS)
+    assert {part: ns for part, ns in found.items() if ns} == {
+        "receive": 50,  # 100 of the first, nothing of the second
+        "conntrack": 5,
+        "bridge": 2.5,  # what is less than a reading is nothing
+        "send": 20,
+    }
+
+
+def test_every_stage_is_in_one_part() -> None:
+    assert sorted(stage for stages in PARTS.values() for stage in stages) == list(range(len(STAGES)))
 
 
 def test_a_call_that_is_refused_leaves_the_recorder_off() -> None:

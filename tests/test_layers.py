@@ -97,7 +97,7 @@ FLOORS = (
     ("pipeline",),
     ("node",),
     ("linklayer", "readdress", "census", "lineage", "delivery", "explanation"),
-    ("topology", "journey", "dump"),
+    ("topology", "journey", "dump", "stage_cost"),
     ("azure_dump", "fabric"),
     ("cluster_dump",),
     ("topology_file", "redaction", "transport"),
