@@ -194,7 +194,8 @@ cdef int nat_hook(node_t* node, packet_t* p, manip_t manip, bint rules, uint16_t
     if conn.status & (IPS_SRC_NAT if (manip == MANIP_SRC) == (p.info < CT_ESTABLISHED_REPLY) else IPS_DST_NAT):
         if not writable(node, p):
             return drop(R_NOMEM)
-        nat_packet(node.conntrack, conn, <ctinfo_t>p.info, manip, p.frame + p.l3, p.length - p.l3)
+        if not nat_packet(node.conntrack, conn, <ctinfo_t>p.info, manip, p.frame + p.l3, p.length - p.l3):
+            return drop(R_NAT_FAILED)
         record(node, p, STAGE_SOURCE_NAT if manip == MANIP_SRC else STAGE_DESTINATION_NAT, 0, PASS)
     return PASS
 

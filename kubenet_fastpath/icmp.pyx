@@ -241,13 +241,17 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
 
 
 cdef void reject(node_t* node, packet_t* p) noexcept nogil:
-    """REJECT --reject-with icmp-port-unreachable (nf_send_unreach). To br_netfilter a bridged packet is the host's."""
+    """REJECT --reject-with icmp-port-unreachable (nf_send_unreach). To br_netfilter a bridged packet is the host's.
+
+    A checksum that conntrack has not looked at is summed up with the IP header, as if that came to nothing: so it does
+    not where options were written into and the header's own checksum is not made up for it yet (nf_ip_checksum).
+    """
     cdef uint8_t type = p.type
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint32_t header = (l3[0] & 15) * 4, n = load16(l3 + IP_TOTAL) - header
     cdef bint summed = l3[IP_PROTO] == PROTO_TCP or (l3[IP_PROTO] == PROTO_UDP and load16(l3 + header + UDP_CHECK) != 0)
-    if summed and p.missing == 0 and csum_fold(csum_partial(l3 + header, n, csum_pseudo(
-            load32(l3 + IP_SRC), load32(l3 + IP_DST), l3[IP_PROTO], n))) != 0:
+    if summed and p.missing == 0 and not (node.verify_checksums and node.conntrack.checksum) and csum_fold(csum_partial(
+            l3, header + n, csum_pseudo(load32(l3 + IP_SRC), load32(l3 + IP_DST), l3[IP_PROTO], n))) != 0:
         return
     if p.type == PACKET_OTHERHOST:
         p.type = PACKET_HOST

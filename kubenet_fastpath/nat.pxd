@@ -24,7 +24,7 @@ cdef struct nat_range_t:    # kernel nf_nat_range2
 cdef void nat_setup(ct_t* t, uint32_t conn, const nat_range_t* chosen, manip_t manip,
                     int64_t now, uint64_t* rng) noexcept nogil
 cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uint64_t* rng) noexcept nogil
-cdef void nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip,
+cdef bint nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip,
                      uint8_t* l3, uint32_t l3_len) noexcept nogil
 cdef bint nat_icmp_error(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip, bint verify,
                          uint8_t* l3, uint32_t l3_len) noexcept nogil

@@ -295,7 +295,8 @@ cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uin
 cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* target, manip_t manip,
                      uint32_t old_ip, uint32_t new_ip) noexcept nogil:
     """Put the target's port or identifier into an L4 header of which n bytes are there, and correct its
-    checksum for that and for the address (of IPv6 its sum); False if too little of it is there."""
+    checksum for that and for the address (of IPv6 its sum); False if too little of it is there,
+    or if it is a version of GRE that has no translation."""
     cdef uint32_t at = L4_SPORT if manip == MANIP_SRC else L4_DPORT, check_at, crc
     cdef uint16_t port = target.sport if manip == MANIP_SRC else target.dport, check
     cdef uint8_t kind
@@ -303,8 +304,8 @@ cdef bint rewrite_l4(uint8_t* l4, uint32_t n, uint8_t proto, const tuple_t* targ
         return True
     if n < 8:
         return False
-    if proto == PROTO_GRE:
-        return True             # a PPTP call id is never mapped without its control connection
+    if proto == PROTO_GRE:      # a PPTP call id is never mapped without its control connection (gre_manip_pkt)
+        return manip == MANIP_SRC or load16(l4) & 7 < 2
     if proto == PROTO_ICMP:
         kind = l4[ICMP_TYPE]
         if kind == 0 or kind == 8 or 13 <= kind <= 18:
@@ -389,13 +390,14 @@ cdef inline bint concerns(const conn_t* conn, bint reply, manip_t manip) noexcep
     return conn.status & (IPS_DST_NAT if (manip == MANIP_DST) != reply else IPS_SRC_NAT) != 0
 
 
-cdef void nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip,
+cdef bint nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t manip,
                      uint8_t* l3, uint32_t l3_len) noexcept nogil:
     cdef bint reply = is_reply(info)
     cdef tuple_t target
-    if concerns(conn, reply, manip):
-        tuple_invert(&target, &conn.original if reply else &conn.reply)
-        rewrite(t, l3, l3_len, &target, manip)
+    if not concerns(conn, reply, manip):
+        return True
+    tuple_invert(&target, &conn.original if reply else &conn.reply)
+    return rewrite(t, l3, l3_len, &target, manip)
 
 
 cdef uint32_t icmp_at(const uint8_t* l3, uint32_t n) noexcept nogil:

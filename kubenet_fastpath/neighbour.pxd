@@ -33,6 +33,7 @@ cdef enum event_t:          # what neigh_timer says
     NEIGH_NOTHING = 0
     NEIGH_PROBE = 1         # send an ARP request: to the known MAC if one is set, else to all
     NEIGH_UNREACHABLE = 2   # the neighbour failed: take its packets with neigh_take
+    NEIGH_KNOWN = 3         # somebody has entered its MAC: its packets leave
 
 cdef struct held_t:         # a waiting packet: the holder's record, then the frame
     held_t* next

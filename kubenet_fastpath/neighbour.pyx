@@ -41,6 +41,7 @@ cdef enum:
 
 cdef int64_t SECOND = 1_000_000_000
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+cdef int64_t AT_ONCE = -0x7FFFFFFFFFFFFFFF
 
 STATES = {NUD_NONE: "NONE", NUD_INCOMPLETE: "INCOMPLETE", NUD_REACHABLE: "REACHABLE", NUD_STALE: "STALE",
           NUD_DELAY: "DELAY", NUD_PROBE: "PROBE", NUD_FAILED: "FAILED", NUD_PERMANENT: "PERMANENT"}
@@ -303,6 +304,8 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
             return NEIGH_PROBE
         else:
             set_timer(t, n, 0)
+            if n.first != NULL:
+                return NEIGH_KNOWN
     return NEIGH_NOTHING
 
 
@@ -365,6 +368,8 @@ cdef class NeighbourTable:
     def add(self, dev, address, mac):
         """Set a permanent neighbour, as `ip neigh replace ... nud permanent` does.
 
+        Packets that wait for it leave when the node's time goes on.
+
         Parameters
         ----------
         dev : int
@@ -388,7 +393,7 @@ cdef class NeighbourTable:
         self.table.dynamic -= self.table.row[i].state != NUD_PERMANENT
         self.table.row[i].mac, self.table.row[i].state = lladdr, NUD_PERMANENT
         self.table.changes += 1
-        set_timer(&self.table, &self.table.row[i], 0)
+        set_timer(&self.table, &self.table.row[i], 0 if self.table.row[i].first == NULL else AT_ONCE)
 
     def remove(self, dev, address):
         """Forget a neighbour and the packets that wait for it; KeyError when it is not there."""

@@ -47,11 +47,12 @@ from .icmp cimport icmp_send
 from .icmp6 cimport icmp6_send
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
-    NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
+    NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
 from .options cimport options_read_again
 from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_start, recorder_t
+from .resolution cimport release
 from .route cimport route_input
 from .rows cimport outside_at
 from .service_table cimport ServiceTable, clients_t
@@ -242,6 +243,8 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
             fdb_age(node.fdb, when)
             if event == NEIGH_PROBE:
                 solicit(node, t, index, -1)
+            elif event == NEIGH_KNOWN:
+                release(node, t, index, -1)
             else:
                 fail_neighbour(node, t, index)
         else:

@@ -1,7 +1,5 @@
 """What ARP and neighbour discovery have in common: an answer is entered, and packets that waited for it leave."""
 
-from libc.stdint cimport int32_t
-
 from .bridge cimport bridge_resume
 from .egress cimport transmit, waited
 from .frame cimport ETH_DST, store_mac

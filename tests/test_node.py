@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import frames
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ A, A_MAC = PODS["pod1"]
 B, B_MAC = PODS["pod2"]
 C = "10.244.2.10"
 INTERNET = "198.51.100.7"
+GRE = 47
 START = 10**18
 
 
@@ -216,6 +219,34 @@ def test_a_reply_releases_what_waited() -> None:
     out = wire.send("pod1", arp(2, A_MAC, A, BRIDGE_MAC, BRIDGE_IP, dst=BRIDGE_MAC))
     assert fields(out["pod1"][0])["ttl"] == 59
     assert wire.result.source("pod1").tolist() == [0]
+
+
+def test_a_mac_that_is_entered_releases_what_waited() -> None:
+    wire = Wire(permanent_neighbours=False, arp_notify=False)
+    wire.send("eth0", from_outside(C, A, UDP, udp(1, 2), ttl=60))
+    wire.send("eth0", from_outside(C, B, UDP, udp(1, 2), ttl=60))
+    wire.node.neighbours.add(wire.node.neighbours.to_records()["dev"][1], A, A_MAC)
+    out = wire.wait(0.001)
+    found = fields(out["pod1"][0])
+    assert (len(out["pod1"]), found["dst"], found["ttl"], found["eth_dst"]) == (1, A, 59, A_MAC)
+    assert wire.node.counters["held_now"] == 1
+    assert wire.wait(1) == {name: [arp(1, BRIDGE_MAC, BRIDGE_IP, "00:00:00:00:00:00", B)] for name in PODS}
+
+
+@pytest.mark.parametrize(("head", "passes"), [(0, True), (1, True), (5, False), (8, True), (None, False)])
+def test_a_version_of_gre_without_a_translation(wire: Wire, head: int | None, passes: bool) -> None:
+    """gre_manip_pkt knows 0 and 1, of which 1 has a call id, here 0."""
+    sent = bytes(8) if head is not None else bytes(4)
+    out = wire.send("pod1", from_a(INTERNET, GRE, sent))
+    assert (set(out), wire.reason) == (
+        ({"eth0"}, Reason.MASQUERADE) if head is not None else (set(), Reason.NAT_FAILED)
+    )
+    if head is None:
+        return
+    out = wire.send("eth0", from_outside(INTERNET, NODE_IP, GRE, struct.pack("!HHI", head, 0x880B, 0)))
+    assert (set(out) == {"pod1"}) is passes
+    if head == 5:
+        assert (wire.verdict, wire.reason) == (Verdict.DROP, Reason.NAT_FAILED)
 
 
 def test_no_route(wire: Wire) -> None:  # T47

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import frames
 import pytest
-from frames import ICMP, UDP, icmp, ipv4, packet, udp
+from frames import ICMP, SYN, TCP, UDP, icmp, ipv4, packet, tcp, udp
 from golden_compare import with_checksums
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -101,6 +101,17 @@ def test_an_echo_records_the_way_there_and_back() -> None:
     ping = with_options(stamps, dst=BRIDGE_IP, proto=ICMP, l4=icmp(8))
     (out,) = Wire(**QUIET).send("pod1", ping)["pod1"]
     assert options_of(out) == bytes([68, 20, 21, 1]) + (octets(BRIDGE_IP) + CLOCK) * 2
+
+
+@pytest.mark.parametrize(("checked", "told"), [(True, True), (False, False)])
+def test_a_sum_over_a_header_that_was_written_into(checked: bool, told: bool) -> None:
+    """REJECT looks at a checksum itself unless conntrack has, header and all (nf_ip_checksum)."""
+    port = kf.ServicePort(port=80, node_port=30080)
+    wire = Wire(services=(kf.Service(name="d/none", cluster_ip="10.0.0.50", ports=(port,)),), conntrack_checksum=checked)
+    for options, answered in ((route_to(3), told), (b"\x94\4\0\0", True), (b"", True)):
+        l3 = ipv4(AWAY, NODE_IP, TCP, tcp(40000, 30080, SYN), options=options)
+        assert (set(wire.send("eth0", packet(NODE_MAC, GATEWAY_MAC, l3))) == {"eth0"}) is answered
+        assert wire.reason is Reason.NO_ENDPOINTS
 
 
 def test_an_answer_without_room_is_not_sent() -> None:

@@ -133,6 +133,7 @@ class Choices:
         self._rng = np.random.default_rng(seed)
         self._held: dict[tuple[str, str], str] = {}  # endpoints that services with affinity gave to clients
         self._first: dict[tuple[bytes, bytes], tuple[int | None, int | None]] = {}
+        self._waiting: list[tuple[Flow, list[str]]] = []  # what nothing came of yet: the latest alone
 
     def change(self, services: list[dict[str, Any]]) -> None:
         """The rules know these services from now on; what they remembered of clients may be gone."""
@@ -165,7 +166,9 @@ class Choices:
     def seed(self, sent: bytes, out: list[tuple[str, bytes]], kernel: Kernel) -> int | None:
         """The seed for the packet that `sent` was to the kernel, which answered with `out`; None: nothing was drawn."""
         flow = flow_of(sent)
-        if flow is None or flow.proto not in NAMES:
+        if flow is None:
+            return self._released(out)
+        if flow.proto not in NAMES:
             return None
         flow = self._whole(sent, flow)
         if flow.sport is None or flow.dport not in QUERIES.get(flow.proto, (flow.dport,)):
@@ -174,6 +177,8 @@ class Choices:
         service, chosen = found or ({}, [])
         target = self._came_to(flow, out, chosen) if len(chosen) > 1 else None
         place = self._place(flow, out, chosen)
+        if not out:
+            self._waiting = [*self._waiting[-7:], (flow, chosen)]
         if target is None and place is None and self._may_be_hidden(flow, out, chosen):
             listed = self._listed(flow, kernel)
             if listed is not None:
@@ -181,8 +186,13 @@ class Choices:
                 place = listed.dport if listed.dport != flow.sport else None
             elif service.get("affinity"):
                 target = self._latest(service, flow, chosen, kernel)
-            else:  # a pod that came to itself, where it is not let through
-                target = next((e for e in chosen if host(e) == flow.src), None)
+            else:  # a pod that came to itself, where it is not let through, under whatever address
+                own = {flow.src} | {
+                    pod["ip"]
+                    for pod in self.node["pods"]
+                    if bytes.fromhex(pod["mac"].replace(":", "")) == sent[6:12]
+                }
+                target = next((e for e in chosen if host(e) in own), None)
                 if target is None or any(quoted(frame) for _, frame in out):
                     # of a bridge's pods there would be a frame, so what an error is about went elsewhere
                     target = next((e for e in chosen if not is_local(self.node, service, e)), target)
@@ -193,6 +203,17 @@ class Choices:
                 which = (which + 1) % len(chosen)
             self._held[client] = target
         return seed_for(which, max(len(chosen), 1), place, self._rng)
+
+    def _released(self, out: list[tuple[str, bytes]]) -> int | None:
+        """The seed for what leaves because somebody said its MAC: a bridged packet gets its port only then."""
+        for flow, chosen in self._waiting:
+            for _, frame in out:
+                made = flow_of(frame)
+                if made is None or made.proto != flow.proto or made.sport in (None, flow.sport):
+                    continue
+                if endpoint(made.dst, made.dport) in chosen or made[2:] == (flow.dst, made.sport, flow.dport):
+                    return seed_for(0, 1, self._start(flow, made.sport or 0), self._rng)
+        return None
 
     def _whole(self, sent: bytes, flow: Flow) -> Flow:
         """The ports of a datagram, whichever of its fragments this is, once the one that has them was there."""
