@@ -107,7 +107,10 @@ def test_an_echo_records_the_way_there_and_back() -> None:
 def test_a_sum_over_a_header_that_was_written_into(checked: bool, told: bool) -> None:
     """REJECT looks at a checksum itself unless conntrack has, header and all (nf_ip_checksum)."""
     port = kf.ServicePort(port=80, node_port=30080)
-    wire = Wire(services=(kf.Service(name="d/none", cluster_ip="10.0.0.50", ports=(port,)),), conntrack_checksum=checked)
+    wire = Wire(
+        services=(kf.Service(name="d/none", cluster_ip="10.0.0.50", ports=(port,)),),
+        conntrack_checksum=checked,
+    )
     for options, answered in ((route_to(3), told), (b"\x94\4\0\0", True), (b"", True)):
         l3 = ipv4(AWAY, NODE_IP, TCP, tcp(40000, 30080, SYN), options=options)
         assert (set(wire.send("eth0", packet(NODE_MAC, GATEWAY_MAC, l3))) == {"eth0"}) is answered

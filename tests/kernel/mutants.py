@@ -5,7 +5,7 @@
     python tests/kernel/mutants.py report
 
 A mutant is one replacement in one module of a copied source tree, `build/mutants`; the module that comes of it is put
-in the place of the right one for a soak of `test_soak.py` in the mode that it concerns. It is not part of the tests.
+in the place of the right one for a soak in the mode that it concerns (see `soak`). It is not part of the tests.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from kernel import soak
+
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.json"
@@ -39,6 +43,7 @@ class Mutant(NamedTuple):
     mode: str = "kubenet"
 
 
+DUAL = "kubenet dual"
 MUTANTS = (
     Mutant(
         "bridge learning: not at all",
@@ -68,13 +73,14 @@ MUTANTS = (
     Mutant(
         "br_netfilter: headers not checked",
         "bridge",
-        "        end = check_header(p)\n        if end != PASS:\n            return end\n        to =",
-        "        to =",
+        "        end = check_header6(p) if six else check_header(p)\n"
+        "        if end != PASS:\n            return end\n        at, size =",
+        "        at, size =",
     ),
     Mutant(
         "bridged DNAT: TTL counts",
         "bridge",
-        "        store_mac(p.frame + ETH_DST, node.neighbours.row[index].mac)\n        return PASS\n    waiting",
+        "        store_mac(p.frame + ETH_DST, t.row[index].mac)\n        return PASS\n    waiting",
         "        store_mac(p.frame + ETH_DST, node.interface[bridge].mac)\n        return PASS\n    waiting",
     ),
     Mutant(
@@ -110,10 +116,10 @@ MUTANTS = (
     ),
     Mutant(
         "neighbour queue: the newest alone leaves",
-        "arp",
-        "            if transmit(node, &p, n.dev) != PASS:\n",
-        "            if n.first != NULL:\n                continue\n"
-        "            if transmit(node, &p, n.dev) != PASS:\n",
+        "resolution",
+        "            if transmit(node, &p, t.row[neighbour].dev) != PASS:\n",
+        "            if t.row[neighbour].first != NULL:\n                continue\n"
+        "            if transmit(node, &p, t.row[neighbour].dev) != PASS:\n",
     ),
     Mutant(
         "neighbour: one probe more",
@@ -124,8 +130,8 @@ MUTANTS = (
     Mutant(
         "neighbour failure: nobody is told",
         "pipeline",
-        "            if options_read_again(node, &p):\n",
-        "            if False:\n",
+        "            elif options_read_again(node, &p):\n",
+        "            elif False:\n",
     ),
     Mutant(
         "conntrack: an answer does not count",
@@ -160,7 +166,7 @@ MUTANTS = (
     Mutant(
         "INVALID: passes",
         "hooks",
-        "        return drop(R_CT_INVALID) if node.drop_invalid else PASS\n",
+        "        return drop(R_CT_INVALID) if node.drop_invalid and p.info != CT_UNTRACKED else PASS\n",
         "        return PASS\n",
     ),
     Mutant(
@@ -307,6 +313,145 @@ MUTANTS = (
         "        if not p.vlan_zero:\n            return drop(R_OTHERHOST)\n",
         "",
     ),
+    Mutant(
+        "MLD: who is done stays",
+        "mld",
+        "            multicast_leave(m, group, port, now)\n            return SNOOP_FLOOD\n",
+        "            return SNOOP_FLOOD\n",
+    ),
+    Mutant(
+        "GRE: all versions are translated",
+        "nat",
+        "manip == MANIP_SRC or load16(l4) & 7 < 2",
+        "True",
+        "azcni",
+    ),
+    Mutant(
+        "IPv6 header: what lies behind the packet stays",
+        "header6",
+        "    p.length = p.l3 + total\n",
+        "",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 options: unknown ones are all skipped",
+        "options6",
+        "    if what == 0:\n        return True\n",
+        "    if what == what:\n        return True\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 options: what a sender has to be told of is silent",
+        "options6",
+        "    if what == 2 or (what == 3 and",
+        "    if (what == 3 and",
+        DUAL,
+    ),
+    Mutant(
+        "ICMPv6: quotes less",
+        "icmp6",
+        "    QUOTE = 1280 - IP6_LEN - ICMP_LEN\n",
+        "    QUOTE = 1272 - IP6_LEN - ICMP_LEN\n",
+        DUAL,
+    ),
+    Mutant(
+        "ICMPv6: errors about errors",
+        "icmp6",
+        "    if is_unspecified6(to) or is_multicast6(to) or about_error(p):\n",
+        "    if is_unspecified6(to) or is_multicast6(to):\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 REJECT: silent",
+        "icmp6",
+        "    tell(node, p, ICMP6_UNREACH, PORT_UNREACH, 0, bridged)\n",
+        "    pass\n",
+        DUAL,
+    ),
+    Mutant(
+        "NDP: nobody answers a detection",
+        "ndisc",
+        "    if detecting:\n        send_discovery(",
+        "    if detecting:\n        return\n        send_discovery(",
+        DUAL,
+    ),
+    Mutant(
+        "NDP: answers do not override",
+        "ndisc",
+        "(OVERRIDE if mine and group else <uint32_t>0)",
+        "(<uint32_t>0)",
+        DUAL,
+    ),
+    Mutant(
+        "NDP: any hop limit does",
+        "ndisc",
+        "    if p.frame[p.l3 + IP6_HOPS] != 255 or icmp[ICMP_CODE] != 0:\n",
+        "    if icmp[ICMP_CODE] != 0:\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 redirects: none",
+        "forward6",
+        "        send_redirect6(node, p, hop.dev, next_hop)\n",
+        "        pass\n",
+        "overlay dual",
+    ),
+    Mutant(
+        "IPv6 source address: scope does not matter",
+        "route6",
+        "    value = value << 9 | (256 - reach if reach >= wanted else 256 + reach - 128)\n",
+        "",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 routes: a blackhole is unreachable",
+        "route6",
+        "        return drop(R_BLACKHOLE)\n",
+        "        return drop(R_IP_INNOROUTES)\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 hop limit: stays",
+        "forward6",
+        "    p.frame[p.l3 + IP6_HOPS] -= 1\n",
+        "    p.frame[p.l3 + IP6_HOPS] -= 0\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 routes: prohibit is no route",
+        "forward6",
+        "PROHIBITED if p.hop != NO_HOP and (",
+        "PROHIBITED if False and (",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 local delivery: an echo loses its class",
+        "local6",
+        "    made.frame[made.l3 + 1] |= l3[1] & 0xF0\n",
+        "",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 local delivery: unknown headers are silent",
+        "local6",
+        "    elif proto != EXT_NONE:\n",
+        "    elif False:\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 masquerade: nothing is left alone",
+        "hooks",
+        "        if in_prefix6(dst, &node.direct6[k]):\n",
+        "        if False:\n",
+        DUAL,
+    ),
+    Mutant(
+        "IPv6 NAT: ICMPv6's checksum stays",
+        "nat",
+        "        check = csum_replace32(load16(l4 + ICMP_CHECK), old_ip, new_ip)\n        if l4",
+        "        check = load16(l4 + ICMP_CHECK)\n        if l4",
+        DUAL,
+    ),
 )  # fmt: skip
 
 
@@ -382,18 +527,7 @@ def hunt(mutant: Mutant) -> tuple[int, bool]:
     histories = 0
     environment = os.environ | {"PYTHONPATH": f"{folder(mutant)}{os.pathsep}{ROOT / 'tests'}"}
     for seed in itertools.count(1):
-        command = [
-            *(sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-shrink"),
-            *(
-                "--histories",
-                str(SLICE),
-                "--hypothesis-seed",
-                str(seed),
-                "-k",
-                f"test_histories[{mutant.mode}]",
-            ),
-            str(ROOT / "tests" / "kernel" / "test_soak.py"),
-        ]
+        command = soak.command(mutant.mode, seed, SLICE)
         done = subprocess.run(
             command, cwd=folder(mutant), env=environment, capture_output=True, text=True, check=False
         )
