@@ -90,10 +90,11 @@ class Soak:
             if process.poll() is None:
                 continue
             self.running.remove(entry)
-            match = TOTALS.search(log.read_text(errors="replace"))
+            said = log.read_text(errors="replace")
+            match = TOTALS.search(said)
             histories, frames, late = map(int, match.groups()) if match else (0, 0, 0)
-            line = {"mode": mode, "seed": seed, "histories": histories, "frames": frames, "late": late,
-                    "differed": process.returncode != 0}  # fmt: skip
+            unrepeated = re.findall(r"^  (after .*)", said[match.end() :], re.M) if match else []
+            line = {"mode": mode, "seed": seed, "histories": histories, "frames": frames, "late": late, "unrepeated": unrepeated, "differed": process.returncode != 0}  # fmt: skip
             self.done.append(line)
             self.note(line)
             if process.returncode:
