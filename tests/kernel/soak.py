@@ -94,7 +94,8 @@ class Soak:
             match = TOTALS.search(said)
             histories, frames, late = map(int, match.groups()) if match else (0, 0, 0)
             unrepeated = re.findall(r"^  (after .*)", said[match.end() :], re.M) if match else []
-            line = {"mode": mode, "seed": seed, "histories": histories, "frames": frames, "late": late, "unrepeated": unrepeated, "differed": process.returncode != 0}  # fmt: skip
+            line = {"mode": mode, "seed": seed, "histories": histories, "frames": frames, "late": late}
+            line |= {"unrepeated": unrepeated, "differed": process.returncode != 0}
             self.done.append(line)
             self.note(line)
             if process.returncode:
