@@ -1,6 +1,6 @@
 """Break one rule of each stage on purpose, and see how many histories the kernel needs to tell.
 
-    python tests/kernel/mutants.py build              # compile every mutant, a minute each on a busy machine
+    python tests/kernel/mutants.py build [--anew]     # compile every mutant, half a minute each on a busy machine
     python tests/kernel/mutants.py run [--seconds N]  # those that have no result yet, until the time is up
     python tests/kernel/mutants.py report
 
@@ -456,9 +456,10 @@ MUTANTS = (
 
 
 def tree() -> Path:
-    """The copied sources, with what has been compiled of them."""
+    """The copied sources, with what has been compiled of them: those of the first call, until WORK is removed."""
     copy = WORK / "tree"
-    shutil.rmtree(copy, ignore_errors=True)
+    if copy.exists():
+        return copy
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "kubenet_fastpath", "build/release"):
         source, target = ROOT / name, copy / name
         if source.is_dir():
@@ -498,7 +499,7 @@ def build(chosen: list[Mutant]) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for mutant in chosen:
         source = copy / "kubenet_fastpath" / f"{mutant.module}.pyx"
-        right = (ROOT / "kubenet_fastpath" / f"{mutant.module}.pyx").read_text()
+        right = source.read_text()
         if right.count(mutant.old) != 1:
             sys.exit(f"{mutant.name}: {mutant.module}.pyx has no such text any more")
         package = folder(mutant) / "kubenet_fastpath"
@@ -581,7 +582,10 @@ def main() -> None:
     parser.add_argument(
         "--processes", type=int, default=3 * (os.cpu_count() or 1), metavar="N", help="of `run`"
     )
+    parser.add_argument("--anew", action="store_true", help="the sources have changed: `build` forgets all")
     given = parser.parse_args()
+    if given.anew and given.what == "build":
+        shutil.rmtree(WORK, ignore_errors=True)
     chosen = [m for m in MUTANTS if not given.name or any(part in m.name for part in given.name)]
     WORK.mkdir(parents=True, exist_ok=True)
     if given.what == "build":
