@@ -42,7 +42,7 @@ cdef enum track_t:          # what a protocol's tracker makes of a packet
     TRACK_REPEAT            # ends the connection, and is then looked up again as if it had never been
     TRACK_INVALID
 
-cdef extern from "csrc/connection.h" nogil:     # the comments on their fields are there
+cdef extern from "csrc/connection.h" nogil:     # the comments are there
     ctypedef struct tuple_t:
         uint32_t src
         uint32_t dst
@@ -76,6 +76,9 @@ cdef extern from "csrc/connection.h" nogil:     # the comments on their fields a
         uint32_t last_ack
         uint32_t last_end
         uint16_t last_win
+
+    void kf_tuple_copy(void* to, const void* source)
+    void kf_tuple_inverse(tuple_t* inverse, const tuple_t* tuple)
 
 cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct ip_ct_tcp_state)
     uint32_t end            # highest seq + length
@@ -146,11 +149,11 @@ cdef inline bint tuple_ports(tuple_t* tuple, const uint8_t* l4, uint32_t n) noex
 cdef inline bint tuple_invert(tuple_t* inverse, const tuple_t* tuple) noexcept nogil:
     """The tuple of a packet the other way; False for an ICMP type that has no opposite."""
     cdef uint8_t kind
+    if tuple.proto != PROTO_ICMP and tuple.proto != PROTO_ICMP6:
+        kf_tuple_inverse(inverse, tuple)
+        return True
     inverse[0] = tuple[0]
     inverse.src, inverse.dst = tuple.dst, tuple.src
-    if tuple.proto != PROTO_ICMP and tuple.proto != PROTO_ICMP6:
-        inverse.sport, inverse.dport = tuple.dport, tuple.sport
-        return True
     kind = tuple.dport >> 8
     if tuple.proto == PROTO_ICMP6:
         if kind == 128 or kind == 129:

@@ -173,6 +173,11 @@ cdef struct proxied_t:          # a request that is answered by proxy, later (pn
     uint32_t tpa
     uint16_t dev
 
+cdef struct look_t:             # what the fast path's first look has read of a packet that is plain
+    uint64_t head               # its tuple, in two words
+    uint64_t tail
+    uint64_t hash               # of the tuple
+
 cdef struct node_t:
     recorder_t* recorder        # NULL: nothing is noted
     const fib_t* fib
@@ -230,6 +235,7 @@ cdef struct node_t:
     chunk_t* chunks
     uint64_t changes            # of what the plan says: interfaces, next hops
     bint unsettled              # it has met what may decide otherwise next time
+    look_t look                 # of the packet in hand, if it is plain
     bint tracked                # conntrack has seen it already:
     uint32_t tracked_conn       # its connection or NO_CONN
     uint8_t tracked_info        # ctinfo_t

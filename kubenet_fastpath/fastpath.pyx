@@ -17,13 +17,13 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .conntrack cimport (
     CT_ESTABLISHED, CT_ESTABLISHED_REPLY, IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, ct_conn, ct_find,
-    ct_hash, ct_prefetch, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
+    ct_hash, ct_source, ct_t, ct_track_hashed, ctinfo_t, segment_t, tuple_invert, tuple_t,
 )
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
 from .defrag cimport defrag_next_due
 from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
 from .flowtable cimport (
-    kf_bucket, kf_first, kf_home, kf_match, kf_prefetch, kf_ref, kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
+    kf_bucket, kf_first, kf_home, kf_match, kf_passed, kf_prefetch, kf_prefetch_insert, kf_probe, kf_ref, kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
 )
 from .frame cimport ETH_LEN, ETH_SRC, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, load16, load32, load_mac
 from .service_table cimport door_prefetch
@@ -46,7 +46,7 @@ cdef enum:
     MOST_PATHS = 1 << 16
     PROBES = 8
     GENERATIONS = 0xFFFF
-    AHEAD_SOURCE = 3            # packets from now: the latest connection of a new one's source is asked for
+    MANY_NEW = 8                # first packets in a burst: there may be more than it seemed
 cdef int64_t RESET = 1_000_000_000      # ns between two givings-up of all paths because there are too many
 
 cdef uint64_t[2] NO_SECRET              # who can choose MACs can only keep paths from being learned
@@ -122,10 +122,59 @@ cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g, Py_ssize_t k) no
     tuple_invert(&reply, &tuple)
     if node.mask and (tuple.dst ^ node.cluster.ip) & node.cluster.mask:
         reply.dst = node.mask
-    ct_prefetch(t, ct_hash(t, &reply))
+    kf_prefetch_insert(&t.index, ct_hash(t, &reply))
     if node.services.doors.used != 0:
         door_prefetch(node.services, tuple.dst, tuple.proto, tuple.dport)
     return chain
+
+
+cdef uint32_t look_up(const ct_t* t, const kf_glance* g, Py_ssize_t k, uint64_t hash) noexcept nogil:
+    """What ct_find would find, or what has expired and it would reclaim; changes nothing. NOBODY: there is none."""
+    cdef uint8_t tag = kf_tag(hash)
+    cdef uint64_t n = 0
+    cdef uint32_t m, ref
+    cdef kf_bucket* b
+    while True:
+        b = kf_probe(&t.index, hash, n)
+        m = kf_match(b, tag)
+        while m:
+            ref = b.ref[kf_first(m)]
+            if is_flow(kf_ref_row(t.row, ref), kf_ref_direction(ref), g, k):
+                return ref
+            m &= m - 1
+        if not kf_passed(b, hash) or n >= t.index.mask:
+            return NOBODY
+        n += 1
+
+
+cdef void look_further(fastpath_t* f, node_t* node, Py_ssize_t size, bint many) noexcept nogil:
+    """There are first packets in the burst: ask for the connections that theirs will be chained to. One table after the
+    other for all of them, since a request waits for the address to be translated, and several do so together.
+
+    `many`: those are looked for, too, whose tag was met by chance or that may lie further on.
+    """
+    cdef ct_t* t = node.conntrack
+    cdef uint32_t next
+    cdef Py_ssize_t i
+    if many:
+        for i in range(size):
+            if f.glance.kind[i] and f.chain[i] == NULL and (f.ref[i] == NOBODY or not is_flow(
+                    kf_ref_row(t.row, f.ref[i]), kf_ref_direction(f.ref[i]), &f.glance, i)):
+                f.ref[i] = look_up(t, &f.glance, i, f.hash[i])
+                if f.ref[i] == NOBODY:
+                    f.chain[i] = look_ahead_new(node, &f.glance, i)
+    for i in range(size):
+        if f.chain[i] != NULL:
+            next = f.chain[i][0]
+            if next:
+                kf_prefetch(&t.row[next - 1])
+                kf_prefetch(&t.row[next - 1].packets)
+    if node.mask:               # how a source was mapped is looked for all along its chain
+        for i in range(size):
+            if f.chain[i] != NULL and f.chain[i][0]:
+                next = t.row[f.chain[i][0] - 1].by_source_next
+                if next:
+                    kf_prefetch(&t.row[next - 1])
 
 
 cdef uint32_t find(ct_t* t, const fastpath_t* f, Py_ssize_t k, int64_t now) noexcept nogil:
@@ -146,7 +195,7 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     cdef kf_glance* g = &f.glance
     cdef kf_bucket* bucket
     cdef conn_t* c
-    cdef uint32_t m
+    cdef uint32_t m, new = 0
     if not f.reads and not apart(b, first, size):
         size = 1
     if first == 0:
@@ -172,8 +221,11 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
             kf_prefetch(c)
             if not f.reads:
                 kf_prefetch(&c.packets)
-        elif not bucket.passed and not f.reads:
+        elif not f.reads and not kf_passed(bucket, f.hash[i]):
             f.chain[i] = look_ahead_new(node, g, i)
+            new += 1
+    if new:
+        look_further(f, node, size, new >= MANY_NEW)
     return size
 
 
@@ -230,7 +282,6 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
     cdef out_t* out
     cdef uint8_t* frame
     cdef uint32_t ref, known, length
-    cdef uint32_t* chain
     cdef int direction
     cdef Py_ssize_t k
     f.candidate.conn = NO_CONN
@@ -241,11 +292,6 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
         return i
     while i < end:
         k = i - first
-        if i + AHEAD_SOURCE < end:
-            chain = f.chain[k + AHEAD_SOURCE]
-            if chain != NULL and chain[0]:
-                kf_prefetch(&t.row[chain[0] - 1])
-                kf_prefetch(&t.row[chain[0] - 1].packets)
         if g.kind[k] <= KF_KEYED or b.wire_length[i] > b.length[i]:
             return i
         if b.time[i] > node.now:

@@ -22,6 +22,7 @@ cdef extern from "csrc/bucket.h" nogil:
     uint32_t kf_match(const kf_bucket* b, uint8_t tag)
     int kf_first(uint32_t mask)
     void kf_prefetch(const void* p)
+    void kf_prefetch_insert(const kf_index* x, uint64_t hash)
     uint64_t kf_index_bytes(const kf_index* x)
 
 cdef extern from "csrc/connection.h" nogil:     # how the index names a tuple of a row

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 
 from .connection cimport (
     IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT_DONE, SECOND,
-    proto_allows_clash,
+    kf_tuple_copy, proto_allows_clash,
 )
 
 cdef extern from "csrc/bucket.h" nogil:
@@ -40,6 +40,8 @@ cdef enum:
     SWEEP = 2               # rows looked at for every new connection
     SWEEP_FULL = 64         # and when the table is full
     AHEAD = 16              # rows that the sweep fetches ahead
+    FAR_AHEAD = 64          # and asks for
+    DIVIDE_AHEAD = 8        # chains that are to be divided soon
     EVICTION_RANGE = 8      # buckets (NF_CT_EVICTION_RANGE)
 
 
@@ -122,6 +124,10 @@ cdef void divide_chain(ct_t* t) noexcept nogil:
     cdef uint32_t next, conn
     if t.heads > t.source_mask:
         t.source_mask = 2 * t.source_mask + 1
+    conn = t.source[(t.heads + DIVIDE_AHEAD) & t.source_mask >> 1]
+    if conn:
+        kf_prefetch(&t.row[conn - 1])
+        kf_prefetch(&t.row[conn - 1].packets)
     conn = t.source[t.heads & t.source_mask >> 1]
     t.source[t.heads & t.source_mask >> 1] = 0
     t.heads += 1
@@ -193,6 +199,7 @@ cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil:
     for _ in range(min(rows, t.used)):
         if t.cursor >= t.used:
             t.cursor = 0
+        kf_prefetch(&t.row[min(t.cursor + FAR_AHEAD, t.used)])
         ahead = t.cursor + AHEAD
         if ahead < t.used and is_expired(&t.row[ahead], now):
             c = &t.row[ahead]
@@ -253,7 +260,8 @@ cdef uint32_t ct_new(ct_t* t, const tuple_t* original, const tuple_t* reply, uin
     t.count += 1
     c = &t.row[conn]
     memset(c, 0, sizeof(conn_t))
-    c.original, c.reply = original[0], reply[0]
+    kf_tuple_copy(&c.original, original)
+    kf_tuple_copy(&c.reply, reply)
     t.vacancy.conn = NO_CONN            # it may have been about the row's last tenant
     return conn
 

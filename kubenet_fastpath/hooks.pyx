@@ -10,15 +10,16 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from .conntrack cimport (
     CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_UNTRACKED, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
     CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
-    confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ctinfo_t, segment_t,
+    confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ct_track_hashed, ctinfo_t, segment_t,
 )
+from .connection cimport kf_tuple_copy
 from .address_pool cimport POOL_NONE
 from .context cimport (
-    IF_BRIDGE, address_t, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
+    IF_BRIDGE, NO_HOP, ROUTE_LOCAL, address_t, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
     source_of, writable,
 )
 from .frame cimport (
-    ETH_IP, EXT_FRAGMENT, IP6_DST, IP_DST, IP_PROTO, IP_SRC, L4_DPORT, PROTO_ICMP, PROTO_ICMP6, PROTO_TCP, PROTO_UDP, load16,
+    ETH_IP, EXT_FRAGMENT, IP6_DST, IP_DST, IP_LEN, IP_PROTO, IP_SRC, L4_DPORT, PROTO_ICMP, PROTO_ICMP6, PROTO_TCP, PROTO_UDP, load16,
     load32,
 )
 from .kubeproxy cimport FILTER_FORWARD, FILTER_INPUT, FILTER_OUTPUT, MARK_HOST_PORT, MARK_MASQ, service_endpoint, service_refusal
@@ -34,6 +35,15 @@ from .verdict cimport (
 )
 
 
+cdef inline int tracked(node_t* node, packet_t* p) noexcept nogil:
+    if p.info == CT_DROP:
+        p.conn = NO_CONN
+        record(node, p, STAGE_CONNTRACK, 0, drop(R_CT_FULL))
+        return drop(R_CT_FULL)
+    record(node, p, STAGE_CONNTRACK, 0, PASS)
+    return PASS
+
+
 cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     """nf_conntrack_in: find or begin the packet's connection."""
     cdef segment_t seg
@@ -45,6 +55,12 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
         p.conn, p.info = node.tracked_conn, node.tracked_info
         return PASS
     seg.ip_len = p.length - p.l3
+    if p.plain and verify:
+        kf_tuple_copy(&seg.tuple, &node.look)
+        seg.l3, seg.l4, seg.l4_len = NULL, l3 + IP_LEN, seg.ip_len - <uint32_t>IP_LEN
+        seg.verify = node.verify_checksums and not p.summed
+        p.info = <uint8_t>ct_track_hashed(node.conntrack, &seg, node.look.hash, p.now, &p.conn)
+        return tracked(node, p)
     if six and (header == 0 or p.proto == EXT_FRAGMENT):     # nf_ct_get_tuple finds no protocol
         node.conntrack.counters.invalid += 1
         p.conn, p.info = NO_CONN, CT_INVALID
@@ -57,12 +73,7 @@ cdef int track(node_t* node, packet_t* p, bint verify) noexcept nogil:
     seg.l3, seg.l4, seg.l4_len = l3 if six else NULL, l3 + header, seg.ip_len - header if header < seg.ip_len else 0
     seg.verify = verify and node.verify_checksums and p.missing == 0 and not p.summed
     p.info = <uint8_t>ct_track(node.conntrack, &seg, p.now, &p.conn)
-    if p.info == CT_DROP:
-        p.conn = NO_CONN
-        record(node, p, STAGE_CONNTRACK, 0, drop(R_CT_FULL))
-        return drop(R_CT_FULL)
-    record(node, p, STAGE_CONNTRACK, 0, PASS)
-    return PASS
+    return tracked(node, p)
 
 
 cdef bint masqueraded6(const node_t* node, const uint8_t* dst) noexcept nogil:
@@ -75,10 +86,10 @@ cdef bint masqueraded6(const node_t* node, const uint8_t* dst) noexcept nogil:
     return True
 
 
-cdef bint masqueraded(const node_t* node, uint32_t dst) noexcept nogil:
+cdef bint masqueraded(const node_t* node, const packet_t* p, uint32_t dst) noexcept nogil:
     """`-m addrtype ! --dst-type LOCAL`, then a RETURN for each CIDR that is left alone, then MASQUERADE."""
     cdef uint32_t k
-    if not node.masquerade or owns(node, dst):
+    if not node.masquerade or (node.hops[p.hop].type == ROUTE_LOCAL if p.plain and p.hop != NO_HOP else owns(node, dst)):
         return False
     for k in range(node.n_direct):
         if (node.direct[k].ip ^ dst) & node.direct[k].mask == 0:
@@ -115,7 +126,7 @@ cdef bint setup_source(node_t* node, packet_t* p, uint16_t out, uint32_t next_ho
                            and node.interface[out].kind == IF_BRIDGE)
     if marked == MARK_MASQ:
         p.mark ^= MARK_MASQ
-    if not (marked or localhost or (masqueraded6(node, l3 + IP6_DST) if six else masqueraded(node, load32(l3 + IP_DST)))) or (
+    if not (marked or localhost or (masqueraded6(node, l3 + IP6_DST) if six else masqueraded(node, p, load32(l3 + IP_DST)))) or (
             not six and ct_conn(node.conntrack, p.conn).original.src == 0):
         if node.n_snat and not six and snat_rule(node, l3) != NULL:
             chosen.min_ip = chosen.max_ip = snat_rule(node, l3).to

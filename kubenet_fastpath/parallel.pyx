@@ -24,12 +24,11 @@ from libc.string cimport memcpy, memset
 from .connection cimport IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_SEEN_REPLY, TRACK_REFRESH, conn_t, segment_t, tcp_side_t, track_t
 from .context cimport node_t, out_room, out_t
 from .fastpath cimport (
-    BURST, KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_look, fastpath_t, fill, goes_by, is_flow, kf_glance, path_t, rewrite,
+    BURST, KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_look, fastpath_t, fill, goes_by, is_flow, kf_glance, look_up, path_t, rewrite,
 )
 from .fdb cimport FDB_NO_ROW, fdb_refresh
 from .flowtable cimport (
-    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t, kf_bucket, kf_first, kf_match, kf_passed, kf_prefetch, kf_probe,
-    kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
+    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t, kf_prefetch, kf_ref_conn, kf_ref_direction, kf_ref_row,
 )
 from .frame cimport (
     ETH_LEN, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK, csum_fold,
@@ -151,25 +150,6 @@ cdef inline claim_t* claims(const parallel_t* p, uint32_t share, uint32_t owner)
 
 cdef inline uint32_t n_claims(const parallel_t* p, uint32_t share, uint32_t owner, bint tcp) noexcept nogil:
     return p.claims[<size_t>share * p.stride + 2 * owner + tcp]
-
-
-cdef uint32_t look_up(const ct_t* t, const kf_glance* g, Py_ssize_t k, uint64_t hash) noexcept nogil:
-    """What ct_find would find, or what has expired and it would reclaim; changes nothing. NOBODY: there is none."""
-    cdef uint8_t tag = kf_tag(hash)
-    cdef uint64_t n = 0
-    cdef uint32_t m, ref
-    cdef kf_bucket* b
-    while True:
-        b = kf_probe(&t.index, hash, n)
-        m = kf_match(b, tag)
-        while m:
-            ref = b.ref[kf_first(m)]
-            if is_flow(kf_ref_row(t.row, ref), kf_ref_direction(ref), g, k):
-                return ref
-            m &= m - 1
-        if not kf_passed(b, hash) or n >= t.index.mask:
-            return NOBODY
-        n += 1
 
 
 cdef inline bint sum_right(const uint8_t* l3, uint32_t total) noexcept nogil:

@@ -461,10 +461,11 @@ cdef class Pipeline:
         self.node.hops, self.node.n_hops = row, len(hops)
         self.node.changes += 1
 
-    cdef void one(self, const batch_t* b, Py_ssize_t i, uint8_t glance) noexcept nogil:
-        """Packet i of a batch, which looked like this, goes the full path."""
+    cdef void one(self, const batch_t* b, Py_ssize_t i, Py_ssize_t k) noexcept nogil:
+        """Packet i of a batch, number k of the burst that was looked at, goes the full path."""
         cdef uint8_t* frame = b.base + b.offset[i]
         cdef uint32_t length = b.length[i], wire_length = b.wire_length[i]
+        cdef uint8_t glance = self.fast.glance.kind[k]
         cdef node_t* node = &self.node
         cdef packet_t p
         cdef int end
@@ -485,6 +486,8 @@ cdef class Pipeline:
         if end == PASS:
             if p.missing == 0:
                 p.plain, p.summed = glance > KF_KEYED, glance == KF_UDP
+                node.look.head, node.look.tail = self.fast.glance.head[k], self.fast.glance.tail[k]
+                node.look.hash = self.fast.hash[k]
             record(node, &p, STAGE_RECEIVE, b.port[i], PASS)
             end = receive(node, &p)
         if unlikely(node.recorder != NULL):
@@ -568,9 +571,12 @@ cdef class Pipeline:
                     i = fastpath_run(&self.fast, &self.node, &batch, first, i, end)
                     if i == end:
                         break
-                    self.one(&batch, i, self.fast.glance.kind[i - first])
+                    self.one(&batch, i, i - first)
                     fastpath_learn(&self.fast, &self.node, &batch, i)
                     i += 1
+                    while i < end and self.fast.chain[i - first] != NULL:   # another first packet
+                        self.one(&batch, i, i - first)
+                        i += 1
         fib_leave(self.routes.fib, epoch)
         fib_leave(self.routes6.fib, epoch6)
         outputs, generated = self.take_outputs(outputs)

@@ -75,6 +75,7 @@ cdef struct doors_t:            # open addressing, half full at most
     door_t* row                 # at a multiple of a line
     uint64_t mask
     uint32_t used
+    uint64_t[8] seen            # a bit for each hash that is there: of few doors nearly all misses end here
 
 cdef struct service_table_t:
     doors_t doors
@@ -106,6 +107,8 @@ cdef inline const door_t* door_find(const service_table_t* t, const doors_t* doo
     if doors.used == 0:
         return NULL
     i = kf_hash64(<uint64_t>ip << 32 | <uint64_t>port << 16 | <uint32_t>proto << 8 | space, t.secret)
+    if not doors.seen[i >> 61] >> (i >> 55 & 63) & 1:
+        return NULL
     while True:
         door = &doors.row[i & doors.mask]
         if door.kind == DOOR_FREE:

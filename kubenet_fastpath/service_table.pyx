@@ -60,12 +60,14 @@ cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
         size *= 2
     doors.row = <door_t*>kf_lines_alloc(size * sizeof(door_t))
     doors.mask, doors.used = size - 1, 0
+    memset(doors.seen, 0, sizeof(doors.seen))
     return doors.row != NULL
 
 
 cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexcept nogil:
     cdef uint64_t i = kf_hash64(
         <uint64_t>door.ip << 32 | <uint64_t>door.port << 16 | <uint32_t>door.proto << 8 | door.space, t.secret)
+    doors.seen[i >> 61] |= <uint64_t>1 << (i >> 55 & 63)
     while doors.row[i & doors.mask].kind != DOOR_FREE:
         i += 1
     doors.row[i & doors.mask] = door

@@ -93,6 +93,14 @@ static inline void kf_prefetch(const void *p)
     __asm__ volatile("");
 }
 
+/* Ask for what an insertion of this hash will touch. */
+static inline void kf_prefetch_insert(const kf_index *x, uint64_t hash)
+{
+    const kf_segment *segment = kf_segment_of(x, hash);
+    kf_prefetch(segment);
+    kf_prefetch(&segment->bucket[hash & x->mask]);
+}
+
 /* Bit s is set where slot s carries the tag. */
 static inline uint32_t kf_match(const kf_bucket *b, uint8_t tag)
 {

@@ -3,6 +3,7 @@
 #define KF_CONNECTION_H
 
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {                /* 16 bytes, host order, no padding: compared and hashed as two words */
     uint32_t src;               /* of IPv6 a handle: see address_pool.pxd */
@@ -45,6 +46,35 @@ typedef struct {                /* two cache lines; the first is all that findin
 } conn_t;
 
 _Static_assert(sizeof(tuple_t) == 16 && sizeof(conn_t) == 128, "a row is two cache lines");
+
+/* A tuple goes from memory to memory in the words that it was written in: of a wider load of what has just been written in
+ * pieces a processor waits until these have left its store buffer. The empty statement keeps the compiler from making one. */
+static inline void kf_tuple_words(const void *from, uint64_t word[2])
+{
+    uint64_t head, tail;
+    memcpy(&head, from, 8);
+    memcpy(&tail, (const char *)from + 8, 8);
+    __asm__ volatile("" : "+r"(head), "+r"(tail));
+    word[0] = head;
+    word[1] = tail;
+}
+
+static inline void kf_tuple_copy(void *to, const void *from)
+{
+    uint64_t word[2];
+    kf_tuple_words(from, word);
+    memcpy(to, word, sizeof word);
+}
+
+/* The way back, of a protocol with ports: addresses change places, and so do ports. */
+static inline void kf_tuple_inverse(tuple_t *inverse, const tuple_t *tuple)
+{
+    uint64_t word[2];
+    kf_tuple_words(tuple, word);
+    word[0] = word[0] << 32 | word[0] >> 32;
+    word[1] = (word[1] & ~(uint64_t)0xFFFFFFFF) | (uint32_t)((uint32_t)word[1] << 16 | (uint32_t)word[1] >> 16);
+    memcpy(inverse, word, sizeof word);
+}
 
 /* A tuple of a row, as the index names it: how many times 8 bytes behind the row before the first it lies. So a lookup has
  * its address by one addition; and 0 is a tuple too, of a row that never lives, for who has found none. */
