@@ -185,8 +185,8 @@ cdef inline void rewrite(const path_t* path, const conn_t* c, uint32_t direction
     memcpy(frame + 8, &path.out_macs_end, 4)
 
 
-cdef inline void fill(out_t* out, const batch_t* b, Py_ssize_t i, uint32_t length, int64_t now) noexcept nogil:
+cdef inline void fill(out_t* out, int64_t offset, Py_ssize_t i, uint32_t length, int64_t now) noexcept nogil:
     """The row of packet i's frame; its port is there already."""
-    out.frame, out.time, out.source = b.offset[i], now, <int32_t>i
+    out.frame, out.time, out.source = offset, now, <int32_t>i
     out.length = out.wire_length = length
     out.generated = 0

@@ -99,6 +99,8 @@ cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
         f.changes = changes
         forget_paths(f, node.conntrack)
     f.due = min(min(defrag_next_due(node.defrag), min(node.neighbours.due, node.neighbours6.due)), node.fdb.gc_due)
+    if node.n_proxied:
+        f.due = min(f.due, node.proxied_due)
 
 
 cdef bint apart(const batch_t* b, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -335,7 +337,7 @@ cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* b, Py_s
             node.interface[path.bridge].tx_packets += 1
             node.interface[path.bridge].tx_bytes += length
         out = sent(node, path.out, length)
-        fill(out, b, i, length, node.now)
+        fill(out, b.offset[i], i, length, node.now)
         b.verdict[i], b.reason[i] = path.verdict, path.reason
         f.packets += 1
         node.verdicts[path.verdict] += 1

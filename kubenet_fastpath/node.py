@@ -664,7 +664,7 @@ class Node:
         -----
         The GIL is released. A batch gives what its packets would give one by one. A truncated packet (captured length
         below wire length) is forwarded as the whole one would be, with its checksums believed; the missing bytes read
-        as zeros and do not leave.
+        as zeros and do not leave. No other thread may write to the batch meanwhile.
         """
         if not isinstance(batch, PacketBatch):
             raise TypeError(f"forward takes a PacketBatch, not {type(batch).__name__}")

@@ -7,6 +7,7 @@ from .context cimport node_t, out_t
 from .fastpath cimport batch_t, fastpath_t
 
 cdef extern from "csrc/crew.h" nogil:
+    enum: KF_CREW_MOST
     ctypedef struct kf_crew:
         pass
 

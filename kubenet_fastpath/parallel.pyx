@@ -233,9 +233,7 @@ cdef Py_ssize_t judge(parallel_t* p, worker_t* w, uint32_t share, Py_ssize_t fir
         length = ETH_LEN + total
         out += 1
         out.port = path.out
-        out.frame, out.time, out.source = offset[i], now, <int32_t>i
-        out.length = out.wire_length = length
-        out.generated = 0
+        fill(out, offset[i], i, length, now)
         verdict[i], reason[i] = path.verdict, path.reason
         sum = &sums[known]
         if sum.packets == 0:

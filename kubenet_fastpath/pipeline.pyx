@@ -50,7 +50,7 @@ from .neighbour cimport (
     NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
 from .options cimport options_read_again
-from .parallel cimport parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
+from .parallel cimport KF_CREW_MOST, parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_start, recorder_t
 from .resolution cimport release
 from .route cimport route_input
@@ -88,7 +88,8 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.conn, p.hop, p.origin = NO_CONN, NO_HOP, NULL
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
     p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
-    p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = 0
+    p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = p.proto = 0
+    p.iif = p.l4 = 0
     p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = p.plain = p.summed = False
 
 
@@ -455,8 +456,12 @@ cdef class Pipeline:
         cdef nexthop_t* row = <nexthop_t*>malloc(max(1, len(hops)) * sizeof(nexthop_t))
         if row == NULL:
             raise MemoryError("no memory for next hops")
-        for i, (kind, dev, gateway, source) in enumerate(hops):
-            row[i].type, row[i].dev, row[i].gateway, row[i].source = kind, dev, gateway, source
+        try:
+            for i, (kind, dev, gateway, source) in enumerate(hops):
+                row[i].type, row[i].dev, row[i].gateway, row[i].source = kind, dev, gateway, source
+        except BaseException:
+            free(row)
+            raise
         free(self.node.hops)
         self.node.hops, self.node.n_hops = row, len(hops)
         self.node.changes += 1
@@ -520,6 +525,11 @@ cdef class Pipeline:
         TypeError, ValueError
             For columns that do not agree any more, for they can be changed behind the batch's back, and for read-only
             bytes. Nothing has changed then.
+
+        Notes
+        -----
+        The columns are read where they are, with the GIL released. Nobody may write to them, or to the frames, meanwhile:
+        that a frame lies within the bytes is looked at once.
         """
         cdef object frames = vector(data, cnp.NPY_UINT8, False, "data")
         cdef object verdict, reason
@@ -611,29 +621,33 @@ cdef class Pipeline:
         return rows
 
     cdef object take_outputs(self, object rows):
-        """What left, and the bytes of what is not among the batch's; nothing is kept. `rows` is what was lent."""
+        """What left, and the bytes of what is not among the batch's; nothing is kept, without memory neither. `rows` is
+        what was lent."""
         cdef node_t* node = &self.node
         cdef size_t i, n = node.n_out, at = 0
         cdef out_t* out
         cdef uint8_t* bytes_made
-        made = vector_new(node.made, cnp.NPY_UINT8) if node.made else NOTHING
-        if node.made:
-            bytes_made = <uint8_t*>vector_data(made)
-            for i in range(n):
-                out = &node.out[i]
-                if out.generated:
-                    memcpy(bytes_made + at, <const void*>out.frame, out.length)
-                    out.frame = at
-                    at += out.length
-        if not node.out_lent:
-            rows = vector_new(n * sizeof(out_t), cnp.NPY_UINT8)
-            if n:       # without any the address is NULL, which memcpy must not be given
-                memcpy(vector_data(rows), node.out, n * sizeof(out_t))
-            free(node.out)
-        elif n != node.out_capacity:
-            rows = rows[:n * sizeof(out_t)] if 4 * n > node.out_capacity else rows[:n * sizeof(out_t)].copy()
-        node.out, node.out_capacity, node.out_lent = NULL, 0, False
-        release_scratch(node)
+        try:
+            made = vector_new(node.made, cnp.NPY_UINT8) if node.made else NOTHING
+            if node.made:
+                bytes_made = <uint8_t*>vector_data(made)
+                for i in range(n):
+                    out = &node.out[i]
+                    if out.generated:
+                        memcpy(bytes_made + at, <const void*>out.frame, out.length)
+                        out.frame = at
+                        at += out.length
+            if not node.out_lent:
+                rows = vector_new(n * sizeof(out_t), cnp.NPY_UINT8)
+                if n:       # without any the address is NULL, which memcpy must not be given
+                    memcpy(vector_data(rows), node.out, n * sizeof(out_t))
+            elif n != node.out_capacity:
+                rows = rows[:n * sizeof(out_t)] if 4 * n > node.out_capacity else rows[:n * sizeof(out_t)].copy()
+        finally:
+            if not node.out_lent:
+                free(node.out)
+            node.out, node.out_capacity, node.out_lent = NULL, 0, False
+            release_scratch(node)
         return rows, made
 
     @property
@@ -675,6 +689,8 @@ cdef class Pipeline:
     @workers.setter
     def workers(self, uint32_t n):
         cdef parallel_t* parallel = NULL
+        if not 1 <= n <= KF_CREW_MOST:
+            raise ValueError(f"workers must be 1..{KF_CREW_MOST}: {n}")
         if n > 1:
             parallel = parallel_new(n)
             if parallel == NULL:
@@ -684,7 +700,9 @@ cdef class Pipeline:
 
     def shape(self, uint32_t length, uint32_t share, uint32_t least, uint32_t rest):
         """How workers share batches of `least` packets and more: stretches of `length`, of which each takes `share` at a
-        time; after one that ended early `rest` packets or more go one by one. None of it is 0."""
+        time; after one that ended early `rest` packets or more go one by one."""
+        if not (length and share and least and rest):
+            raise ValueError(f"none of length {length}, share {share}, least {least} and rest {rest} may be 0")
         if self.parallel != NULL and not parallel_shape(self.parallel, length, share, least, rest):
             raise MemoryError(f"no memory for stretches of {length} packets")
 

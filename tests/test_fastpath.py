@@ -673,3 +673,27 @@ def test_an_address_that_becomes_a_service() -> None:
     assert result.reason.tolist() == [kf.Reason.NO_ENDPOINTS]
     full.forward(batch_of(full, [Event(out.port, out.udp())]))
     same(fast, full, [Event(out.port, out.udp())] * 2, [])
+
+
+def test_an_answer_by_proxy_is_a_timer() -> None:
+    """What a pod is told by proxy arp, a random time later, leaves between the packets of its flow, not behind them."""
+    results = []
+    for fast in (True, False):
+        node = kf.Node(
+            kf.AzureCniNodeSubnet(node_ip=NODE_IP, gateway="10.240.0.1", gateway_mac=GATEWAY_MAC, seed=7)
+        )
+        node._pipeline.fast_path = fast
+        port = node.attach(kf.Pod("pod1", ip="10.240.0.30", mac=POD1[1]))
+        host = port.pod.host_mac if port.pod else None
+        assert host is not None
+        sent = frames.packet(
+            host, POD1[1], frames.ipv4("10.240.0.30", OUT, frames.UDP, frames.udp(1024, 53, b"data"))
+        )
+        asks = frames.arp(1, POD1[1], "10.240.0.30", "00:00:00:00:00:00", VNET, "ff:ff:ff:ff:ff:ff")
+        seen(node, [Event("pod1", sent)] * 3, [])
+        after = seen(node, [Event("pod1", asks), *[Event("pod1", sent, SECOND // 100)] * 100], [])
+        results.append(after)
+        assert node._pipeline.totals()["generated"] >= 1
+        assert (node._pipeline.paths()[3] > 90) == fast
+    for what in results[0]:
+        assert results[0][what] == results[1][what], what
