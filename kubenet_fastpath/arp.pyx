@@ -65,6 +65,8 @@ cdef bint answered_later(node_t* node, packet_t* p, uint64_t sha, uint32_t spa, 
 
 
 cdef void enqueue(node_t* node, const packet_t* p, uint64_t sha, uint32_t spa, uint32_t tpa) noexcept nogil:
+    """Wait for the answer's time. Each interface has a queue of its own (proxy_qlen); all lie in one array, which is
+    walked for every request that waits and for every one that is answered."""
     cdef uint32_t i, waiting = 0, room
     cdef proxied_t* grown
     for i in range(node.n_proxied):

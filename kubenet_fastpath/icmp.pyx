@@ -39,32 +39,62 @@ cdef int64_t SECOND = 1_000_000_000
 cdef int64_t REDIRECT_LOAD = 20_000_000             # ip_rt_redirect_load, HZ / 50
 cdef int64_t REDIRECT_SILENCE = 20_480_000_000      # load << (number + 1)
 cdef int64_t IDLE = 60_000_000_000                  # a peer that slept so long is as good as new
+cdef uint32_t MOST_PEERS = 65_536                   # about inet_peer_threshold
+
+
+cdef uint32_t awake(const node_t* node, const icmp_limit_t* l, int64_t idle) noexcept nogil:
+    """Peers that were asked about within so many ns."""
+    cdef uint32_t i, n = 0
+    for i in range(l.mask + 1):
+        n += l.peer[i].ip != 0 and node.now - l.peer[i].last < idle
+    return n
+
+
+cdef bint make_room(const node_t* node, icmp_limit_t* l) noexcept nogil:
+    """Make the table anew, twice as large as who is kept: those of the last minute, or of less if they are too many."""
+    cdef icmp_peer_t* old = l.peer
+    cdef uint32_t i, kept = 0, size = 64, rows = 0
+    cdef int64_t idle = IDLE
+    if old != NULL:
+        rows, kept = l.mask + 1, awake(node, l, idle)
+        while kept > MOST_PEERS:
+            idle //= 2
+            kept = awake(node, l, idle)
+    while size < 2 * kept:
+        size *= 2
+    l.peer = <icmp_peer_t*>calloc(size, sizeof(icmp_peer_t))
+    if l.peer == NULL:
+        l.peer = old
+        return False
+    l.mask, l.used = size - 1, kept
+    for i in range(rows):
+        if old[i].ip != 0 and node.now - old[i].last < idle:
+            slot_of(l, old[i].ip)[0] = old[i]
+    free(old)
+    return True
+
+
+cdef icmp_peer_t* slot_of(const icmp_limit_t* l, uint32_t ip) noexcept nogil:
+    """The peer's row, or the free one where it would be."""
+    cdef uint32_t i = ip * <uint32_t>0x9E3779B1
+    i ^= i >> 15
+    while l.peer[i & l.mask].ip != 0 and l.peer[i & l.mask].ip != ip:
+        i += 1
+    return &l.peer[i & l.mask]
 
 
 cdef icmp_peer_t* find_peer(node_t* node, icmp_limit_t* l, uint32_t ip) noexcept nogil:
-    """The peer's row, made if need be with a full bucket; NULL without memory."""
-    cdef icmp_peer_t* old = l.peer
+    """The peer's row, made if need be with a full bucket; NULL without memory, and for no address."""
     cdef icmp_peer_t* q
-    cdef uint32_t i, k, size = l.mask + 1
-    if l.peer == NULL or l.used * 4 >= size * 3:
-        size = 64 if l.peer == NULL else 2 * size
-        l.peer = <icmp_peer_t*>calloc(size, sizeof(icmp_peer_t))
-        if l.peer == NULL:
-            l.peer = old
-            return NULL
-        k, l.mask, l.used = 0 if old == NULL else l.mask + 1, size - 1, 0
-        for i in range(k):
-            if old[i].ip and node.now - old[i].last < IDLE:
-                q = find_peer(node, l, old[i].ip)
-                q[0] = old[i]
-        free(old)
-    i = ip * <uint32_t>0x9E3779B1
-    i ^= i >> 15
-    while l.peer[i & l.mask].ip:
-        if l.peer[i & l.mask].ip == ip:
-            return &l.peer[i & l.mask]
-        i += 1
-    q = &l.peer[i & l.mask]
+    if ip == 0:
+        return NULL
+    if l.peer != NULL:
+        q = slot_of(l, ip)
+        if q.ip == ip:
+            return q
+    if (l.peer == NULL or l.used * 4 >= (l.mask + 1) * 3) and not make_room(node, l):
+        return NULL
+    q = slot_of(l, ip)
     q.ip, q.last, q.tokens, q.redirects = ip, node.now - IDLE, 0, 0
     l.used += 1
     return q

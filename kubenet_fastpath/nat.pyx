@@ -194,6 +194,7 @@ cdef void search(ct_t* t, uint32_t conn, tuple_t* tuple, const nat_range_t* chos
         if chosen.max_port < chosen.min_port and not is_icmp(tuple.proto):
             first = chosen.max_port
             size = chosen.min_port - first + 1
+        size = min(size, <uint32_t>65536) or 65536      # of identifiers the wrong way round
     elif is_icmp(tuple.proto):
         first, size = 0, 65536
     elif manip == MANIP_DST:
@@ -279,7 +280,7 @@ cdef void nat_setup_null(ct_t* t, uint32_t conn, manip_t manip, int64_t now, uin
     if c.status & IPS_CONFIRMED:
         return
     # What nat_setup would come to nearly always, without a tuple being copied: a destination's port may not change.
-    if manip == MANIP_DST and c.reply.proto != PROTO_ICMP:
+    if manip == MANIP_DST and not is_icmp(c.reply.proto):
         c.status |= IPS_DST_NAT_DONE
         return
     if manip == MANIP_SRC and not c.status & IPS_SRC_NAT_DONE and not ct_taken(t, &c.reply, conn, now):
@@ -401,10 +402,10 @@ cdef bint nat_packet(const ct_t* t, const conn_t* conn, ctinfo_t info, manip_t m
 
 
 cdef uint32_t icmp_at(const uint8_t* l3, uint32_t n) noexcept nogil:
-    """Where the ICMPv6 message of a packet begins that conntrack has found one in."""
+    """Where the ICMPv6 message of a packet begins that conntrack has found one in; 0: nowhere."""
     cdef uint8_t proto = l3[IP6_NEXT]
     cdef uint16_t fragment
-    return <uint32_t>extension_skip(l3, n, IP6_LEN, &proto, &fragment)
+    return <uint32_t>max(0, extension_skip(l3, n, IP6_LEN, &proto, &fragment))
 
 
 cdef uint16_t icmp_sum(const uint8_t* l3, const uint8_t* icmp, uint32_t n, bint six) noexcept nogil:
@@ -421,7 +422,7 @@ cdef bint nat_icmp_error(const ct_t* t, const conn_t* conn, ctinfo_t info, manip
     cdef uint32_t header = icmp_at(l3, l3_len) if six else (l3[0] & 15) * 4
     cdef uint8_t* icmp = l3 + header
     cdef tuple_t target
-    if l3_len < header + ICMP_LEN + (IP6_LEN if six else IP_LEN):
+    if header == 0 or l3_len < header + ICMP_LEN + (IP6_LEN if six else IP_LEN):
         return False
     if verify and icmp_sum(l3, icmp, l3_len - header, six) != 0:
         return False

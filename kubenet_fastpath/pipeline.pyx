@@ -47,7 +47,7 @@ from .icmp cimport icmp_send
 from .icmp6 cimport icmp6_send
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
-    NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
+    NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NUD_FAILED, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
 from .options cimport options_read_again
 from .parallel cimport KF_CREW_MOST, parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
@@ -180,15 +180,22 @@ cdef bint same_connection(node_t* node, const packet_t* p) noexcept nogil:
 
 
 cdef void fail_neighbour(node_t* node, neigh_table_t* t, uint32_t index) noexcept nogil:
-    """Nobody answered: every waiting packet dies, and its sender is told (arp_error_report)."""
+    """Nobody answered: every waiting packet dies, and its sender is told (neigh_invalidate, arp_error_report).
+
+    An error may have to go to this very neighbour, and ask for it anew; then nobody else is told. Or the row is gone.
+    """
     cdef held_t* h
     cdef packet_t p
-    while True:
+    cdef uint32_t ip = t.row[index].ip
+    cdef uint16_t dev = t.row[index].dev
+    cdef bint told
+    while t.row[index].ip == ip and t.row[index].dev == dev:
+        told = t.row[index].state == NUD_FAILED
         h = neigh_take(t, index)
         if h == NULL:
             return
         p = waited(node, h, -1)
-        if p.frame != NULL and not p.ours:
+        if p.frame != NULL and not p.ours and told:
             if p.conn != NO_CONN and not p.bridged and not same_connection(node, &p):
                 p.conn, p.info = NO_CONN, CT_INVALID
             if t.family == 6:
@@ -715,6 +722,10 @@ cdef class Pipeline:
     def paths(self):
         """What the fast path knows: paths, room for them, generation, packets that went by it."""
         return self.fast.used, self.fast.mask + 1, self.fast.generation, self.fast.packets
+
+    def peers(self):
+        """Whom ICMP's limits remember of IPv4, and rows for them."""
+        return self.node.icmp.used, self.node.icmp.mask + 1
 
     def totals(self):
         """What else is counted: generated, released, dropped of these, copies that went up."""

@@ -189,7 +189,9 @@ cdef ctinfo_t icmp_error(ct_t* t, const segment_t* seg, int64_t now, uint32_t* c
         quoted.src, quoted.dst = load32(inner + IP_SRC), load32(inner + IP_DST)
         quoted.proto = inner[IP_PROTO]
     if header > n:
-        return CT_INVALID
+        if quoted.family == 4:
+            return CT_INVALID
+        header = n                                      # of IPv6 headers that are cut off the protocol is known
     if not tuple_ports(&quoted, inner + header, n - header) or not tuple_invert(&inverse, &quoted):
         return CT_INVALID
     index = ct_find(t, &inverse, ct_hash(t, &inverse), now, &direction)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kubenet_fastpath as kf
+from kubenet_fastpath.connection import CtStatus
 from kubenet_fastpath.explanation import explain
 from kubenet_fastpath.neighbour import STATES
 
@@ -106,6 +107,28 @@ def test_too_big_is_told_with_the_mtu() -> None:
     ((port, frame),) = out
     assert (port, frame[54:56], struct.unpack_from("!I", frame, 58)[0]) == ("a", b"\2\0", 1400)
     assert len(frame) == 14 + 1280
+
+
+def test_an_identifier_is_taken_where_it_comes_in(wire: Wire) -> None:
+    """Somebody has the node's address: PREROUTING finds its answers meet another's and takes another identifier."""
+    ping = struct.pack("!BBHHH", 128, 0, 0, 5, 1)
+    assert wire.from_a(OUTSIDE, ping, ICMP6)[1] == "MASQUERADE"
+    spoofed = ipv6(NODE, OUTSIDE, ICMP6, ping)
+    wire.send(wire.b, eth6(BRIDGE_MAC, str(wire.b.pod.mac), spoofed))
+    first, second = wire.node.connections.to_records(START, family=6)
+    assert bool(second["status"] & CtStatus.DST_NAT)
+    assert second["reply_sport"] != 5
+    assert not first["status"] & CtStatus.DST_NAT
+
+
+def test_an_error_that_quotes_headers_that_are_cut_off() -> None:
+    """ipv6_get_l4proto goes by what the headers say, and of some protocols nothing else is needed."""
+    wire = Wire(kubenet())
+    extension = ((0, bytes([0, 5, 2, 0, 0, 0, 0])),)
+    _, _, ((_, sent),) = wire.from_a(OUTSIDE, bytes(8), 253, extensions=extension)
+    for quoted, verdict in ((44, "ROUTED"), (41, "LOCAL")):
+        error = bytes([3, 0, 0, 0, 0, 0, 0, 0]) + sent[14 : 14 + quoted]
+        assert wire.to_node("2001:db8::1", NODE, error, ICMP6)[0] == verdict
 
 
 @pytest.mark.parametrize(

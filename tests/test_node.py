@@ -278,6 +278,25 @@ def test_routes_to_nowhere(kind: str, code: int | None) -> None:  # T48
     assert (fields(out["pod1"][0])["code"] if out else None) == code
 
 
+def test_senders_without_number_are_remembered_in_bounds() -> None:
+    usual = ("default via 10.240.0.1 dev eth0", "10.240.0.0/16 dev eth0", "10.244.1.0/24 dev cbr0")
+    node = make_node(routes=(*usual, "unreachable 198.51.100.0/24"), kube_proxy=False)
+    n, frame = 200_000, from_outside("20.0.0.0", INTERNET, UDP, udp(1, 2))
+    rows = np.tile(np.frombuffer(frame, np.uint8), (n, 1))
+    sources = (0x14000000 + np.arange(n)).astype(">u4")
+    rows[:, 26:30] = sources.view(np.uint8).reshape(-1, 4)
+    words = rows[:, 14:34].copy().view(">u2").astype(np.uint32)
+    words[:, 5] = 0
+    total = words.sum(1)
+    total = (total >> 16) + (total & 0xFFFF)
+    rows[:, 24:26] = (~(total + (total >> 16))).astype(">u2").view(np.uint8).reshape(-1, 2)
+    batch = kf.PacketBatch.from_frames(list(map(bytes, rows)), node.ports["eth0"], START)
+    result = node.forward(batch)
+    assert set(result.reason.tolist()) == {Reason.IP_INNOROUTES}
+    peers, room = node._pipeline.peers()
+    assert peers <= room <= 1 << 17
+
+
 @pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.5", NODE_IP, "0.0.0.0"])
 def test_martian_sources(source: str) -> None:  # T49
     wire = Wire(route_localnet=False)
@@ -517,6 +536,20 @@ def test_a_full_neighbour_table_refuses_and_recovers() -> None:
     wire.send("eth0", from_outside(C, "10.244.1.120", UDP, udp(1, 2)))
     assert wire.reason is Reason.NEIGHBOUR
     assert len(wire.node.neighbours) == len(PODS) + 2  # the gateway, and the one that is asked for
+
+
+def test_an_error_that_asks_for_the_neighbour_that_failed_ends_the_telling() -> None:
+    """Whoever is told is who did not answer (neigh_invalidate): after the first error nobody else is told."""
+    lost = "10.240.0.66"
+    routes = (f"default via {lost} dev eth0", "10.240.0.0/16 dev eth0", "10.244.1.0/24 dev cbr0")
+    wire = Wire(gateway_mac=None, gateway=lost, routes=routes, send_redirects=False)
+    for number in range(3):
+        wire.send("eth0", from_outside(lost, INTERNET, UDP, udp(number, 2)))
+        assert (wire.verdict, wire.reason) == (Verdict.HELD, Reason.NEIGHBOUR)
+    before = wire.node.counters["generated"]
+    assert len(wire.wait(3)["eth0"]) == 3  # he is asked twice more, and once anew for the error
+    assert wire.node.counters["generated"] == before + 3 + 1
+    assert wire.node.counters["held_now"] == 0
 
 
 def test_the_first_of_two_arp_replies_counts_for_a_second(wire: Wire) -> None:

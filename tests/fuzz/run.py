@@ -33,7 +33,14 @@ BEGINS = re.compile(
 OURS = re.compile(
     r"^(?!\s+#\d+ .*(Python-|/Python/|libffi|fuzzer::|libc|python3)).*$"
 )  # no frame of what calls it
-OPTIONS = ["-rss_limit_mb=3000", "-timeout=60", "-print_final_stats=1", "-use_value_profile=0"]
+# Seconds are the wall's: a machine that stands still for a while is no finding, and nothing that is slow alone.
+OPTIONS = [
+    "-rss_limit_mb=3000",
+    "-timeout=300",
+    "-report_slow_units=300",
+    "-print_final_stats=1",
+    "-use_value_profile=0",
+]
 
 
 def fuzz(

@@ -243,7 +243,9 @@ class Choices:
         return (port - (1 if asked < 512 else 600 if asked < 1024 else 1024)) & 0xFFFF
 
     def _may_be_hidden(self, flow: Flow, out: list[tuple[str, bytes]], chosen: list[str]) -> bool:
-        """Whether a connection may be there that no frame shows."""
+        """Whether a connection may be there that no frame shows: the id of a query of nodes stays what it was."""
+        if flow.proto == ICMP6 and flow.dport == QUERIES[ICMP6][1]:
+            return True
         shown = any(
             made is not None and made.proto == flow.proto for made in (flow_of(frame) for _, frame in out)
         )

@@ -11,7 +11,6 @@ in the place of the right one for a soak in the mode that it concerns (see `soak
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import re
@@ -32,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.json"
 MOST = 200
-SLICE = 40  # histories at a time
+SLICE = 20  # histories at a time
 
 
 class Mutant(NamedTuple):
@@ -523,55 +522,59 @@ def build(chosen: list[Mutant]) -> None:
         print(f"{mutant.name}: built", flush=True)
 
 
-def hunt(mutant: Mutant) -> tuple[int, bool]:
-    """Histories until the difference showed, and whether it did."""
-    histories = 0
+def hunt(mutant: Mutant, before: int, seed: int) -> tuple[int, bool, int]:
+    """A slice of histories: how many there were by now, whether the difference showed, and the seed to go on with."""
     environment = os.environ | {"PYTHONPATH": f"{folder(mutant)}{os.pathsep}{ROOT / 'tests'}"}
-    for seed in itertools.count(1):
-        command = soak.command(mutant.mode, seed, SLICE)
-        done = subprocess.run(
-            command, cwd=folder(mutant), env=environment, capture_output=True, text=True, check=False
-        )
-        (folder(mutant) / "log.txt").write_text(done.stdout + done.stderr)
-        match = re.search(r"histories: (\d+)", done.stdout)
-        if match is None or done.returncode not in (0, 1):
-            raise RuntimeError(f"{mutant.name}: see {folder(mutant) / 'log.txt'}")
-        # The history that fails runs twice, or thrice: Hypothesis shows it once more.
-        histories += int(match[1]) - done.returncode
-        if done.returncode or histories >= MOST:
-            break
-    return histories, done.returncode == 1
+    command = soak.command(mutant.mode, seed, min(SLICE, MOST - before))
+    done = subprocess.run(
+        command, cwd=folder(mutant), env=environment, capture_output=True, text=True, check=False
+    )
+    (folder(mutant) / "log.txt").write_text(done.stdout + done.stderr)
+    match = re.search(r"histories: (\d+)", done.stdout)
+    if match is None or done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.name}: see {folder(mutant) / 'log.txt'}")
+    # The history that fails runs twice, or thrice: Hypothesis shows it once more.
+    return before + int(match[1]) - done.returncode, done.returncode == 1, seed + 1
+
+
+def known() -> dict[str, tuple[int, bool, int]]:
+    """Of each mutant: histories, whether it was found, the seed to go on with."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def run(chosen: list[Mutant], seconds: float, processes: int) -> None:
-    """Hunt for those that have no result yet, some at a time."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    """Hunt for those that have not been found yet, some at a time; what ran is kept after each slice."""
+    results = known()
     until = time.monotonic() + seconds
-    left = [mutant for mutant in chosen if mutant.name not in results and folder(mutant).exists()]
 
     def one(mutant: Mutant) -> None:
-        if time.monotonic() > until:
-            return
-        try:
-            found = hunt(mutant)
-        except RuntimeError as error:
-            print(error, flush=True)
-            return
-        results[mutant.name] = found
-        RESULTS.write_text(json.dumps(results))
-        print(f"{mutant.name}: {'found' if found[1] else 'NOT found'} after {found[0]} histories", flush=True)
+        count, found, seed = results.get(mutant.name, (0, False, 1))
+        while not found and count < MOST and time.monotonic() < until:
+            try:
+                count, found, seed = hunt(mutant, count, seed)
+            except RuntimeError as error:
+                print(error, flush=True)
+                return
+            results[mutant.name] = count, found, seed
+            RESULTS.write_text(json.dumps(results))
+            if found or count >= MOST:
+                print(
+                    f"{mutant.name}: {'found' if found else 'NOT found'} after {count} histories", flush=True
+                )
 
     with ThreadPoolExecutor(processes) as pool:
-        list(pool.map(one, left))
+        list(pool.map(one, [mutant for mutant in chosen if folder(mutant).exists()]))
 
 
 def report(chosen: list[Mutant]) -> None:
     """What is known of each."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = known()
     for mutant in chosen:
-        count, found = results.get(mutant.name, (None, None))
-        said = "no result" if count is None else f"{count:>4} histories" if found else f"NOT found in {count}"
-        print(f"{mutant.name:<50} {mutant.module:<12} {mutant.mode:<10} {said}")
+        count, found, _ = results.get(mutant.name, (0, False, 1))
+        said = f"{count:>4} histories" if found else f"not in {count}" if count else "no result"
+        print(f"{mutant.name:<56} {mutant.module:<12} {mutant.mode:<13} {said}")
+    dead = sum(results.get(mutant.name, (0, False))[1] for mutant in chosen)
+    print(f"{dead} of {len(chosen)} found within {MOST} histories")
 
 
 def main() -> None:

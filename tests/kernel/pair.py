@@ -1,4 +1,8 @@
-"""A node of the kernel's and one of ours, driven by one history and compared after every step."""
+"""A node of the kernel's and one of ours, driven by one history and compared after every step.
+
+The kernel has the wall's clock, so ours gets its time from there, too: the one place where tests read a clock. What may
+be late is looked for again after `LATE_S`; what it is then has to be the same.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A node's histories: frames of any kind at any port, answers to what came out, time, and changes of pods and services.
 
 Every packet is accounted for: one verdict and one reason, counters that add up to what went in, frames that lie within
-their buffers. In the end the same packets go through a second node one at a time, which has to
-give the same. Longer than its neighbours: bytes choose among all that a node can be told.
+their buffers. In the end the same packets go through a second node one at a time, which has to give the same; the first
+may have had two workers. A quarter of all nodes are dual-stack (see `dual_stack`). Longer than its neighbours: bytes
+choose among all that a node can be told.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import kubenet_fastpath as kf
 from kubenet_fastpath.fragment_table import FragmentFate
 
 from ..choices import Choices
+from ..dual_stack import HOSTS6, NODE6, PODS6, VIPS6, answer6, fresh6
 
 LONGEST = 1024
 LINES = False
@@ -85,8 +87,20 @@ def services(pods: list[str], which: int) -> tuple[kf.Service, ...]:
     return tuple(service for bit, service in enumerate(every) if which >> bit & 1)
 
 
-def build(first: int, second: int, third: int) -> kf.Node:
+def services6(pods: list[str], which: int) -> tuple[kf.Service, ...]:
+    """The same of IPv6, fewer."""
+    here = tuple(f"[{ip}]:8080" for ip in pods[:3])
+    every = (
+        _service("d/a6", VIPS6[0], "tcp", here, 30080),
+        _service("d/b6", VIPS6[1], "udp", (*here[:1], "[fd00:10::9]:53"), 30081, affinity_s=10),
+        _service("d/c6", VIPS6[2], "tcp", (), 30082),
+    )
+    return tuple(service for bit, service in enumerate(every) if which >> bit & 1)
+
+
+def build(first: int, second: int, third: int, workers: int = 1) -> kf.Node:
     """The node that three bytes describe."""
+    dual = second >> 2 & 3 == 3 and first & 3 != 1
     common = {
         "node_ip": "10.240.0.4/16",
         "gateway": "10.240.0.1",
@@ -102,7 +116,7 @@ def build(first: int, second: int, third: int) -> kf.Node:
         "port_mapper": kf.PortMapper.KUBELET if second & 2 else kf.PortMapper.PORTMAP,
         "rp_filter": second >> 2 & 3 if second >> 2 & 3 < 3 else 0,
         "send_redirects": not second & 16,
-        "mtu": 576 if second & 32 else 1500,
+        "mtu": (1280 if dual else 576) if second & 32 else 1500,
         "tcp_loose": not second & 64,
         "tcp_be_liberal": bool(second & 128),
         "neighbours_max": 3 if third & 1 else 1024,
@@ -111,15 +125,23 @@ def build(first: int, second: int, third: int) -> kf.Node:
         "icmp_msgs_burst": 1 if third & 8 else 50,
         "seed": 5,
     }
+    if dual:
+        common |= NODE6
     if first & 3 == 1:
         config: kf.NodeConfig = kf.AzureCniNodeSubnet(**common, proxy_arp=not third & 16)
     elif first & 3 == 2:
-        config = kf.AzureCniOverlay(**common, pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16")
+        config = kf.AzureCniOverlay(
+            **common,
+            pod_cidr="10.244.1.0/24",
+            cluster_cidr="10.244.0.0/16",
+            pod_cidr6=PODS6 if dual else None,
+        )
     else:
         config = kf.Kubenet(
             **common,
             pod_cidr="10.244.1.0/24",
             cluster_cidr="10.244.0.0/16",
+            pod_cidr6=PODS6 if dual else None,
             hairpin=(kf.Hairpin.PROMISC, kf.Hairpin.PROMISC, kf.Hairpin.VETH, kf.Hairpin.NONE)[
                 third >> 4 & 3
             ],
@@ -127,7 +149,9 @@ def build(first: int, second: int, third: int) -> kf.Node:
             arp_notify=not third & 128,
             group_fwd_mask=0x4000 if first & 3 == 3 else 0,
         )
-    node = kf.Node(config)
+    node = kf.Node(config, workers=workers)
+    if workers > 1:
+        node._pipeline.shape(5, 2, 1, 1)
     prefix = "10.240.3." if first & 3 == 1 else "10.244.1."
     for number in range(PODS):
         mapped = (
@@ -157,6 +181,8 @@ class History:
         self.pods = [port.pod for port in self.node.ports.values() if port.pod]
         self.by_port = {port.index: port.pod for port in self.node.ports.values()}
         node_ips = ["10.240.0.4", "10.244.1.1"]
+        self.dual = self.node.config.node_ip6 is not None
+        self.hosts6 = [*(pod.ip6 or "" for pod in self.pods), *HOSTS6] if self.dual else []
         self.hosts = [
             *(pod.ip for pod in self.pods),
             *node_ips,
@@ -195,7 +221,8 @@ class History:
             == self.packets
         )
         assert fragments.arrived[FragmentFate.HELD] == fragments.held + sum(fragments.ended.values())
-        assert counters["held_now"] == fragments.held + self.node.neighbours.held
+        waiting = self.node.neighbours.held + self.node.neighbours6.held
+        assert counters["held_now"] == fragments.held + waiting
         assert len(self.node.connections) <= self.node.config.conntrack_max
 
     def control(self, what: str, argument: object) -> None:
@@ -209,9 +236,11 @@ def told(node: kf.Node, what: str, argument: object) -> None:
     """What kubelet, kube-proxy and `conntrack` tell a node; what it refuses changes nothing."""
     try:
         if what == "services":
-            node.set_services(
-                services([pod.ip or "" for pod in (p.pod for p in node.ports.values()) if pod], argument)
-            )
+            pods = [port.pod for port in node.ports.values() if port.pod]
+            every = services([pod.ip or "" for pod in pods], argument)
+            if node.config.node_ip6 is not None:
+                every += services6([pod.ip6 or "" for pod in pods], argument >> 3)
+            node.set_services(every)
         elif what == "detach":
             node.detach(f"pod{argument}")
         elif what == "attach":
@@ -278,6 +307,10 @@ def _fresh(history: History, choices: Choices, pieces: int = 0) -> None:
     neighbour = next((other.mac for other in history.pods if other.ip == dst), None)
     dst_mac = (neighbour or bridged) if kind < 4 else MACS[kind - 11] if kind > 10 else bridged
     odd = choices.number()
+    if history.dual and odd & 1:
+        own6 = (pod.ip6 if pod else HOSTS6[1]) or ""
+        history.put(port, fresh6(choices, own6, history.hosts6, src_mac, dst_mac))
+        return
     src = history.hosts[odd % len(history.hosts)] if odd & 0x80 else (pod.ip if pod else HOSTS[1]) or ""
     proto, body = _transport(choices)
     bits = choices.number()
@@ -310,6 +343,9 @@ def _answer(history: History, choices: Choices) -> None:
         pod = history.by_port.get(port)
         mac = made.mac((pod.mac if pod else GATEWAY) or GATEWAY) if not how & 1 else mac
         history.put(port, frame[6:12] + mac + frame[12:20] + b"\0\2" + mac + ip + frame[22:32])
+        return
+    if frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
+        history.put(port, answer6(choices, frame))
         return
     if frame[12:14] != b"\x08\x00" or len(frame) < 42:
         return
@@ -416,9 +452,10 @@ def step(history: History, choices: Choices) -> None:
 def run(data: bytes) -> None:
     choices = Choices(data)
     shape = choices.number(), choices.number(), choices.number()
-    history = History(build(*shape), shape)
-    history.control("services", choices.number())
-    compare = choices.number() & 3 == 0
+    which, how = choices.number(), choices.number()
+    history = History(build(*shape, workers=2 if how & 4 else 1), shape)
+    history.control("services", which)
+    compare = how & 3 == 0
     while choices:
         step(history, choices)
     history.flush()
@@ -450,8 +487,8 @@ def run(data: bytes) -> None:
 
 
 EXAMPLES = [
-    bytes([shape, 0, 0, services_, 0]) + steps
-    for shape in (0, 1, 2, 16)
+    bytes([shape, six, 0, services_, six and 4]) + steps
+    for shape, six in ((0, 0), (1, 0), (2, 0), (16, 0), (0, 12), (2, 12))
     for services_ in (0, 63)
     for steps in (
         b"",
