@@ -177,8 +177,8 @@ MUTANTS = (
     Mutant(
         "masquerade: the node itself too",
         "hooks",
-        "    if not node.masquerade or owns(node, dst):\n",
-        "    if not node.masquerade:\n",
+        "else owns(node, dst)):\n        return False\n    for k in range(node.n_direct):\n",
+        "else owns(node, dst)) and False:\n        return False\n    for k in range(node.n_direct):\n",
     ),
     Mutant(
         "masquerade: nothing is left alone",
