@@ -63,9 +63,10 @@ cdef extern from "csrc/connection.h" nogil:     # the comments are there
         uint8_t state
         uint8_t last_index
         uint8_t last_dir
-        uint8_t last_flags
         uint8_t last_scale
+        uint8_t last_flags
         uint8_t retrans
+        uint8_t side_flags[2]
         uint64_t packets[2]
         uint64_t bytes[2]
         int64_t created
@@ -76,17 +77,17 @@ cdef extern from "csrc/connection.h" nogil:     # the comments are there
         uint32_t last_ack
         uint32_t last_end
         uint16_t last_win
+        uint8_t side_scale[2]
 
     void kf_tuple_copy(void* to, const void* source)
     void kf_tuple_inverse(tuple_t* inverse, const tuple_t* tuple)
 
-cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct ip_ct_tcp_state)
+cdef struct tcp_side_t:     # what one end of a TCP connection has sent (struct ip_ct_tcp_state); flags and scale are in
+                            # the row, so that both ends together lie in one cache line
     uint32_t end            # highest seq + length
     uint32_t max_end        # highest seq + length that the other end allows
     uint32_t max_win
     uint32_t max_ack
-    uint8_t scale
-    uint8_t flags           # TCP_SIDE_*
 
 cdef struct segment_t:      # what tracking reads of one unfragmented packet
     tuple_t tuple           # src, dst, proto, family, zone by the caller; ports by whoever calls tuple_ports

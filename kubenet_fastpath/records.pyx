@@ -1,9 +1,11 @@
 """Connections as rows of a structured array, for people and for files."""
 
+from libc.string cimport memset
+
 import numpy as np
 
 from .connection cimport (
-    IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DYING, IPS_NAT_DONE_MASK, IPS_SEEN_REPLY, IPS_SRC_NAT, NO_CONN, SECOND, conn_t, tuple_equal,
+    IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DYING, IPS_NAT_DONE_MASK, IPS_SEEN_REPLY, IPS_SRC_NAT, NO_CONN, SECOND, conn_t, tcp_side_t, tuple_equal,
     tuple_invert, tuple_t,
 )
 from .flowtable cimport CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_new, ct_source_link
@@ -75,6 +77,7 @@ cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil:
     if conn == NO_CONN:
         return False
     c = &t.row[conn]
+    memset(&t.side[2 * <size_t>conn], 0, 2 * sizeof(tcp_side_t))
     c.status = r.status & (IPS_SEEN_REPLY | IPS_ASSURED) | IPS_NAT_DONE_MASK
     tuple_invert(&plain, &original)
     if not tuple_equal(&plain, &reply):

@@ -42,13 +42,12 @@ cdef bint addressed(const ct_t* t, const conn_t* c) noexcept nogil:
 cdef bint is_sound(const ct_t* t, uint32_t conn) noexcept nogil:
     """Whether a row that is in use can be worked with: its indexes name rows and states that there are."""
     cdef const conn_t* c = &t.row[conn]
-    cdef const tcp_side_t* side = &t.side[2 * <size_t>conn]
     cdef bint tracked = True        # other protocols have neither states nor sides
     if c.original.proto == PROTO_TCP:
-        tracked = (c.state < TCP_STATES and c.last_dir < 2 and c.last_scale <= MAX_SCALE
-                   and side[0].scale <= MAX_SCALE and side[1].scale <= MAX_SCALE)
+        tracked = (c.state < TCP_STATES and c.last_scale <= MAX_SCALE
+                   and c.side_scale[0] <= MAX_SCALE and c.side_scale[1] <= MAX_SCALE)
     elif c.original.proto == PROTO_SCTP:
-        tracked = c.state < SCTP_STATES and c.last_dir < 2
+        tracked = c.state < SCTP_STATES
     return (tracked and c.original.proto == c.reply.proto and c.original.family == c.reply.family and addressed(t, c)
             and (c.status & IPS_SRC_NAT_DONE == 0 or (c.by_source_next <= t.used and c.by_source_prev <= t.used)))
 

@@ -27,7 +27,7 @@ cdef enum:                  # places in tcp_policy_t.timeout behind those of the
     TCPT_UNACK = 11
     TCPT_COUNT = 12
 
-cdef enum:                  # tcp_side_t.flags, and conn_t.last_flags
+cdef enum:                  # conn_t.side_flags, and conn_t.last_flags
     TCP_SIDE_SCALE = 0x01       # window scaling was offered
     TCP_SIDE_SACK = 0x02
     TCP_SIDE_CLOSED_FIRST = 0x04

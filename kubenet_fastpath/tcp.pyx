@@ -101,20 +101,20 @@ cdef bint next_option(const tcp_header_t* h, uint32_t* at, uint8_t* kind, uint32
     return False
 
 
-cdef void read_options(const tcp_header_t* h, tcp_side_t* side) noexcept nogil:
+cdef void read_options(const tcp_header_t* h, uint8_t* flags, uint8_t* scale) noexcept nogil:
     """Take window scale and SACK permission from a SYN; a segment without options changes nothing."""
     cdef uint32_t at = 0, length = 0
     cdef uint8_t kind = 0
     if h.options_len == 0:
         return
-    side.scale = 0
-    side.flags &= TCP_SIDE_LIBERAL
+    scale[0] = 0
+    flags[0] &= TCP_SIDE_LIBERAL
     while next_option(h, &at, &kind, &length):
         if kind == OPTION_SACK_PERMITTED and length == 2:
-            side.flags |= TCP_SIDE_SACK
+            flags[0] |= TCP_SIDE_SACK
         elif kind == OPTION_SCALE and length == 3:
-            side.scale = min(h.options[at + 2], MAX_SCALE)
-            side.flags |= TCP_SIDE_SCALE
+            scale[0] = min(h.options[at + 2], MAX_SCALE)
+            flags[0] |= TCP_SIDE_SCALE
         at += length
 
 
@@ -133,14 +133,13 @@ cdef uint32_t highest_sack(const tcp_header_t* h, uint32_t sack) noexcept nogil:
     return sack
 
 
-cdef void begin_side(tcp_side_t* sender, tcp_side_t* receiver, const tcp_header_t* h,
-                     int direction) noexcept nogil:
+cdef void begin_side(conn_t* conn, tcp_side_t* sender, const tcp_header_t* h, int direction) noexcept nogil:
     """Set a side from its own SYN. Scaling holds only if both ends offered it (RFC 7323)."""
     sender.end = sender.max_end = h.end
     sender.max_win = h.win if h.win else 1
-    read_options(h, sender)
-    if direction == 1 and not (sender.flags & receiver.flags & TCP_SIDE_SCALE):
-        sender.scale = receiver.scale = 0
+    read_options(h, &conn.side_flags[direction], &conn.side_scale[direction])
+    if direction == 1 and not (conn.side_flags[0] & conn.side_flags[1] & TCP_SIDE_SCALE):
+        conn.side_scale[0] = conn.side_scale[1] = 0
 
 
 cdef bint begin(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, bint loose) noexcept nogil:
@@ -152,13 +151,14 @@ cdef bint begin(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, bint loos
     conn.last_dir = conn.last_flags = conn.last_scale = conn.retrans = 0
     conn.last_seq = conn.last_ack = conn.last_end = conn.last_win = 0
     conn.last_index = KIND_NONE
+    conn.side_flags[0] = conn.side_flags[1] = conn.side_scale[0] = conn.side_scale[1] = 0
     side[0].end = side[0].max_end = h.end
     side[0].max_win = h.win if h.win else 1
     if h.kind == KIND_SYN:
-        read_options(h, side)
+        read_options(h, &conn.side_flags[0], &conn.side_scale[0])
     else:       # nobody saw whether windows are scaled
         side[0].max_end += side[0].max_win
-        side[0].flags = side[1].flags = TCP_SIDE_SACK | TCP_SIDE_LIBERAL
+        conn.side_flags[0] = conn.side_flags[1] = TCP_SIDE_SACK | TCP_SIDE_LIBERAL
     return True
 
 
@@ -167,19 +167,21 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
     """Whether a segment lies in the windows, and what it proves about both ends (tcp_in_window)."""
     cdef tcp_side_t* sender = &side[direction]
     cdef tcp_side_t* receiver = &side[1 - direction]
+    cdef uint8_t* flags = &conn.side_flags[direction]
+    cdef uint8_t* peers_flags = &conn.side_flags[1 - direction]
     cdef uint32_t seq = h.seq, ack = h.ack, sack = h.ack, end = h.end, win = h.win, scaled, lag, overshoot
-    cdef bint in_receive_window, liberal = policy.liberal or sender.flags & TCP_SIDE_LIBERAL != 0
+    cdef bint in_receive_window, liberal = policy.liberal or flags[0] & TCP_SIDE_LIBERAL != 0
 
-    if receiver.flags & TCP_SIDE_SACK:
+    if peers_flags[0] & TCP_SIDE_SACK:
         sack = highest_sack(h, sack)
     if sender.max_win == 0:
         if h.flags & TCP_SYN:
-            begin_side(sender, receiver, h, direction)
+            begin_side(conn, sender, h, direction)
             if not h.flags & TCP_ACKFLAG:
                 return WINDOW_ACCEPT        # simultaneous open
         else:                               # its SYN went by unseen
             sender.end = end
-            scaled = win << sender.scale
+            scaled = win << conn.side_scale[direction]
             sender.max_win = scaled if scaled else 1
             sender.max_end = end + sender.max_win
             if receiver.max_win == 0:
@@ -188,7 +190,7 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
                 receiver.end += 1
     elif (h.flags & TCP_SYN and before(sender.end, end)
           and (conn.state == TCPS_SYN_SENT or conn.state == TCPS_SYN_RECV)):
-        begin_side(sender, receiver, h, direction)      # a new try with a higher initial number
+        begin_side(conn, sender, h, direction)      # a new try with a higher initial number
         if direction == 1 and not h.flags & TCP_ACKFLAG:
             return WINDOW_ACCEPT
 
@@ -204,7 +206,7 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
         if (receiver.max_win and in_receive_window and before(lag, sack)
                 and overshoot <= receiver.max_win and before(sack, receiver.end + 1)):
             sender.end = end                # more than was allowed: if the peer takes it, its ACK must pass
-            sender.flags |= TCP_SIDE_UNACKED
+            flags[0] |= TCP_SIDE_UNACKED
             return WINDOW_ACCEPT if liberal else WINDOW_IGNORE
         return WINDOW_ACCEPT if liberal else WINDOW_INVALID
     if not before(sack, receiver.end + 1):
@@ -213,22 +215,22 @@ cdef window_t in_window(conn_t* conn, tcp_side_t* side, const tcp_header_t* h, i
         return WINDOW_ACCEPT if liberal else WINDOW_IGNORE
 
     if not h.flags & TCP_SYN:
-        win <<= sender.scale
+        win <<= conn.side_scale[direction]
     scaled = win + (sack - ack)
     if sender.max_win < scaled:
         sender.max_win = scaled
     if before(sender.end, end):
         sender.end = end
-        sender.flags |= TCP_SIDE_UNACKED
-    if h.flags & TCP_ACKFLAG and (not sender.flags & TCP_SIDE_MAX_ACK or before(sender.max_ack, ack)):
+        flags[0] |= TCP_SIDE_UNACKED
+    if h.flags & TCP_ACKFLAG and (not flags[0] & TCP_SIDE_MAX_ACK or before(sender.max_ack, ack)):
         sender.max_ack = ack
-        sender.flags |= TCP_SIDE_MAX_ACK
+        flags[0] |= TCP_SIDE_MAX_ACK
     if receiver.max_win and before(sender.max_end, end):
         receiver.max_win += end - sender.max_end
     if before(receiver.max_end - 1, sack + win):
         receiver.max_end = sack + win + (win == 0)
     if ack == receiver.end:
-        receiver.flags &= ~TCP_SIDE_UNACKED & 0xFF
+        peers_flags[0] &= ~TCP_SIDE_UNACKED & 0xFF
     if h.kind == KIND_ACK:
         if (conn.last_dir == direction and conn.last_seq == seq and conn.last_ack == ack
                 and conn.last_end == end and conn.last_win == h.win):
@@ -255,14 +257,13 @@ cdef void out_of_window(conn_t* conn, const tcp_header_t* h, int direction, int6
 
 cdef void note_ignored(conn_t* conn, const tcp_header_t* h, int direction, uint8_t old) noexcept nogil:
     """Remember a segment that was let through unproven: its answer will tell who is out of step."""
-    cdef tcp_side_t offered
+    cdef uint8_t flags = 0, scale = 0
     conn.last_index, conn.last_dir = h.kind, direction
     conn.last_seq, conn.last_end, conn.last_win = h.seq, h.end, h.win
     if h.kind == KIND_SYN and direction == 0:
-        memset(&offered, 0, sizeof(offered))
-        read_options(h, &offered)
-        conn.last_flags = offered.flags & (TCP_SIDE_SCALE | TCP_SIDE_SACK)
-        conn.last_scale = offered.scale
+        read_options(h, &flags, &scale)
+        conn.last_flags = flags & (TCP_SIDE_SCALE | TCP_SIDE_SACK)
+        conn.last_scale = scale
         if old == TCPS_LAST_ACK:
             conn.last_flags |= TCP_CHALLENGE
     if old == TCPS_SYN_SENT and h.kind == KIND_ACK and direction == 1:
@@ -271,30 +272,29 @@ cdef void note_ignored(conn_t* conn, const tcp_header_t* h, int direction, uint8
 
 cdef void resync(conn_t* conn, tcp_side_t* side, int direction) noexcept nogil:
     """A SYN+ACK answers a SYN that had been ignored: the ends agree, we did not. Believe them."""
-    cdef tcp_side_t* opener = &side[conn.last_dir]
-    cdef tcp_side_t* answerer = &side[direction]
-    cdef uint8_t liberal = answerer.flags & TCP_SIDE_LIBERAL
+    cdef int opens = conn.last_dir
+    cdef tcp_side_t* opener = &side[opens]
     opener.end = opener.max_end = conn.last_end
     opener.max_win = conn.last_win if conn.last_win else 1
-    opener.scale = conn.last_scale
+    conn.side_scale[opens] = conn.last_scale
     conn.last_flags &= ~TCP_CHALLENGE & 0xFF
-    opener.flags = conn.last_flags
-    memset(answerer, 0, sizeof(tcp_side_t))
-    answerer.flags = liberal
+    conn.side_flags[opens] = conn.last_flags
+    memset(&side[direction], 0, sizeof(tcp_side_t))
+    conn.side_scale[direction] = 0
+    conn.side_flags[direction] &= TCP_SIDE_LIBERAL
 
 
 cdef bint assured_established(const conn_t* conn) noexcept nogil:
     return conn.state == TCPS_ESTABLISHED and conn.status & IPS_ASSURED != 0
 
 
-cdef int64_t timeout_of(const conn_t* conn, const tcp_side_t* side, uint8_t kind, uint8_t state,
-                        const tcp_policy_t* policy) noexcept nogil:
+cdef int64_t timeout_of(const conn_t* conn, uint8_t kind, uint8_t state, const tcp_policy_t* policy) noexcept nogil:
     cdef int64_t t = policy.timeout[state]
     if conn.retrans >= policy.max_retrans and t > policy.timeout[TCPT_RETRANS]:
         return policy.timeout[TCPT_RETRANS]
     if kind == KIND_RST:
         return policy.timeout[TCPS_CLOSE]
-    if (side[0].flags | side[1].flags) & TCP_SIDE_UNACKED and t > policy.timeout[TCPT_UNACK]:
+    if (conn.side_flags[0] | conn.side_flags[1]) & TCP_SIDE_UNACKED and t > policy.timeout[TCPT_UNACK]:
         return policy.timeout[TCPT_UNACK]
     if conn.last_win == 0 and not policy.windowless and t > policy.timeout[TCPT_RETRANS]:
         return policy.timeout[TCPT_RETRANS]
@@ -319,7 +319,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
     if new == TCPS_INVALID:
         return TRACK_INVALID
     if new == TCPS_SYN_SENT and old >= TCPS_TIME_WAIT:
-        if ((side[0].flags | side[1].flags) & TCP_SIDE_CLOSED_FIRST
+        if ((conn.side_flags[0] | conn.side_flags[1]) & TCP_SIDE_CLOSED_FIRST
                 or (conn.last_dir == direction and conn.last_index == KIND_RST)):
             return TRACK_REPEAT     # the ports are used again
         new = TCPS_IGNORE
@@ -344,7 +344,7 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
         if TCPS_FIN_WAIT <= old <= TCPS_CLOSE:
             proven = True           # closing: the ports may be in use again, so the windows say nothing
         else:
-            if peer.flags & TCP_SIDE_MAX_ACK and conn.last_index != KIND_SYN:
+            if conn.side_flags[1 - direction] & TCP_SIDE_MAX_ACK and conn.last_index != KIND_SYN:
                 if h.seq == 0 and not assured_established(conn):
                     pass            # refusal of a SYN that was let through
                 elif before(h.seq, peer.max_ack) and not policy.ignore_invalid_rst:
@@ -368,8 +368,8 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
     conn.last_index, conn.last_dir = h.kind, direction
     conn.state = new
     if old != new and new == TCPS_FIN_WAIT:
-        side[direction].flags |= TCP_SIDE_CLOSED_FIRST
-    timeout[0] = timeout_of(conn, side, h.kind, new, policy)
+        conn.side_flags[direction] |= TCP_SIDE_CLOSED_FIRST
+    timeout[0] = timeout_of(conn, h.kind, new, policy)
     if not conn.status & IPS_SEEN_REPLY:
         if h.kind == KIND_RST:
             return TRACK_END        # the only answer is a refusal

@@ -24,11 +24,12 @@ typedef struct {                /* two cache lines; the first is all that findin
     uint32_t path[2];           /* where packets of each direction go: see fastpath.pxd; 0: not known */
     uint16_t masquerade;        /* interface index whose address masks the source + 1, 0: not masqueraded */
     uint8_t state;              /* of TCP, SCTP */
-    uint8_t last_index;         /* of the latest TCP segment that counted: kind, direction, seq ... */
-    uint8_t last_dir;
-    uint8_t last_flags;         /* TCP_SIDE_* of a SYN that was let through unproven */
-    uint8_t last_scale;
+    uint8_t last_index : 3;     /* of the latest TCP segment that counted: kind, direction, seq ... */
+    uint8_t last_dir : 1;
+    uint8_t last_scale : 4;     /* of a SYN that was let through unproven; and its TCP_SIDE_* */
+    uint8_t last_flags;
     uint8_t retrans;            /* how often the latest bare ACK has come */
+    uint8_t side_flags[2];      /* TCP_SIDE_* of each end; the rest of what is known of it is in a tcp_side_t */
     uint64_t packets[2];
     uint64_t bytes[2];
     int64_t created;            /* ns, time of confirmation */
@@ -43,6 +44,7 @@ typedef struct {                /* two cache lines; the first is all that findin
     };
     uint32_t last_end;
     uint16_t last_win;
+    uint8_t side_scale[2];      /* by which each end's windows are shifted */
 } conn_t;
 
 _Static_assert(sizeof(tuple_t) == 16 && sizeof(conn_t) == 128, "a row is two cache lines");
