@@ -50,7 +50,7 @@ cdef enum:
 
 cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
                 uint64_t* hash) noexcept nogil:
-    cdef int k
+    cdef int k, step
     cdef uint32_t* chain[VECTOR]
     for k in range(m):
         tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
@@ -64,9 +64,19 @@ cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple
             chain[k] = fetch_new(t, c, &tuple[k])
     if c.range == NULL:
         return
-    for k in range(m):
-        if chain[k] != NULL and chain[k][0]:
-            kf_prefetch(ct_conn(t, chain[k][0] - 1))
+    for step in range(2):               # the latest of the chain, and the one before it: few have more
+        for k in range(m):
+            if chain[k] != NULL:
+                chain[k] = fetch_chained(t, chain[k][0])
+
+
+cdef inline uint32_t* fetch_chained(const ct_t* t, uint32_t link) noexcept nogil:
+    """Ask for a row that a chain by source leads to; where the chain goes on, NULL: nowhere."""
+    if not link:
+        return NULL
+    kf_prefetch(&t.row[link - 1])
+    kf_prefetch(&t.row[link - 1].by_source_next)
+    return &t.row[link - 1].by_source_next
 
 
 cdef uint32_t* fetch_new(const ct_t* t, const columns_t* c, const tuple_t* tuple) noexcept nogil:

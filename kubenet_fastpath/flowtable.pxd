@@ -93,12 +93,13 @@ cdef struct ct_t:
     conn_t* row             # `room` of them, and one before that never lives; untouched ones take no memory
     tcp_side_t* side        # two a row, for TCP and SCTP
     uint32_t room           # nf_conntrack_max
+    bint reserved           # the memory of all of them has been taken
     uint32_t used           # rows that ever held a connection
     uint32_t free           # head of the list of free rows below `used`, NO_CONN: none
     uint32_t count          # connections held, unconfirmed and expired ones included
     uint32_t cursor         # where the sweep goes on
     uint32_t linked         # connections in by-source chains
-    uint32_t heads          # of the by-source chains, at least twice as many as connections linked
+    uint32_t heads          # of the by-source chains, at least as many as connections linked
     uint32_t source_mask    # the least power of two that is not below `heads`, less one
     uint32_t* source        # index + 1 of each chain's latest, 0: empty
     kf_index index          # confirmed connections, both tuples of each: kf_ref
@@ -113,6 +114,7 @@ cdef struct ct_t:
 
 cdef bint ct_init(ct_t* t, uint32_t room, uint64_t seed) noexcept nogil
 cdef bint ct_reserve(ct_t* t) noexcept nogil
+cdef uint64_t ct_bytes(const ct_t* t) noexcept nogil
 cdef void ct_release(ct_t* t) noexcept nogil
 cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_t used,
                      uint32_t heads) noexcept nogil

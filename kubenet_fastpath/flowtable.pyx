@@ -46,7 +46,7 @@ cdef enum:
 
 
 cdef inline size_t heads_most(const ct_t* t) noexcept nogil:
-    return 2 * max(<size_t>t.room, <size_t>FIRST_HEADS)
+    return max(<size_t>t.room, <size_t>FIRST_HEADS)
 
 
 cdef inline size_t row_bytes(const ct_t* t) noexcept nogil:
@@ -76,7 +76,15 @@ cdef bint ct_reserve(ct_t* t) noexcept nogil:
     kf_slab_touch(t.row - 1, row_bytes(t))
     kf_slab_touch(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_touch(t.source, heads_most(t) * sizeof(uint32_t))
+    t.reserved = True
     return kf_index_reserve(&t.index, 2 * <uint64_t>t.room) == 0
+
+
+cdef uint64_t ct_bytes(const ct_t* t) noexcept nogil:
+    """Memory that the table has taken: rows that ever held a connection, or all, and what belongs to them; the index."""
+    cdef uint64_t rows = t.room if t.reserved else t.used, heads = heads_most(t) if t.reserved else t.heads
+    return (sizeof(ct_t) + (rows + 1) * sizeof(conn_t) + rows * 2 * sizeof(tcp_side_t) + heads * sizeof(uint32_t)
+            + kf_index_bytes(&t.index) + t.events.room * sizeof(event_row_t))
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
@@ -142,7 +150,7 @@ cdef void divide_chain(ct_t* t) noexcept nogil:
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil:
     """Put a connection at the head of its source's chain; IPS_SRC_NAT_DONE says that it is in one."""
     t.linked += 1
-    while t.heads < 2 * t.linked:
+    while t.heads < t.linked:
         divide_chain(t)
     push(t, conn)
 

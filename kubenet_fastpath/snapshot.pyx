@@ -101,7 +101,7 @@ cdef int restore(ct_t* t, dict state) except -1:
     cdef size_t used = rows.shape[0] // sizeof(conn_t), n_rows = rows.shape[0], n_sides = sides.shape[0]
     cdef uint32_t heads = state["heads"]
     if (used > t.room or n_rows != used * sizeof(conn_t) or n_sides != used * 2 * sizeof(tcp_side_t)
-            or not t.heads <= heads <= 2 * max(t.heads, t.room)):
+            or not t.heads <= heads <= max(t.heads, t.room)):
         raise ValueError("state of another version of ConnectionTable")
     if not ct_restore(t, &rows[0] if used else NULL, &sides[0] if used else NULL, <uint32_t>used, heads):
         raise MemoryError("no memory for the restored table")

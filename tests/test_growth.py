@@ -97,11 +97,20 @@ def test_connections(reserve: bool) -> None:
     check(table, {})
 
 
-def test_a_table_takes_no_more_than_it_says() -> None:
-    table = kf.ConnectionTable(capacity=FLOWS, seed=3)
-    for begin in range(0, FLOWS, STEP):
-        table.track(*flows(np.arange(begin, min(begin + STEP, FLOWS))), 0)
-    assert table.nbytes / FLOWS <= 200
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_table_takes_no_more_than_it_says(reserve: bool) -> None:
+    """As full as with 10 million flows: the segments of the index have divided not long ago."""
+    many = 10 * 2**16
+    table = kf.ConnectionTable(capacity=many, seed=3, reserve=reserve)
+    taken = table.nbytes
+    numbers = np.arange(many, dtype=np.uint32)
+    ports = (numbers % 60_000).astype(np.uint16)
+    columns = (numbers // 16, numbers, ports, ports, np.full(many, 17, np.uint8))
+    _, _, leaves = table.masquerade(*columns, 0, address=9)
+    assert len(table) == many
+    assert table.nbytes / many <= 192
+    assert (table.nbytes - taken < 1 << 20) == reserve  # the directory, and segments of a small table
+    assert (leaves["sport"] == ports).all()
 
 
 def test_sources_are_found_while_chains_divide() -> None:

@@ -61,6 +61,20 @@ def test_loaded_connections_are_found_and_expire() -> None:
     assert len(table.to_text(101 * SECOND).splitlines()) == 1
 
 
+def test_a_loaded_connection_has_nobodys_windows() -> None:
+    """It lies where a connection lay before whose windows were known."""
+    table = kf.ConnectionTable(capacity=1)
+    u32, u16, u8 = (lambda x, kind=kind: np.array([x], kind) for kind in (np.uint32, np.uint16, np.uint8))
+    there = u32(1), u32(2), u16(3), u16(80), u8(6)
+    for seq, flags, who in ((100, 2, there), (900, 18, (there[1], there[0], there[3], there[2], there[4]))):
+        table.track(*who, 0, seq=u32(seq), ack=u32(101), window=u16(1000), flags=u8(flags))
+    assert table.delete(proto=6) == 1
+    table.load_text(PRINTED.splitlines()[6])
+    key = u32(0x0A000001), u32(0x0A000002), u16(1001), u16(80), u8(6)
+    _, info = table.track(*key, SECOND, seq=u32(3_000_000_000), ack=u32(2_000_000_000), window=u16(1000))
+    assert info.tolist() == [CtInfo.ESTABLISHED]
+
+
 def test_a_node_goes_on_with_loaded_connections() -> None:
     """A masqueraded flow that the text tells of is translated with the port that it had."""
     from strategies import make_node

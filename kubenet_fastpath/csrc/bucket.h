@@ -26,6 +26,7 @@
 
 enum { KF_SLOTS = 12, KF_SLOT_MASK = 0xFFF, KF_BUCKETS = 256, KF_FILL = 75, KF_DIRECTORY_BITS = 24 };
 enum { KF_SINGLE = 32 };                                /* so many segments are allocated one by one */
+enum { KF_STRAY = 192 };                                /* four standard deviations of a full segment's references */
 
 typedef struct {
     uint8_t tag[KF_SLOTS];
@@ -161,9 +162,12 @@ static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 /* Take memory for so many references now. 0, or -1 without memory. */
 static inline int kf_index_reserve(kf_index *x, uint64_t references)
 {
-    const uint64_t each = KF_BUCKETS * KF_SLOTS * KF_FILL / 100 / 2;     /* at least, in segments just divided */
-    const uint64_t in_block = KF_HUGE / kf_segment_bytes(x, KF_BUCKETS);
-    uint64_t blocks = (references / each + in_block - 1) / in_block;
+    const uint64_t full = KF_BUCKETS * KF_SLOTS * KF_FILL / 100, in_block = KF_HUGE / kf_segment_bytes(x, KF_BUCKETS);
+    uint64_t segments = 1, blocks;
+    while (segments * (full - KF_STRAY) < references)   /* they divide together, but for those that have more than their part */
+        segments *= 2;
+    segments -= segments < KF_SINGLE ? segments : KF_SINGLE;
+    blocks = (segments + in_block - 1) / in_block;
     while (x->taken < blocks) {
         if (kf_block_take(x))
             return -1;
@@ -206,10 +210,12 @@ static inline int kf_index_init(kf_index *x, uint64_t references)
     return kf_index_make(x, buckets, sizeof(kf_bucket));
 }
 
-/* Bytes of memory. */
+/* Bytes of memory that it has taken, used or not. */
 static inline uint64_t kf_index_bytes(const kf_index *x)
 {
-    return ((uint64_t)sizeof *x->segment << x->bits) + x->segments * kf_segment_bytes(x, x->mask + 1);
+    const uint64_t single = x->segments < KF_SINGLE ? x->segments : KF_SINGLE;
+    return ((uint64_t)sizeof *x->segment << x->bits) + single * kf_segment_bytes(x, x->mask + 1) +
+           x->taken * ((uint64_t)KF_HUGE + sizeof *x->block);
 }
 
 static inline void kf_segment_insert(kf_index *x, kf_segment *segment, uint64_t hash, uint32_t ref)
