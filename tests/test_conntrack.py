@@ -279,5 +279,6 @@ def test_a_damaged_pickle_is_refused(name: str) -> None:
             made.flush()
             made.track(*packets, START + 10**15)
             pickle.loads(pickle.dumps(made, protocol=5))
-    least = {"free": 12, "count": 12, "heads": 9, "rows": 44, "sides": 0}  # sides are numbers, any of which may be
+    # sides are numbers, any of which may be
+    least = {"free": 12, "count": 12, "heads": 9, "rows": 44, "sides": 0}
     assert refused >= least[name]
