@@ -314,3 +314,12 @@ def test_any_bytes_end_in_one_verdict(tails: list[bytes], bridged: bool) -> None
 
 def test_states_are_named() -> None:
     assert STATES[0x80] == "PERMANENT"
+
+
+def test_a_refused_bridged_packet_from_a_link_local_address_says_nothing_whatever_came_before() -> None:
+    """Nobody knows on which link its sender is (IP6CB is blank): no interface is asked, least of all the last one's."""
+    port = kf.ServicePort(port=53, protocol="udp")
+    wire = Wire(kubenet(services=(kf.Service(name="d/none", cluster_ip="fd00:20::9", ports=(port,)),)))
+    frame = eth6("02:00:00:00:77:77", str(wire.a.pod.mac), ipv6("fe80::77", "fd00:20::9", UDP, udp(1, 53)))
+    wire.to_node(OUTSIDE, NODE, udp(1, 2))
+    assert wire.send(wire.a, frame) == ("DROP", "NO_ENDPOINTS", [])
