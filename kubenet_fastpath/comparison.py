@@ -1,7 +1,11 @@
-"""The same traffic through every addressing mode: what a receiver sees, by which way, what it costs and consumes."""
+"""The same traffic through every addressing mode: what a receiver sees, by which way, what it costs and consumes.
+
+Longer than its neighbours: a result is its figures with the sentences and the JSON that are made of them.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
@@ -188,7 +192,7 @@ def compare(
     rounds : int
         Measurements of each class; all modes take turns in each. 0 measures nothing.
     packets, connections : int
-        Packets of a measurement, and the connections that they belong to.
+        Packets of a measurement, from 1 on, and the connections that they belong to, 1 to 48,000.
     seed : int
         Of the mix.
     progress : callable, optional
@@ -201,10 +205,19 @@ def compare(
     Raises
     ------
     AddressError, ConfigError
-        For a topology that no mode can have, or a flow between places that it does not have.
+        For a topology that no mode can have, a flow between places that it does not have, two flows of one label, or a
+        number out of range.
     """
     if not 0 <= rounds <= MAX_ROUNDS:
         raise ConfigError(f"rounds {rounds} is not in 0..{MAX_ROUNDS}")
+    if packets < 1:
+        raise ConfigError(f"packets {packets} starts at 1")
+    if not 1 <= connections <= len(MEASURED):
+        raise ConfigError(f"connections {connections} is not in 1..{len(MEASURED)}")
+    labels = Counter(flow.label for flow in flows or ())
+    for label, count in labels.items():
+        if count > 1:
+            raise ConfigError(f"{count} flows have the label {label!r}, by which they are told apart")
     say = progress or (lambda what, done, total: None)
     nodes, mixed = len(topology.nodes), flows is None
     if flows is None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 import kubenet_fastpath as kf
-from kubenet_fastpath import cli
+from kubenet_fastpath import ConfigError, cli
 from kubenet_fastpath.comparison import Comparison, Cost, compare, to_json
 from kubenet_fastpath.comparison_page import comparison_page
 from kubenet_fastpath.comparison_report import comparison_tables, part_rows, share_text
@@ -444,3 +445,21 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
 def test_the_command_refuses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rounds": 301}, "rounds 301 is not in 0..300"),
+        ({"packets": 0}, "packets 0 starts at 1"),
+        ({"connections": 0}, "connections 0 is not in 1..48000"),
+        ({"connections": 48001}, "connections 48001 is not in 1..48000"),
+        (
+            {"flows": [Flow(label="a", src="web", dst="api", port=port) for port in (1, 2)]},
+            "2 flows have the label 'a'",
+        ),
+    ],
+)
+def test_wrong_calls(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compare(sample_topology(), **given)
