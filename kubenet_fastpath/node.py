@@ -6,11 +6,10 @@ and what may refuse it is asked before the first one changes.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +84,8 @@ class Node:
     Notes
     -----
     Time comes with the packets and does not run backwards: a packet older than the latest one counts as being of the
-    same time. One call at a time: a lock makes others wait.
+    same time. One call at a time: a lock makes others wait. It is the node's, not its tables': while one thread is in a
+    call of the node, another one may look up `routes` and `routes6`, and is to leave the other tables alone.
 
     Examples
     --------
@@ -132,7 +132,6 @@ class Node:
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
         self._lock = Lock()
-        self._notes = threading.Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
         for address in plan.pods.reserved:
             self._addresses.reserve(address)
@@ -140,7 +139,8 @@ class Node:
         self._interfaces: dict[int, Interface] = {}  # by index, with their MACs
         self._down: set[int] = set()
         self._own_mtu: set[str] = set()  # bridges whose MTU was set
-        self._main: dict[tuple[int, int], NextHop] = {}  # the routes of no pod
+        #: By family, the routes of no pod: of IPv6 with those to the node itself.
+        self._main: dict[int, dict[tuple[int, int], NextHop]] = {4: {}, 6: {}}
         self._silent: list[tuple[int, int]] = []  # MACs and ports to announce with the first packet
         self._devices = {interface.name: index for index, interface in enumerate(plan.interfaces)}
         self._host_ports: dict[str, list[HostPortRow]] = {}
@@ -190,7 +190,7 @@ class Node:
                 self.ports[interface.name] = Port(self._devices[interface.name], interface.name)
         for network, prefix_len, hop in plan.routes:
             self._add_route(network, prefix_len, hop)
-            self._main[network, prefix_len] = hop
+            self._main[4][network, prefix_len] = hop
         if plan.ip6 is not None:
             self._set_up6(plan.ip6)
         self._publish_hops()
@@ -211,6 +211,7 @@ class Node:
     def _set_up6(self, plan: Ip6Plan) -> None:
         for network, prefix_len, hop in plan.routes:
             self._add_route(network, prefix_len, hop)
+            self._main[6][network, prefix_len] = hop
         config, nat = self.config, self.plan.source_nat
         self._pipeline.configure6(
             bridge_nf=plan.bridge_nf,
@@ -263,36 +264,48 @@ class Node:
             link_hop=link_hop,
         )
 
-    def set_routes(self, routes: Iterable[Route | str]) -> None:
+    def set_routes(self, routes: Iterable[Route | str], *, family: int = 4) -> None:
         """Replace the main table, all but the routes of pods: what `ip route replace` and `ip route del` make of it.
 
         Parameters
         ----------
         routes : iterable of Route or str
-            All that there are from now on, as `Route` or lines of `ip route`.
+            All that there are of the family from now on, as `Route` or lines of `ip route`.
+        family : int
+            4, or 6: what `ip -6 route` makes of its table. The other family's stays.
 
         Raises
         ------
         ConfigError
-            For a line that is none, or a device that the node does not have, or that is down. Nothing has changed then.
+            For a line that is none or of the other family, a device that the node does not have, or that is down, or
+            family 6 where the node has no IPv6. Nothing has changed then.
+        ValueError
+            For another family.
 
         Notes
         -----
         Connections stay, but a masqueraded one whose packets leave by another interface now ends with the next of them.
         """
         main = tuple(Route.parse(route) if isinstance(route, str) else route for route in routes)
-        wanted = {(network, length): hop for network, length, hop in plan_routes(self.plan, main)}
-        for hop in wanted.values():
-            if hop.dev is not None and self._device(hop.dev) in self._down:
-                raise ConfigError(f"a route leads to {hop.dev}, which is down")
+        if family not in (4, 6):
+            raise ValueError(f"family must be 4 or 6, not {family!r}")
+        if family == 6 and self.plan.ip6 is None:
+            raise ConfigError("the node has no IPv6, and so no routes of it: set_routes(..., family=6)")
         with self._lock:
-            for where in self._main.keys() - wanted.keys():
+            interfaces = tuple(self._interfaces[index] for index in self._devices.values())
+            wanted = {(net, length): hop for net, length, hop in plan_routes(interfaces, main, family)}
+            for hop in wanted.values():
+                if hop.dev is not None and self._device(hop.dev) in self._down:
+                    raise ConfigError(f"a route leads to {hop.dev}, which is down")
+            table, before = self.routes if family == 4 else self.routes6, self._main[family]
+            for where in before.keys() - wanted.keys():
                 with suppress(KeyError):
-                    del self.routes[where]
+                    del table[where]
             for where in sorted(wanted):
-                if self._main.get(where) != wanted[where]:
+                if before.get(where) != wanted[where]:
                     self._add_route(*where, wanted[where])
-            self._main = wanted
+            self._main[family] = wanted
+            self._release_hops({*before.values()} - {*wanted.values()})
             self._publish_hops()
 
     def set_mtu(self, name: str, mtu: int) -> None:
@@ -304,7 +317,11 @@ class Node:
         ------
         ConfigError
             For a name that the node does not have, or an MTU out of 68..65535. Nothing has changed then.
+        TypeError
+            For an MTU that is no integer. Nothing has changed then.
         """
+        if not isinstance(mtu, SupportsIndex):
+            raise TypeError(f"mtu is a number of bytes, not {type(mtu).__name__}")
         if not 68 <= mtu <= 65535:
             raise ConfigError(f"mtu {mtu} is not in 68..65535")
         with self._lock:
@@ -329,7 +346,8 @@ class Node:
 
         With a link that goes down its routes, its neighbours (permanent ones too), what the bridge learned there, its
         multicast groups and the connections that are masqueraded with its address are gone; none of them comes back
-        with it. Its addresses stay the node's.
+        with it. Its IPv4 addresses stay the node's; its IPv6 ones are gone, too, but for the link-local one, which the
+        link has again when it is up (addrconf_ifdown, with keep_addr_on_down 0).
 
         Raises
         ------
@@ -348,21 +366,31 @@ class Node:
             self._publish_interface(index)
 
     def _take_down(self, index: int, name: str) -> None:
-        gone = [
-            where for where, hop in self._main.items() if hop.dev == name and hop.type is RouteType.UNICAST
-        ]
-        if self.plan.routed and name in self._pods:
-            gone.append((self._pods[name][0], 32))
-        for where in gone:
-            self._main.pop(where, None)
-            with suppress(KeyError):
-                del self.routes[where]
+        interface = self._interfaces[index]
+        own: list[tuple[int, int]] = []
+        for address, length in interface.addresses6:
+            own += [(address, 128), (address >> 128 - length << 128 - length, 128)]
+        for table, family, bits in ((self.routes, 4, 32), (self.routes6, 6, 128)):
+            main, pods = self._main[family], self._pods if family == 4 else self._pods6
+            gone = [w for w, hop in main.items() if hop.dev == name and hop.type is RouteType.UNICAST]
+            gone += own if family == 6 else []
+            if self.plan.routed and name in pods:
+                gone.append((self._address_of(name, family), bits))
+            for where in gone:
+                main.pop(where, None)
+                with suppress(KeyError):
+                    del table[where]
+            rows = self.connections.to_records(family=family)
+            self.connections.delete(index=rows["index"][rows["masquerade"] == index + 1])
+        self._interfaces[index] = replace(interface, addresses6=())
         self.neighbours.flush(index)
-        if self._interfaces[index].kind is InterfaceKind.BRIDGE_PORT:
+        self.neighbours6.flush(index)
+        if interface.kind is InterfaceKind.BRIDGE_PORT:
             self.fdb.flush(index)
-            self.fdb.add_local(self._interfaces[index].mac, index)
-        rows = self.connections.to_records()
-        self.connections.delete(index=rows["index"][rows["masquerade"] == index + 1])
+            self.fdb.add_local(interface.mac, index)
+
+    def _address_of(self, name: str, family: int) -> int:
+        return self._pods[name][0] if family == 4 else self._pods6[name]
 
     def _link(self, name: str) -> int:
         return self.ports[name].index if name in self.ports else self._device(name)
@@ -376,6 +404,14 @@ class Node:
             else:
                 self.next_hops.append(hop)
         return self.next_hops.index(hop)
+
+    def _release_hops(self, hops: set[NextHop]) -> None:
+        """Make the places of gateways free that no route leads to any more; others are few, and may be a link's."""
+        gateways = [self.next_hops.index(hop) for hop in hops if hop.gateway]
+        if gateways:
+            used = np.concatenate([table.to_arrays()[2] for table in (self.routes, self.routes6)])
+            for index in np.setdiff1d(gateways, used).tolist():
+                self.next_hops[index] = NextHop(type=RouteType.NONE)
 
     def _add_route(self, network: int, prefix_len: int, hop: NextHop) -> None:
         routes = self.routes if hop.family == 4 else self.routes6
@@ -443,9 +479,9 @@ class Node:
         wanted = tuple(services)
         if wanted and not self.config.kube_proxy:
             raise ConfigError(f"{len(wanted)} services need kube_proxy")
-        plan = self._plan_services(wanted)
-        stale = stale_flows(self.services, wanted, self._number)
-        with self._lock:
+        with self._lock:  # from here on: addresses of IPv6 get their numbers from the tables' own pool
+            plan = self._plan_services(wanted)
+            stale = stale_flows(self.services, wanted, self._number)
             self._services.replace(plan)
             self.services = wanted
             self._delete_stale(stale)
@@ -666,17 +702,15 @@ class Node:
         below wire length) is forwarded as the whole one would be, with its checksums believed; the missing bytes read
         as zeros and do not leave. No other thread may write to the batch meanwhile.
         """
-        if not isinstance(batch, PacketBatch):
-            raise TypeError(f"forward takes a PacketBatch, not {type(batch).__name__}")
+        _check_batch(batch)
         with self._lock:
-            if self._silent and len(batch):
-                self._announce(int(batch.time[0]))
-            return Result(
-                *self._pipeline.forward(
-                    batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time
-                ),
-                self.ports,
-            )
+            return self._forward(batch)
+
+    def _forward(self, batch: PacketBatch) -> Result:
+        if self._silent and len(batch):
+            self._announce(int(batch.time[0]))
+        columns = batch.data, batch.offset, batch.length, batch.wire_length, batch.port, batch.time
+        return Result(*self._pipeline.forward(*columns), self.ports)
 
     def record(self, batch: PacketBatch, *, timed: bool = False) -> tuple[Result, NDArray[Any]]:
         """Forward a batch and note what each packet meets in each stage; `explanation.explain` reads the notes out.
@@ -695,10 +729,11 @@ class Node:
         notes : (M,) structured ndarray
             `recorder.NOTE`, in order.
         """
-        with self._notes:
+        _check_batch(batch)
+        with self._lock:  # around all of it: nobody else's packets are noted, nor notes read while written
             self._pipeline.start_notes(timed)
             try:
-                result = self.forward(batch)
+                result = self._forward(batch)
             finally:
                 notes = self._pipeline.take_notes()
         return result, notes
@@ -716,6 +751,8 @@ class Node:
         OverflowError
             For another number. Nothing has changed then.
         """
+        if not 0 <= seed < 1 << 64:
+            raise OverflowError(f"seed must be 0 to 2**64 - 1, not {seed}")
         with self._lock:
             self._pipeline.reseed(seed)
 
@@ -732,7 +769,15 @@ class Node:
         self._silent.clear()
 
     def advance(self, now: int) -> Result:
-        """Let time pass until `now` (ns) without a packet: ARP retries, failures, ageing."""
+        """Let time pass until `now` (ns) without a packet: ARP retries, failures, ageing.
+
+        Raises
+        ------
+        OverflowError
+            For a time beyond 64 bits. Nothing has changed then.
+        """
+        if not -(1 << 63) <= now < 1 << 63:
+            raise OverflowError(f"now must be a time in ns of 64 bits, not {now}")
         empty = np.empty(0, np.uint8)
         with self._lock:
             outputs, generated = self._pipeline.advance(now)
@@ -758,3 +803,8 @@ class Node:
             ):
                 values[f"{port.name}.{name}"] = value
         return Counters(values)
+
+
+def _check_batch(batch: object) -> None:
+    if not isinstance(batch, PacketBatch):
+        raise TypeError(f"forward takes a PacketBatch, not {type(batch).__name__}")

@@ -1,6 +1,7 @@
 """From a configuration to what a node consists of.
 
-The one module that knows one addressing mode from another; a node is built from its plan alone.
+The one module that knows one addressing mode from another; a node is built from its plan alone. Longer than its
+neighbours for that: each mode differs from the others in every table, for both families.
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ def _local_routes(interfaces: tuple[Interface, ...]) -> dict[tuple[int, int], Ne
     return local
 
 
+def _rows(
+    table: dict[tuple[int, int], NextHop], interfaces: tuple[Interface, ...]
+) -> tuple[tuple[int, int, NextHop], ...]:
+    """A table's rows; ConfigError for one to an interface that the node does not have."""
+    names = {interface.name for interface in interfaces}
+    for hop in table.values():
+        if hop.dev is not None and hop.dev not in names:
+            raise ConfigError(f"a route leads to {hop.dev}, which is none of {', '.join(sorted(names))}")
+    return tuple((network, length, hop) for (network, length), hop in table.items())
+
+
 def link_local(lladdr: int) -> int:
     """The link-local address of an interface: its MAC as EUI-64 (addrconf_ifid_eui48).
 
@@ -102,7 +114,7 @@ def _table6(
     for interface in interfaces:
         for ip, _ in interface.addresses6:
             table[ip, 128] = NextHop(family=6, type=RouteType.LOCAL)
-    return tuple((network, length, hop) for (network, length), hop in table.items())
+    return _rows(table, interfaces)
 
 
 def _plan6(
@@ -123,7 +135,9 @@ def _plan6(
             Route(prefix=config.node_subnet6, dev="eth0"),
             *on_link,
         )
-    own = {ip for interface in interfaces for ip, _ in interface.addresses6}
+    taken = {ipv6(config.gateway6), *(ip for interface in interfaces for ip, _ in interface.addresses6)}
+    if not exclusive:
+        taken |= {network + 1, network + 2, network + 3}
     neighbours = tuple(n for n in config.neighbours if is_ipv6(n.ip))
     if config.permanent_neighbours and config.gateway_mac is not None:
         neighbours += (Neighbour(ip=config.gateway6, mac=config.gateway_mac, dev="eth0"),)
@@ -137,7 +151,11 @@ def _plan6(
             network=network,
             prefix_len=length,
             gateway=gateway or network,
-            reserved=tuple(sorted(ip for ip in own if ip != gateway and not (ip ^ network) >> 128 - length)),
+            reserved=tuple(
+                sorted(
+                    ip for ip in taken if ip not in (gateway, network) and not (ip ^ network) >> 128 - length
+                )
+            ),
             exclusive=exclusive,
         ),
         direct=tuple(map(ipv6_prefix, config.direct6)),
@@ -165,11 +183,7 @@ def _table(
             gateway=ipv4(route.via) if route.via else 0,
             source=ipv4(route.src) if route.src else 0,
         )
-    names = {interface.name for interface in interfaces}
-    for hop in table.values():
-        if hop.dev is not None and hop.dev not in names:
-            raise ConfigError(f"a route leads to {hop.dev}, which is none of {', '.join(sorted(names))}")
-    return tuple((network, length, hop) for (network, length), hop in table.items())
+    return _rows(table, interfaces)
 
 
 def _sysctls(config: NodeConfig, name: str) -> dict[str, int | bool]:
@@ -352,15 +366,22 @@ def plan_node(config: NodeConfig) -> NodePlan:
     raise TypeError(f"a node takes Kubenet or one of AzureCni..., not {type(config).__name__}")
 
 
-def plan_routes(plan: NodePlan, main: tuple[Route, ...]) -> tuple[tuple[int, int, NextHop], ...]:
+def plan_routes(
+    interfaces: tuple[Interface, ...], main: tuple[Route, ...], family: int = 4
+) -> tuple[tuple[int, int, NextHop], ...]:
     """A node's table with another main table than that of its configuration.
 
     Raises
     ------
     ConfigError
-        For a route to an interface that the node does not have.
+        For a route of the other family, or to an interface that the node does not have.
     """
-    return _table(plan.interfaces, main)
+    for route in main:
+        if is_ipv6(route.prefix) is not (family == 6):
+            raise ConfigError(
+                f"route {route.prefix} is not of IPv{family}: each family has a table of its own"
+            )
+    return _table(interfaces, main) if family == 4 else _table6(interfaces, main)
 
 
 def plan_pod_port(config: NodeConfig, plan: NodePlan, name: str) -> Interface:

@@ -323,3 +323,12 @@ def test_a_refused_bridged_packet_from_a_link_local_address_says_nothing_whateve
     frame = eth6("02:00:00:00:77:77", str(wire.a.pod.mac), ipv6("fe80::77", "fd00:20::9", UDP, udp(1, 53)))
     wire.to_node(OUTSIDE, NODE, udp(1, 2))
     assert wire.send(wire.a, frame) == ("DROP", "NO_ENDPOINTS", [])
+
+
+def test_pods_of_the_nodes_subnet_leave_azures_addresses_alone() -> None:
+    """The gateway's, the node's own, and the first ones, which Azure keeps of each subnet."""
+    config = kf.AzureCniNodeSubnet(**FOUR, node_ip6="fd00:10::5/64", gateway6="fd00:10::6")
+    node = kf.Node(config)
+    assert [node.attach(kf.Pod(name)).pod.ip6 for name in "ab"] == ["fd00:10::4", "fd00:10::7"]
+    with pytest.raises(kf.ConfigError, match="fd00:10::1 is taken"):
+        node.attach(kf.Pod("c", ip6="fd00:10::1"))

@@ -6,12 +6,20 @@ import frames
 import pytest
 from frames import ACK, SYN, TCP, UDP, fields, tcp, udp
 from strategies import NODE_IP, NODE_MAC, PODS
+from test_dual_stack import FAR, NODE, OUTSIDE, kubenet
+from test_dual_stack import Wire as Wire6
 from test_node import A_MAC, B_MAC, INTERNET, A, B, Wire, from_a, from_outside
 
 import kubenet_fastpath as kf
 from kubenet_fastpath import ConfigError, Reason
+from kubenet_fastpath.node_plan import RouteType
 
 ROUTES = ("default via 10.240.0.1 dev eth0", "10.240.0.0/16 dev eth0", "10.244.1.0/24 dev cbr0")
+ROUTES6 = (
+    "default via fe80::1234:5678:9abc dev eth0",
+    "fd00:10::/64 dev eth0",
+    "fd12:3456:789a:0:1::/80 dev cbr0",
+)
 
 
 def test_routes_are_replaced() -> None:
@@ -42,6 +50,59 @@ def test_refused_routes_change_nothing(routes: list[str]) -> None:
     with pytest.raises(ConfigError):
         wire.node.set_routes([*ROUTES, *routes])
     assert "eth0" in wire.send("pod1", from_a(INTERNET, UDP, udp(1, 2)))
+
+
+def test_each_family_has_a_table_of_its_own() -> None:
+    wire = Wire6(kubenet())
+    wire.node.set_routes([*ROUTES6, "prohibit 2001:db8::/32"], family=6)
+    assert wire.from_a(OUTSIDE, udp(1, 2))[1] == "PROHIBIT"
+    before = wire.node.routes6.items()
+    wire.node.set_routes(ROUTES[1:])
+    assert wire.node.routes6.items() == before
+    wire.node.set_routes(ROUTES6[1:], family=6)
+    assert wire.from_a(OUTSIDE, udp(1, 2))[1] == "IP_INNOROUTES"
+    assert wire.from_a(FAR, udp(1, 2))[1] == "IP_INNOROUTES"
+    assert wire.from_a(str(wire.b.pod.ip6), udp(1, 2))[1] == "DEDUP"  # the pods' network stays, by cbr0
+    wire.node.set_routes(ROUTES6, family=6)
+    assert wire.from_a(OUTSIDE, udp(1, 3))[:2] == ("ROUTED", "MASQUERADE")
+    assert wire.to_node(OUTSIDE, NODE, udp(5, 9))[0] == "LOCAL"  # whose own addresses are no route's
+
+
+@pytest.mark.parametrize(
+    ("routes", "family", "said"),
+    [
+        ([*ROUTES6, *ROUTES], 6, "route 0.0.0.0/0 is not of IPv6"),
+        ([*ROUTES, *ROUTES6], 4, "route ::/0 is not of IPv4"),
+        ([*ROUTES6, "2001:db8::/32 dev eth7"], 6, "leads to eth7"),
+        (ROUTES6, 5, "family must be 4 or 6, not 5"),
+    ],
+)
+def test_refused_routes_of_ipv6_change_nothing(routes: list[str], family: int, said: str) -> None:
+    node = kf.Node(kubenet())
+    before = node.routes.items(), node.routes6.items(), list(node.next_hops)
+    with pytest.raises(ValueError, match=said):
+        node.set_routes(routes, family=family)
+    assert (node.routes.items(), node.routes6.items(), node.next_hops) == before
+    with pytest.raises(ConfigError, match="the node has no IPv6"):
+        Wire().node.set_routes(ROUTES6, family=6)
+
+
+def test_gateways_that_are_gone_leave_their_places() -> None:
+    wire = Wire()
+    for last in range(5, 105):
+        wire.node.set_routes([*ROUTES, f"198.51.100.0/24 via 10.240.0.{last} dev eth0"])
+    assert len(wire.node.next_hops) < 20
+    assert sum(hop.type is RouteType.NONE for hop in wire.node.next_hops) <= 1
+    assert "eth0" in wire.send("pod1", from_a("203.0.113.1", UDP, udp(1, 2)))
+
+
+def test_a_gateway_that_another_route_has_stays() -> None:
+    wire = Wire()
+    kept = wire.node.routes["0.0.0.0/0"]
+    wire.node.routes["203.0.113.0/24"] = kept  # by whoever has the table
+    wire.node.set_routes(ROUTES[1:])
+    assert wire.node.next_hops[kept].gateway != 0
+    assert "eth0" in wire.send("pod1", from_a("203.0.113.1", UDP, udp(1, 2)))
 
 
 def test_an_mtu_changes() -> None:
@@ -100,6 +161,41 @@ def test_a_link_that_goes_down_takes_along_what_hangs_on_it() -> None:
     assert out[0][12:14] == b"\x08\x06"  # the gateway has to be asked for
 
 
+def test_a_link_that_goes_down_loses_its_ipv6_addresses_too() -> None:
+    """addrconf_ifdown: routes, neighbours and global addresses; the link-local one comes back."""
+    wire = Wire6(kubenet())
+    assert wire.from_a(OUTSIDE, tcp(1000, 80, SYN), TCP)[1] == "MASQUERADE"
+    wire.send(wire.a, from_a(B, TCP, tcp(1000, 80, SYN), B_MAC))
+    assert len(wire.node.connections) == 2
+    wire.node.set_up("eth0", False)
+    assert len(wire.node.connections) == 1
+    assert {row[0] for row in wire.node.neighbours6.to_records().tolist()} == {wire.node._device("cbr0")}
+    assert wire.from_a(OUTSIDE, udp(1, 2))[1] == "IP_INNOROUTES"
+    assert wire.from_a(NODE, udp(1, 2))[1] == "IP_INNOROUTES"
+    with pytest.raises(ConfigError, match="eth0, which is down"):
+        wire.node.set_routes(ROUTES6, family=6)
+    wire.node.set_up("eth0", True)
+    wire.node.set_routes(ROUTES6, family=6)
+    ((port, asked),) = wire.from_a(OUTSIDE, udp(1, 4))[2]
+    assert (port, asked[54]) == ("eth0", 135)
+    assert asked[22:24] == b"\xfe\x80"
+    assert wire.to_node(OUTSIDE, NODE, udp(5, 9))[0] != "LOCAL"
+
+
+def test_a_routed_pod_whose_link_goes_down_is_not_reached() -> None:
+    config = kf.AzureCniOverlay(
+        node_ip="10.240.0.4", gateway="10.240.0.1", pod_cidr="10.244.1.0/24", cluster_cidr="10.244.0.0/16",
+        node_ip6="fd00:10::4/64", gateway6="fd00:10::1", pod_cidr6="fd12:3456:789a:0:1::/80",
+        cluster_cidr6="fd12:3456:789a::/64",
+    )  # fmt: skip
+    node = kf.Node(config)
+    pod = node.attach(kf.Pod("web")).pod
+    node.set_up("web", False)
+    assert node.routes6.longest_match(pod.ip6)[0] == "::/0"
+    assert node.routes.longest_match(pod.ip)[0] == "0.0.0.0/0"
+    node.detach("web")
+
+
 def test_a_port_that_was_down_has_to_be_learned_again() -> None:
     wire = Wire()
     frame = from_a(B, UDP, udp(1, 2), B_MAC)
@@ -120,12 +216,15 @@ def test_a_port_that_was_down_has_to_be_learned_again() -> None:
         (lambda node: node.set_mtu("eth7", 1500), ConfigError),
         (lambda node: node.set_up("eth7", True), ConfigError),
         (lambda node: node.set_up("cbr0", False), ConfigError),
+        (lambda node: node.set_mtu("eth0", 576.5), TypeError),
+        (lambda node: node.set_mtu("eth0", "576"), TypeError),
     ],
 )
 def test_wrong_calls(call: object, error: type[Exception]) -> None:
     wire = Wire()
     with pytest.raises(error):
         call(wire.node)  # type: ignore[operator]
+    assert {i.mtu for i in wire.node._interfaces.values()} == {1500}
     assert "eth0" in wire.send("pod1", from_a(INTERNET, UDP, udp(1, 2)))
 
 

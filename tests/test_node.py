@@ -568,3 +568,87 @@ def test_a_pod_whose_entries_the_user_removed_can_leave() -> None:
     node.neighbours.flush(node._device("cbr0"))
     node.detach("pod1")
     assert "pod1" not in node.ports
+
+
+class _Held:
+    """A lock that says whether somebody holds it."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
+class _Watched:
+    """A pipeline that notes whether the node's lock is held by whoever calls it."""
+
+    def __init__(self, node: object) -> None:
+        self.node, self.inner, self.calls = node, node._pipeline, dict[str, bool]()  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> object:
+        self.calls[name] = self.calls.get(name, True) and self.node._lock.held  # type: ignore[attr-defined]
+        return getattr(self.inner, name)
+
+
+def test_what_changes_a_node_holds_its_lock() -> None:
+    """Another thread may be in `forward`, without the GIL, and has the tables' memory in hand."""
+    node = kf.Node(
+        kf.Kubenet(
+            node_ip="10.240.0.4",
+            gateway="10.240.0.1",
+            pod_cidr="10.244.1.0/24",
+            cluster_cidr="10.244.0.0/16",
+            node_ip6="fd00:10::4/64",
+            gateway6="fd00:10::1",
+            pod_cidr6="fd12:3456:789a:0:1::/80",
+            cluster_cidr6="fd12:3456:789a::/64",
+        )
+    )
+    node._lock = _Held()  # type: ignore[assignment]
+    watched = node._pipeline = _Watched(node)  # type: ignore[assignment]
+    numbered = list[bool]()
+    number = node._number
+
+    def watch(address: str) -> int:
+        numbered.append(node._lock.held)  # type: ignore[attr-defined]
+        return number(address)
+
+    node._number = watch  # type: ignore[method-assign]
+    port = kf.ServicePort(port=80, endpoints=("[fd12:3456:789a:0:1::7]:80",))
+    node.set_services([kf.Service(name="d/six", cluster_ip="fd00:20::1", ports=(port,))])
+    assert numbered
+    assert all(numbered)
+    empty = kf.PacketBatch.from_frames([])
+    node.forward(empty)
+    node.record(empty)
+    node.advance(START)
+    node.attach(kf.Pod("web"))
+    node.set_mtu("web", 1400)
+    node.set_up("web", False)
+    node.set_routes([])
+    node.detach("web")
+    node.reseed(7)
+    assert {"forward", "start_notes", "take_notes", "advance", "set_interface", "set_hops"} <= set(
+        watched.calls
+    )
+    assert all(watched.calls.values()), watched.calls
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 64])
+def test_a_seed_is_a_word(number: int) -> None:
+    node = make_node()
+    with pytest.raises(OverflowError, match=f"seed must be 0 to 2.*, not {number}"):
+        node.reseed(number)
+
+
+def test_a_time_beyond_64_bits_is_none() -> None:
+    node = make_node()
+    node.advance(START)
+    with pytest.raises(OverflowError, match=f"now must be a time .*, not {1 << 63}"):
+        node.advance(1 << 63)
+    assert node.now == START
