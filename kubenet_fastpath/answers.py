@@ -2,7 +2,8 @@
 
 A capture of pods holds answers to the pods' own addresses. A node that masquerades shows the world its own
 address, so in a replay the same answers go there. Which port it chose is known once the question has been
-forwarded; so a second node, the scout, runs ahead in parts that end where an answer needs that.
+forwarded; so a second node, the scout, runs ahead in parts that end where an answer needs that. Longer than its
+neighbours: the two, cuts and answers, share what they know of each connection.
 """
 
 from __future__ import annotations

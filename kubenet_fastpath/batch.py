@@ -1,4 +1,7 @@
-"""Batches of real frames: one buffer of bytes, a row of columns for each packet."""
+"""Batches of real frames: one buffer of bytes, a row of columns for each packet.
+
+Longer than its neighbours: one class, a sequence of frames with all that Python asks of a sequence.
+"""
 
 from __future__ import annotations
 

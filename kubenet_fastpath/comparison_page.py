@@ -1,4 +1,7 @@
-"""A comparison as one self-contained HTML page with plots: light and dark, wide and narrow, and on paper."""
+"""A comparison as one self-contained HTML page with plots: light and dark, wide and narrow, and on paper.
+
+Longer than its neighbours: one function for each section of the page.
+"""
 
 from __future__ import annotations
 

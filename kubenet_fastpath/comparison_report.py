@@ -1,4 +1,7 @@
-"""A comparison as tables for a terminal: what changes, flow by flow with reasons, what it costs, what it takes up."""
+"""A comparison as tables for a terminal: what changes, flow by flow with reasons, what it costs, what it takes up.
+
+Longer than its neighbours: the page (`comparison_page`) takes its groups and words from here.
+"""
 
 from __future__ import annotations
 

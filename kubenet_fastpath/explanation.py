@@ -1,6 +1,7 @@
 """One packet's way through a node in words: each stage, the entry that decided, the header, what it left behind.
 
-The stages are the pipeline's own notes (`recorder`); this module only reads them out.
+The stages are the pipeline's own notes (`recorder`); this module only reads them out. Longer than its neighbours: each
+kind of entry that can decide has words of its own, and both families' headers.
 """
 
 from __future__ import annotations
@@ -140,6 +141,11 @@ def explain(node: Node, batch: PacketBatch) -> list[Explanation]:
     ------
     TypeError, ValueError
         As `Node.forward`.
+
+    Notes
+    -----
+    Which entry decided is noted when it does. What it is called, a connection's ends and a neighbour's address, is read
+    after the batch: one that a later packet of the batch changed is shown as that left it.
     """
     return explained(node, batch)[1]
 

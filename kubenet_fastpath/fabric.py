@@ -1,7 +1,8 @@
 """The VNet between NICs: who gets a frame that one of them sent.
 
 The fabric looks at IPv4 addresses alone; it delivers with its own source MAC and the receiver's, and leaves TTL alone.
-There are no broadcasts: every ARP request is answered with one MAC.
+There are no broadcasts: every ARP request is answered with one MAC. Longer than its neighbours: a carried batch goes
+through all of it, check, route, load balancer and source NAT, on the same arrays.
 """
 
 from __future__ import annotations

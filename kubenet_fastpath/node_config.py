@@ -1,4 +1,7 @@
-"""What all addressing modes' configurations have in common: frozen, typed, checked."""
+"""What all addressing modes' configurations have in common: frozen, typed, checked.
+
+Longer than its neighbours: half of it describes the fields, the other half refuses what they cannot be.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Two walks over the file. The first counts who speaks, to hand out the parts (`casting`). The second gives
 every frame its link layer (`linklayer`) and answers their address (`answers`), and forwards in the capture's
-time, in batches of bounded size.
+time, in batches of bounded size. Longer than its neighbours for what `replay` says of its arguments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A cluster before anybody has chosen an addressing mode; each mode makes its own nodes of it."""
+"""A cluster before anybody has chosen an addressing mode; each mode makes its own nodes of it.
+
+Longer than its neighbours: each field is described and checked here, and nowhere else.
+"""
 
 from __future__ import annotations
 

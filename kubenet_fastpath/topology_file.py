@@ -9,6 +9,8 @@ pods as NAME: NODE:
     nodes: {node0: 10.224.0.4, node1: 10.224.0.5}
     pods: {web: node0, db: node1}
     services: {default/db: {ip: 10.0.0.30, port: 5432, endpoints: ["db:5432"]}}
+
+Longer than its neighbours: what is written, `topology_json`, stands beside what reads it.
 """
 
 from __future__ import annotations
