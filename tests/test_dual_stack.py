@@ -325,6 +325,21 @@ def test_a_refused_bridged_packet_from_a_link_local_address_says_nothing_whateve
     assert wire.send(wire.a, frame) == ("DROP", "NO_ENDPOINTS", [])
 
 
+@pytest.mark.parametrize(
+    ("l4", "proto", "kind"),
+    [(udp(5, 9), UDP, 1), (b"\x80\0\0\0\0\1\0\1", ICMP6, 129)],
+    ids=["closed", "echo"],
+)
+def test_the_gateway_is_answered_from_link_local_to_link_local_address(
+    l4: bytes, proto: int, kind: int
+) -> None:
+    """On eth0's link, whose index is 0."""
+    wire = Wire(kubenet())
+    _, _, ((port, answer),) = wire.to_node(SIX["gateway6"], "fe80::20d:3aff:fe00:4", l4, proto)
+    assert (port, answer[20], answer[54]) == ("eth0", ICMP6, kind)
+    assert answer[22:38].hex() == "fe80000000000000020d3afffe000004"
+
+
 def test_pods_of_the_nodes_subnet_leave_azures_addresses_alone() -> None:
     """The gateway's, the node's own, and the first ones, which Azure keeps of each subnet."""
     config = kf.AzureCniNodeSubnet(**FOUR, node_ip6="fd00:10::5/64", gateway6="fd00:10::6")
