@@ -22,10 +22,11 @@ from .conntrack cimport (
 from .context cimport IF_BRIDGE_PORT, interface_t, out_room, out_t, sent
 from .defrag cimport defrag_next_due
 from .fdb cimport FDB_NO_ROW, fdb_lookup, fdb_refresh, fdb_row
+from .fdb_table cimport fdb_entry_t, fdb_find, fdb_hash, fdb_key, fdb_prefetch, fdb_t, kf_index as kf_pair_index
 from .flowtable cimport (
     kf_bucket, kf_first, kf_home, kf_match, kf_passed, kf_prefetch, kf_prefetch_insert, kf_probe, kf_ref, kf_ref_conn, kf_ref_direction, kf_ref_row, kf_tag,
 )
-from .frame cimport ETH_LEN, ETH_SRC, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, load16, load32, load_mac
+from .frame cimport ETH_DST, ETH_LEN, ETH_SRC, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, load16, load32, load_mac
 from .service_table cimport door_prefetch
 from .tracker cimport ct_refresh, udp_timeout
 from .verdict cimport V_BRIDGED, V_ROUTED
@@ -37,6 +38,9 @@ cdef extern from "csrc/glance.h" nogil:
 cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
+cdef extern from "csrc/pair.h" nogil:
+    const uint32_t* kf_pair_home_refs(const kf_pair_index* x, uint64_t hash)
+
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
@@ -46,6 +50,7 @@ cdef enum:
     MOST_PATHS = 1 << 16
     PROBES = 8
     GENERATIONS = 0xFFFF
+    MANY_STATIONS = 16384       # of fewer, the FDB is in an L2
     MANY_NEW = 8                # first packets in a burst: there may be more than it seemed
 cdef int64_t RESET = 1_000_000_000      # ns between two givings-up of all paths because there are too many
 
@@ -179,6 +184,34 @@ cdef void look_further(fastpath_t* f, node_t* node, Py_ssize_t size, bint many) 
                     kf_prefetch(&t.row[next - 1])
 
 
+cdef void look_at_stations(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t first,
+                           Py_ssize_t size) noexcept nogil:
+    """Ask for what the bridge will touch of the FDB for frames that are strange: nearly all that it does for them."""
+    cdef const fdb_t* fdb = node.fdb
+    cdef const uint8_t* frame
+    cdef const fdb_entry_t* entry
+    cdef uint64_t[BURST] key
+    cdef uint64_t hash, dst
+    cdef Py_ssize_t i
+    for i in range(size):
+        key[i] = 0
+        if f.glance.kind[i] or b.length[first + i] < ETH_LEN:
+            continue
+        frame = b.base + b.offset[first + i]
+        key[i] = fdb_key(load_mac(frame + ETH_SRC), 0)
+        f.hash[i] = fdb_hash(fdb, key[i])
+        fdb_prefetch(fdb, f.hash[i])
+        kf_prefetch(kf_pair_home_refs(&fdb.index, f.hash[i]))
+        dst = load_mac(frame + ETH_DST)
+        if not dst >> 40 & 1:
+            fdb_prefetch(fdb, fdb_hash(fdb, fdb_key(dst, 0)))
+    for i in range(size):
+        if key[i]:
+            entry = fdb_find(fdb, key[i], f.hash[i])
+            if entry != NULL:
+                kf_prefetch(entry)
+
+
 cdef uint32_t find(ct_t* t, const fastpath_t* f, Py_ssize_t k, int64_t now) noexcept nogil:
     """What the first look has not found, or not rightly; NOBODY: there is none."""
     cdef tuple_t tuple = tuple_of(&f.glance, k)
@@ -197,7 +230,7 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     cdef kf_glance* g = &f.glance
     cdef kf_bucket* bucket
     cdef conn_t* c
-    cdef uint32_t m, new = 0
+    cdef uint32_t m, new = 0, strange = 0
     if not f.reads and not apart(b, first, size):
         size = 1
     if first == 0:
@@ -214,6 +247,7 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
     for i in range(size):
         f.chain[i], f.ref[i] = NULL, NOBODY
         if not g.kind[i]:
+            strange += 1
             continue
         bucket = f.bucket[i]
         m = kf_match(bucket, kf_tag(f.hash[i]))
@@ -226,6 +260,8 @@ cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* b, Py_
         elif not f.reads and not kf_passed(bucket, f.hash[i]):
             f.chain[i] = look_ahead_new(node, g, i)
             new += 1
+    if strange and not f.reads and node.fdb.count >= MANY_STATIONS:
+        look_at_stations(f, node, b, first, size)
     if new:
         look_further(f, node, size, new >= MANY_NEW)
     return size
