@@ -81,6 +81,7 @@ MODULES = [
     "local6",
     "forward6",
     "fastpath",
+    "lookahead",
     "parallel",
     "pipeline",
     "readdress",

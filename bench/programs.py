@@ -144,10 +144,15 @@ def workers_tables(data: Data) -> list[Table]:
     rows: dict[str, list[str]] = {}
     for found in data.values():
         for row in found["rows"]:
-            cells = (ns(row["one"]), ns(row["many"]), f"{row['ratio']:.2f}") if row["whole"] else ("-",) * 3
+            cells = ["-"] * 4
+            if row["whole"]:
+                cells = [ns(row["one"]), ns(row["many"])]
+                cells += [f"{row[what]:.2f}" if what in row else "-" for what in ("ratio", "processes")]
             rows.setdefault(row["class"], []).extend(cells)
-    head = [cell for count in data for cell in (f"{int(count):,} flows: 1", "2", "times")]
-    title = "wall time, ns a packet, batches of 65,536, with one worker and with two"
+    head = [
+        cell for count in data for cell in (f"{int(count):,} flows: 1", "2", "times", "2 processes, times")
+    ]
+    title = "wall time, ns a packet, batches of 65,536, with one worker and with two; beside, two processes of one each"
     return [Table("workers.times", title, ("path", *head), [(name, *cells) for name, cells in rows.items()])]
 
 

@@ -5,20 +5,21 @@
 64-byte UDP frames in memory, batches of 65,536 in random order over the flows; one worker and N take turns in the same
 node. Before that every byte, verdict, output row and connection of N is held against those of one.
 
-Virtual machines do not always have the cores that they show. So each round begins and ends with a look at the machine
-itself: how much faster N threads hash N blocks than one does. The figures are medians of the rounds in which that was
-nine tenths of N at least; `all` has the ratio of the medians of all rounds.
+What the machine itself gives is measured beside: N processes at the same time, each with a worker, a node and frames of
+its own, who share nothing but the machine. Virtual ones do not always have the cores that they show; so the figures are
+medians of the rounds in which the processes together were at least 1.5 times as fast as one for N = 2 (three quarters
+of N); `all` has the ratio of the medians of all rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import queue
-import threading
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
@@ -31,34 +32,89 @@ from .turns import by_turns
 
 BATCH = 65536
 FLOWS = (1000, 65536, 1_000_000)
-BLOCK = bytes(1 << 21)
+CORES = 0.75  # of N: less, and the machine did not have them
+GO, READY = (
+    0,
+    1,
+)  # places of what processes share: the round that may begin, and of each that it is ready for, when it ended
 
 
-class Machine:
-    """How much faster N threads are than one at what each does by itself."""
+def _trace(name: str, count: int) -> Trace:
+    path, reply, addressing = CLASSES[name]
+    return Flows.make(path, count, addressing).trace(BATCH, reply=reply)
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._begun: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        for _ in range(threads - 1):
-            threading.Thread(target=self._work, daemon=True).start()
 
-    def _work(self) -> None:
-        while self._begun.get():
-            self._done.put(hashlib.sha256(BLOCK).digest())
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
 
-    def speedup(self) -> float:
+
+def _live(name: str, count: int, place: int, shared: Any, parent: Connection) -> None:
+    """A process of its own: a round for each that it is told to get ready for."""
+    os.sched_setaffinity(0, {_cores()[1 + place // 2]})
+    trace = _trace(name, count)
+    parent.send(0)
+    while number := parent.recv():
+        for last in (False, True):  # the first one for the caches
+            trace.restore()
+            shared[place] = number if last else 0
+            while last and shared[GO] != number:
+                pass
+            trace.run()
+        shared[place + 1] = time.perf_counter_ns()
+        parent.send(0)
+
+
+class Processes:
+    """N processes that forward the same traffic at the same time, this one among them.
+
+    Attributes
+    ----------
+    ns : float
+        Wall time of the latest round from its begin to the end of the last of them, a packet of one of them.
+    """
+
+    def __init__(self, name: str, count: int, processes: int, trace: Trace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._number, self._trace = 0, trace
+        self._shared: Any = context.RawArray("q", READY + 2 * (processes - 1))
+        self._others: list[tuple[int, Connection, Any]] = []
+        for place in range(READY, len(self._shared), 2):
+            here, there = context.Pipe()
+            process = context.Process(
+                target=_live, args=(name, count, place, self._shared, there), daemon=True
+            )
+            process.start()
+            self._others.append((place, here, process))
+        for _, here, _ in self._others:
+            here.recv()
+
+    def round(self) -> float:
+        """Have one, and its `ns`."""
+        self._number += 1
+        cores = _cores()
+        os.sched_setaffinity(0, cores[:1])  # this thread alone; else two of them may begin on one core
+        for _, here, _ in self._others:
+            here.send(self._number)
+        self._trace.restore()
+        self._trace.run()
+        self._trace.restore()
+        while any(self._shared[place] != self._number for place, _, _ in self._others):
+            pass
         began = time.perf_counter_ns()
-        hashlib.sha256(BLOCK)
-        alone = time.perf_counter_ns() - began
-        began = time.perf_counter_ns()
-        for _ in range(self.threads - 1):
-            self._begun.put(True)
-        hashlib.sha256(BLOCK)
-        for _ in range(self.threads - 1):
-            self._done.get()
-        return self.threads * alone / (time.perf_counter_ns() - began)
+        self._shared[GO] = self._number
+        self._trace.run()
+        ended = time.perf_counter_ns()
+        for place, here, _ in self._others:
+            here.recv()
+            ended = max(ended, self._shared[place + 1])
+        os.sched_setaffinity(0, cores)
+        return (ended - began) / self._trace.packets
+
+    def close(self) -> None:
+        """They end."""
+        for _, here, process in self._others:
+            here.send(0)
+            process.join()
 
 
 class Shared:
@@ -107,33 +163,34 @@ def check(one: Shared, many: Shared) -> None:
 def measure(
     workers: int, flows: tuple[int, ...], rounds: int, only: list[str], say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    machine = Machine(workers)
     found = []
     for count in flows:
-        for name, (path, reply, addressing) in CLASSES.items():
+        for name in CLASSES:
             if only and not any(word in name for word in only):
                 continue
             say(f"{count:,} flows: {name}")
-            trace = Flows.make(path, count, addressing).trace(BATCH, reply=reply)
-            things = {1: Shared(trace, 1), workers: Shared(trace, workers)}
-            check(things[1], things[workers])
-            took: dict[int, list[float]] = {key: [] for key in things}
-            cores = []
+            trace = _trace(name, count)
+            one, many = Shared(trace, 1), Shared(trace, workers)
+            check(one, many)
+            one.restore()
+            processes = Processes(name, count, workers, trace)
+            took: dict[str, list[float]] = {"one": [], "many": [], "processes": []}
             for number in range(rounds):
-                before = machine.speedup()
                 title = f"{count:,} flows: {name}, {number + 1} of {rounds}"
-                for key, (ns,) in by_turns(things, 1, say, title, time.perf_counter_ns).items():
+                turn = by_turns({"many": many, "one": one}, 1, say, title, time.perf_counter_ns)
+                for key, (ns,) in turn.items():
                     took[key].append(ns)
-                cores.append(min(before, machine.speedup()))
-            whole = [i for i, factor in enumerate(cores) if factor >= 0.9 * workers]
-            row = {"flows": count, "class": name, "all": median(took[1]) / median(took[workers])}
+                took["processes"].append(processes.round())
+            processes.close()
+            pairs = zip(took["one"], took["processes"], strict=True)
+            cores = [workers * alone / together for alone, together in pairs]
+            whole = [i for i, factor in enumerate(cores) if factor >= CORES * workers]
+            row = {"flows": count, "class": name, "all": median(took["one"]) / median(took["many"])}
             row |= {"machine": median(cores), "whole": len(whole), "rounds": rounds}
             if whole:
-                row |= {
-                    "one": median(took[1][i] for i in whole),
-                    "many": median(took[workers][i] for i in whole),
-                }
+                row |= {key: median(took[key][i] for i in whole) for key in ("one", "many")}
                 row["ratio"] = row["one"] / row["many"]
+                row["processes"] = median(cores[i] for i in whole)
             found.append(row)
     return found
 
@@ -152,12 +209,16 @@ def main() -> None:
     if given.json:
         print(json.dumps(found, indent=2))
         return
+    n = given.workers
     print(
-        f"ns a packet in wall time, batches of {BATCH:,}; the same node with 1 worker and with {given.workers}"
+        f"ns a packet in wall time, batches of {BATCH:,}; the same node with 1 worker and with {n}, and how many"
     )
-    print(f"{'flows':>9}  {'':46}{'1':>7}{given.workers:>7}{'ratio':>7}{'all':>7}{'machine':>9}  rounds")
+    print(f"times as fast as one they are, and {n} processes with a node each")
+    print(f"{'flows':>9}  {'':46}{'1':>7}{n:>7}{'ratio':>7}{'processes':>11}{'all':>7}{'machine':>9}  rounds")
     for row in found:
-        figures = f"{row['one']:7.1f}{row['many']:7.1f}{row['ratio']:7.2f}" if row["whole"] else f"{'-':>21}"
+        figures = f"{'-':>32}"
+        if row["whole"]:
+            figures = f"{row['one']:7.1f}{row['many']:7.1f}{row['ratio']:7.2f}{row['processes']:11.2f}"
         print(
             f"{row['flows']:>9,}  {row['class']:46}{figures}{row['all']:7.2f}{row['machine']:9.2f}"
             f"  {row['whole']} of {row['rounds']}"

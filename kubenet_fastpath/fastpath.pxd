@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from .connection cimport IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, conn_t, tuple_is, tuple_t
 from .context cimport node_t, out_t
-from .flowtable cimport ct_t, kf_bucket
+from .flowtable cimport kf_bucket
 from .frame cimport (
     ETH_LEN, IP_CHECK, IP_LEN, IP_SRC, IP_TTL, TCP_CHECK, UDP_CHECK, csum_fold, csum_ttl, load16, store16, store32, store64,
 )
@@ -92,12 +92,9 @@ cdef struct fastpath_t:
 
 cdef bint fastpath_init(fastpath_t* f, int isa) noexcept nogil
 cdef void fastpath_free(fastpath_t* f) noexcept nogil
-cdef Py_ssize_t fastpath_look(fastpath_t* f, node_t* node, const batch_t* c, Py_ssize_t first,
-                              Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t fastpath_run(fastpath_t* f, node_t* node, const batch_t* c, Py_ssize_t first, Py_ssize_t i,
                              Py_ssize_t end) noexcept nogil
 cdef void fastpath_learn(fastpath_t* f, node_t* node, const batch_t* c, Py_ssize_t i) noexcept nogil
-cdef uint32_t look_up(const ct_t* t, const kf_glance* g, Py_ssize_t k, uint64_t hash) noexcept nogil
 cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil
 
 

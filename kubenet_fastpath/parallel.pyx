@@ -15,6 +15,9 @@ copies, sums by counting anew. Nothing else has happened, for UDP is told last. 
 some more go one by one, the more the sooner a stretch ended.
 
 That no UDP connection ends within a stretch is seen to by its times: they span less than the shortest timeout.
+
+Longer than its neighbours: what a phase does and how it is taken back stand side by side, for each line of the one has
+its line in the other.
 """
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -24,7 +27,7 @@ from libc.string cimport memcpy, memset
 from .connection cimport IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_SEEN_REPLY, TRACK_REFRESH, conn_t, segment_t, tcp_side_t, track_t
 from .context cimport node_t, out_room, out_t
 from .fastpath cimport (
-    BURST, KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_look, fastpath_t, fill, goes_by, is_flow, kf_glance, look_up, path_t, rewrite,
+    BURST, KF_TCP, KF_UDP, NOBODY, NO_BRIDGE, batch_t, catch_up, fastpath_t, fill, goes_by, is_flow, kf_glance, path_t, rewrite,
 )
 from .fdb cimport FDB_NO_ROW, fdb_refresh
 from .flowtable cimport (
@@ -34,6 +37,7 @@ from .frame cimport (
     ETH_LEN, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK, csum_fold,
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )
+from .lookahead cimport fastpath_look, look_up
 from .rows cimport outside_at
 from .tcp cimport tcp_track
 from .tracker cimport ct_account, ct_refresh, udp_timeout

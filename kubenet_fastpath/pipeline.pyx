@@ -31,7 +31,7 @@ from .context cimport (
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
 from .egress cimport lose, solicit, waited
-from .fastpath cimport KF_KEYED, KF_UDP, batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_look, fastpath_run, fastpath_t
+from .fastpath cimport KF_KEYED, KF_UDP, batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_run, fastpath_t
 from .fdb cimport ForwardingDatabase, fdb_age
 from .fib cimport RouteTable, fib_enter, fib_leave
 from .forward cimport ip_receive
@@ -45,6 +45,7 @@ from .hooks cimport let_go
 from .isa cimport isa_number
 from .icmp cimport icmp_send
 from .icmp6 cimport icmp6_send
+from .lookahead cimport fastpath_look
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
     NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NUD_FAILED, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,

@@ -8,7 +8,7 @@
 #define KF_CREW_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE             /* sched_getcpu */
+#define _GNU_SOURCE             /* sched_getcpu, pthread_setaffinity_np */
 #endif
 #include <pthread.h>
 #include <sched.h>
@@ -38,7 +38,7 @@ struct kf_crew {
     _Alignas(64) _Atomic uint32_t done;     /* tasks of this phase */
     _Alignas(64) kf_task task;              /* written before the ticket, and not while a task is out */
     void *job;
-    _Atomic int cpu;            /* the caller's, when it began */
+    int cpu;                    /* the caller's, when it last moved */
     _Atomic uint32_t asleep;
     _Atomic int over;
     uint32_t workers;
@@ -72,18 +72,22 @@ static inline void kf_crew_work(kf_crew *crew, uint32_t worker)
     }
 }
 
-/* A thread may have been woken where the caller is at work, and would wait for it. It moves. */
-static inline void kf_hand_move(kf_crew *crew)
+/* The other threads keep off the processor that the caller is on. A thread that wakes would be put there, for it has been
+ * woken from there, and the caller, who waits for tasks alone, does them all before it gives way. Told when the caller has
+ * moved only, and from its own mask, so that what somebody has set (taskset) holds. */
+static inline void kf_crew_part(kf_crew *crew)
 {
 #ifdef __linux__
-    int cpu = atomic_load_explicit(&crew->cpu, memory_order_relaxed);
-    cpu_set_t all, others;
-    if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof all, &all) != 0)
+    const int cpu = sched_getcpu();
+    cpu_set_t others;
+    if (cpu == crew->cpu || cpu < 0 || sched_getaffinity(0, sizeof others, &others) != 0)
         return;
-    others = all;
+    crew->cpu = cpu;
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof others, &others) == 0)
-        sched_setaffinity(0, sizeof all, &all);
+    if (!CPU_COUNT(&others))
+        return;
+    for (uint32_t i = 0; i < crew->hands; i++)
+        pthread_setaffinity_np(crew->hand[i].thread, sizeof others, &others);
 #else
     (void)crew;
 #endif
@@ -125,7 +129,6 @@ static void *kf_hand_live(void *given)
             if (atomic_load(&crew->over))
                 return NULL;
         }
-        kf_hand_move(crew);
         kf_crew_work(crew, hand->number);
     }
 }
@@ -148,7 +151,6 @@ static inline kf_crew *kf_crew_new(uint32_t workers)
     atomic_init(&crew->ticket, 0);
     atomic_init(&crew->done, 0);
     atomic_init(&crew->over, 0);
-    atomic_init(&crew->cpu, -1);
     crew->workers = workers;
     crew->hands = 0;
     return crew;
@@ -158,11 +160,10 @@ static inline kf_crew *kf_crew_new(uint32_t workers)
 static inline void kf_crew_gather(kf_crew *crew)
 {
     sigset_t all, before;
-#ifdef __linux__
-    atomic_store_explicit(&crew->cpu, sched_getcpu(), memory_order_relaxed);
-#endif
-    if (crew->hands && crew->pid == getpid())
+    if (crew->hands && crew->pid == getpid()) {
+        kf_crew_part(crew);
         return;
+    }
     crew->hands = 0;
     crew->pid = getpid();
     atomic_init(&crew->asleep, 0);
@@ -179,6 +180,8 @@ static inline void kf_crew_gather(kf_crew *crew)
         crew->hands++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    crew->cpu = -1;
+    kf_crew_part(crew);
 }
 
 /* Do all tasks of a phase; returns when they are done. */

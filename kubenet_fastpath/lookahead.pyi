@@ -1,0 +1,1 @@
+# Nothing for Python: the C interface is in fastpath.pxd.
