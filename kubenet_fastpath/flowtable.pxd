@@ -74,6 +74,7 @@ cdef struct event_row_t:
     uint32_t conn
     uint8_t kind            # EVENT_*
     conn_t row              # as it was then
+    uint8_t address[4][16]  # of IPv6, whose handles may be another's by the time that somebody asks
 
 cdef struct events_t:       # of who watches; nobody: all 0
     event_row_t* event      # NULL: nobody watches

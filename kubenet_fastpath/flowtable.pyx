@@ -11,6 +11,7 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from .address_pool cimport pool_read
 from .connection cimport (
     IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT_DONE, SECOND,
     kf_tuple_copy, proto_allows_clash,
@@ -116,6 +117,11 @@ cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil:
     e = &t.events.event[t.events.used]
     t.events.used += 1
     e.time, e.conn, e.kind, e.row = t.events.now, conn, kind, t.row[conn]
+    if e.row.original.family == 6:
+        pool_read(t.pool, e.row.original.src, e.address[0])
+        pool_read(t.pool, e.row.original.dst, e.address[1])
+        pool_read(t.pool, e.row.reply.src, e.address[2])
+        pool_read(t.pool, e.row.reply.dst, e.address[3])
 
 
 cdef void push(ct_t* t, uint32_t conn) noexcept nogil:

@@ -24,5 +24,7 @@ cdef packed struct record_t:
 # Of one family, or of both if it is 0; of IPv6 the addresses are handles.
 cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now, int family) noexcept nogil
 cdef void record_of(record_t* r, const conn_t* c, uint32_t index) noexcept nogil
-cdef bint record_known(ct_t* t, const record_t* r, int64_t now) noexcept nogil
-cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil
+# The events of a family, which are taken out.
+cdef object events_take(ct_t* t, int family)
+cdef bint record_known(ct_t* t, const record_t* r, uint8_t family, int64_t now) noexcept nogil
+cdef bint record_insert(ct_t* t, const record_t* r, uint8_t family, int64_t now) noexcept nogil
