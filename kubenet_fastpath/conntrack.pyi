@@ -108,6 +108,16 @@ class ConnectionTable:
         *,
         out: NDArray[np.uint32] | None = None,  # (N,)
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...
+    def probes(
+        self,
+        src: NDArray[np.uint32],  # (N,)
+        dst: NDArray[np.uint32],  # (N,)
+        sport: NDArray[np.uint16],  # (N,)
+        dport: NDArray[np.uint16],  # (N,)
+        proto: NDArray[np.uint8],  # (N,)
+        *,
+        zone: int = 0,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]: ...  # lines (N,), rows (N,)
     def to_records(self, now: int | None = None, *, family: int = 4) -> NDArray[np.void]: ...
     def to_text(
         self, now: int, *, extended: bool = False, accounting: bool = True, family: int = 4

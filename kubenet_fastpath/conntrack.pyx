@@ -19,7 +19,7 @@ from .address_pool cimport POOL_NONE, pool_intern
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tuple_t
 from .errors import ConfigError, TableFull
-from .flowtable cimport EXPIRY_SCTP, ct_bytes, ct_watch, ct_init, ct_release, ct_reserve
+from .flowtable cimport EXPIRY_SCTP, ct_bytes, ct_probes, ct_watch, ct_init, ct_release, ct_reserve
 from .isa cimport isa_number
 from .isa import available
 from .listed import connections_of, statistics_of
@@ -477,6 +477,41 @@ cdef class ConnectionTable:
         with nogil:
             columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
         return conn, reply
+
+    def probes(self, src, dst, sport, dport, proto, *, int zone=0):
+        """Return what a lookup of these tuples costs in memory, whether they are there or not; nothing changes.
+
+        Parameters
+        ----------
+        src, dst, sport, dport, proto, zone
+            As for `track`.
+
+        Returns
+        -------
+        lines : (N,) ndarray of uint32
+            Cache lines of the index that it reads: 1 if nothing is in the way.
+        rows : (N,) ndarray of uint32
+            Connections that it compares with the tuple.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types.
+        """
+        cdef columns_t c
+        cdef int64_t time
+        cdef tuple_t tuple
+        cdef Py_ssize_t i
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, 0, zone)
+        lines, rows = vector_new(c.n, cnp.NPY_UINT32), vector_new(c.n, cnp.NPY_UINT32)
+        cdef uint32_t* line = <uint32_t*>vector_data(lines)
+        cdef uint32_t* row = <uint32_t*>vector_data(rows)
+        tuple.family, tuple.zone = 4, c.zone
+        for i in range(c.n):
+            tuple.src, tuple.dst, tuple.sport, tuple.dport = c.src[i], c.dst[i], c.sport[i], c.dport[i]
+            tuple.proto = c.proto[i]
+            line[i] = ct_probes(self.table, &tuple, row + i)
+        return lines, rows
 
     def to_records(self, now=None, *, int family=4):
         """Return the connections as a structured array, in the order of their index.

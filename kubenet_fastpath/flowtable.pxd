@@ -129,6 +129,7 @@ cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil
 cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil
 cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil
 cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil
+cdef uint32_t ct_probes(const ct_t* t, const tuple_t* tuple, uint32_t* rows) noexcept nogil
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil
 
 

@@ -435,3 +435,22 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
         t.vacancy.reply_absent, t.vacancy.reply_hash = True, hash
         t.vacancy.reply = reply[0]
     return False
+
+
+cdef uint32_t ct_probes(const ct_t* t, const tuple_t* tuple, uint32_t* rows) noexcept nogil:
+    """How many lines of the index `ct_find` reads for this tuple; `rows`: and how many rows, compared in vain or not."""
+    cdef uint64_t hash = ct_hash(t, tuple), n = 0
+    cdef uint32_t m
+    cdef kf_bucket* b
+    rows[0] = 0
+    while True:
+        b = kf_probe(&t.index, hash, n)
+        n += 1
+        m = kf_match(b, kf_tag(hash))
+        while m:
+            rows[0] += 1
+            if tuple_equal(kf_ref_tuple(t.row, b.ref[kf_first(m)]), tuple):
+                return <uint32_t>n
+            m &= m - 1
+        if not kf_passed(b, hash) or n > t.index.mask:
+            return <uint32_t>n
