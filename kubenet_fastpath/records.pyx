@@ -10,7 +10,10 @@ from .connection cimport (
     IPS_ASSURED, IPS_CONFIRMED, IPS_DST_NAT, IPS_DYING, IPS_NAT_DONE_MASK, IPS_SEEN_REPLY, IPS_SRC_NAT, NO_CONN, SECOND, conn_t, tcp_side_t, tuple_equal,
     tuple_invert, tuple_t,
 )
-from .flowtable cimport CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_new, ct_source_link, event_row_t
+from .connection import SctpState, TcpState
+from .flowtable cimport (
+    CENSUS_STATES, CONFIRM_OK, ct_confirm, ct_find, ct_hash, ct_new, ct_source_link, event_row_t, kf_counted,
+)
 
 cnp.import_array()
 
@@ -28,6 +31,17 @@ RECORD6 = np.dtype([(name, "u1", (16,)) if name in ADDRESSES else (name, RECORD[
 
 EVENT = np.dtype([("time", "i8"), ("kind", "u1"), *RECORD.descr])
 EVENT6 = np.dtype([(name, "u1", (16,)) if name in ADDRESSES else (name, EVENT[name]) for name in EVENT.names])
+
+PORTS = np.dtype([("src", "u4"), ("dst", "u4"), ("dport", "u2"), ("proto", "u1"), ("used", "u4"), ("left", "u4")])
+PORTS6 = np.dtype([(name, "u1", (16,)) if name in ADDRESSES else (name, PORTS[name]) for name in PORTS.names])
+
+
+def census_name(place):
+    """Of a place in ct_t.census: the protocol, and the state of those that have one."""
+    kind, state = divmod(place, CENSUS_STATES)
+    name = ("other", "tcp", "udp", "icmp", "sctp", "gre", "udplite", "icmpv6")[kind]
+    states = {"tcp": TcpState, "sctp": SctpState}.get(name)
+    return f"{name} {states(state).name}" if states else name
 
 
 cdef void record_of(record_t* r, const conn_t* c, uint32_t index) noexcept nogil:
@@ -87,6 +101,27 @@ cdef object events_take(ct_t* t, int family):
     wide = np.empty(n, EVENT6)
     for name in EVENT.names:
         wide[name] = octets[:, ADDRESSES.index(name)] if name in ADDRESSES else rows[name]
+    return wide
+
+
+cdef object ports_taken(const kf_tally* t, int family, uint32_t room, object addresses):
+    cdef uint64_t i
+    cdef const kf_counted* p
+    cdef list found = []
+    for i in range(t.mask + 1):
+        p = &t.place[i]
+        if p.count and p.family == family:
+            found.append((p.src, p.dst, p.port, p.proto, p.count, room - p.count if p.count < room else 0))
+    rows = np.array(found, PORTS)
+    rows = rows[np.lexsort((rows["proto"], rows["dport"], rows["dst"], rows["src"], -rows["used"].astype(np.int64)))]
+    if family == 4:
+        return rows
+    wide = np.empty(len(rows), PORTS6)
+    for name in PORTS.names:
+        if name not in ADDRESSES:
+            wide[name] = rows[name]
+        elif len(rows):
+            wide[name] = addresses.octets(rows[name])
     return wide
 
 
