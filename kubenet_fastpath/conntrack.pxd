@@ -32,4 +32,5 @@ cdef class ConnectionTable:
     cdef readonly AddressPool addresses
 
     cdef object rows(self, now, int family)
+    cdef uint32_t handle(self, address) except? 0xFFFFFFFF
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone)

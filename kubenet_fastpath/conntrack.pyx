@@ -4,24 +4,29 @@ The kernels are in the floors below, for pipelines that cimport them; here are t
 and what looks at a table from outside.
 """
 
+import json
+from operator import index
+
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import numpy as np
 
 cimport numpy as cnp
 from cpython.object cimport PyObject
 
+from .address_pool cimport POOL_NONE, pool_intern
 from .columns cimport columns_find, columns_t, columns_track
-from .connection cimport SECOND, tuple_t
+from .connection cimport tuple_t
 from .errors import ConfigError, TableFull
-from .flowtable cimport EXPIRY_SCTP, ct_bytes, ct_watch, event_row_t, ct_init, ct_release, ct_reserve
+from .flowtable cimport EXPIRY_SCTP, CENSUS_KINDS, CENSUS_STATES, ct_bytes, ct_count_ports, ct_probes, ct_watch, ct_init, ct_release, ct_reserve
 from .isa cimport isa_number
 from .isa import available
-from .listing import connections_of, connections_text, events_text, statistics_text
+from .listed import connections_of, statistics_of
+from .listing import connections_named, connections_text, events_text, statistics_text
 from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
-from .records cimport record_insert, record_known, record_of, record_t, records_fill
-from .records import ADDRESSES, EVENT, RECORD, RECORD6
+from .records cimport events_take, ports_taken, record_insert, record_known, record_t, records_fill
+from .records import ADDRESSES, EVENT, EVENT6, PORTS, PORTS6, RECORD, RECORD6, census_name
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
@@ -31,6 +36,7 @@ cnp.import_array()
 
 cdef enum:
     MOST = (1 << 28) - 1    # connections: their tuples are named by 32 bits (kf_ref)
+    MOST_EVENTS = 1 << 24
 
 COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve",
             "expired")
@@ -62,6 +68,20 @@ cdef object times_of(columns_t* c, int64_t* time, now):
     now = np.ascontiguousarray(now)
     c.now = <const int64_t*>vector_data(now)
     return now
+
+
+cdef int family_of(int family) except -1:
+    if family != 4 and family != 6:
+        raise ValueError(f"family must be 4 or 6, not {family}")
+    return family
+
+
+cdef tuple pair_of(object pair, str name):
+    try:
+        first, last = pair
+        return index(first), index(last)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be two integers, the first and the last: {pair!r}") from None
 
 
 cdef int tuples_given(object tuples) except -1:
@@ -330,8 +350,8 @@ cdef class ConnectionTable:
         cdef columns_t c
         cdef int64_t time
         cdef nat_range_t chosen
-        first, last = address if isinstance(address, tuple) else (address, address)
-        low, high = (0, 0) if ports is None else ports
+        first, last = pair_of(address, "address") if isinstance(address, (tuple, list)) else (address, address)
+        low, high = (0, 0) if ports is None else pair_of(ports, "ports")
         if not 0 < first <= last < 1 << 32:
             raise ValueError(f"address must be above 0 and below 2**32, the first not behind the last: {address}")
         if not 0 <= low <= high < 1 << 16:
@@ -458,6 +478,41 @@ cdef class ConnectionTable:
             columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
         return conn, reply
 
+    def probes(self, src, dst, sport, dport, proto, *, int zone=0):
+        """Return what a lookup of these tuples costs in memory, whether they are there or not; nothing changes.
+
+        Parameters
+        ----------
+        src, dst, sport, dport, proto, zone
+            As for `track`.
+
+        Returns
+        -------
+        lines : (N,) ndarray of uint32
+            Cache lines of the index that it reads: 1 if nothing is in the way.
+        rows : (N,) ndarray of uint32
+            Connections that it compares with the tuple.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns of different lengths or types.
+        """
+        cdef columns_t c
+        cdef int64_t time
+        cdef tuple_t tuple
+        cdef Py_ssize_t i
+        held = self.columns(&c, &time, src, dst, sport, dport, proto, 0, zone)
+        lines, rows = vector_new(c.n, cnp.NPY_UINT32), vector_new(c.n, cnp.NPY_UINT32)
+        cdef uint32_t* line = <uint32_t*>vector_data(lines)
+        cdef uint32_t* row = <uint32_t*>vector_data(rows)
+        tuple.family, tuple.zone = 4, c.zone
+        for i in range(c.n):
+            tuple.src, tuple.dst, tuple.sport, tuple.dport = c.src[i], c.dst[i], c.sport[i], c.dport[i]
+            tuple.proto = c.proto[i]
+            line[i] = ct_probes(self.table, &tuple, row + i)
+        return lines, rows
+
     def to_records(self, now=None, *, int family=4):
         """Return the connections as a structured array, in the order of their index.
 
@@ -478,10 +533,8 @@ cdef class ConnectionTable:
             `created` and `expires` in ns, `masquerade` (index of the interface whose address masks the
             source, 0: none), and `index`, the row.
         """
-        if family == 4:
+        if family_of(family) == 4:
             return self.rows(now, 4)
-        if family != 6:
-            raise ValueError(f"family must be 4 or 6, not {family}")
         rows = self.rows(now, 6)
         wide = np.empty(len(rows), RECORD6)
         for name in RECORD.names:
@@ -506,22 +559,89 @@ cdef class ConnectionTable:
         `accounting`, no packets and bytes; with `family` 6, `-f ipv6`."""
         return connections_text(self.to_records(now, family=family), extended=extended, accounting=accounting)
 
+    def to_json(self, now=None):
+        """Return the connections of both families as a JSON array of objects: the fields of `to_records`, addresses as text,
+        states and flags by their names."""
+        families = [4] if self.addresses is None else [4, 6]
+        return json.dumps([row for family in families for row in connections_named(self.to_records(now, family=family))])
+
+    def occupancy(self):
+        """Return how full the table is, in constant time: cheap enough for every batch.
+
+        Returns
+        -------
+        dict
+            `count` and `capacity`, as `len`; `states`: connections by protocol and state ("tcp ESTABLISHED", "udp"), those
+            that there are. Expired ones that nobody has met since count.
+
+        Examples
+        --------
+        >>> table = ConnectionTable(capacity=10)
+        >>> u32, u16 = (lambda x: np.array([x], np.uint32)), (lambda x: np.array([x], np.uint16))
+        >>> _ = table.track(u32(1), u32(2), u16(40000), u16(53), np.array([17], np.uint8), now=0)
+        >>> table.occupancy()
+        {'count': 1, 'capacity': 10, 'states': {'udp': 1}}
+        """
+        cdef ct_t* t = self.table
+        return {"count": t.count, "capacity": t.room,
+                "states": {census_name(i): t.census[i] for i in range(CENSUS_KINDS * CENSUS_STATES) if t.census[i]}}
+
+    def count_ports(self, bint on=True):
+        """Count the ports that source translation has in use, for `ports_in_use`, from now on; or no longer.
+
+        Connections that are there are counted at once; each further one takes some 10 ns more to begin and to end, each pair
+        of source and destination 32 to 64 bytes.
+        """
+        if not ct_count_ports(self.table, on):
+            raise MemoryError("no memory for ports")
+
+    def ports_in_use(self, *, int family=4, ports=(1024, 65535)):
+        """Return the ports that source translation has in use, by what they must be told apart by.
+
+        Parameters
+        ----------
+        family : int
+            4, or 6: then addresses are fields of 16 bytes, network order.
+        ports : (int, int)
+            First and last port that translation takes, for `left`.
+
+        Returns
+        -------
+        (N,) structured ndarray of `PORTS`, or `PORTS6`
+            `src`, the address that connections leave with, `dst` and `dport` (of ICMP type << 8 | code of the answers),
+            `proto`; `used` of the ports or identifiers, `left` of them. Most used first. In time that grows with N alone.
+
+        Raises
+        ------
+        RuntimeError
+            Nobody counts: see `count_ports`.
+        ValueError
+            For another family, or ports that are no range.
+        """
+        cdef ct_t* t = self.table
+        if t.ports.place == NULL:
+            raise RuntimeError("nobody counts ports: call count_ports() first")
+        low, high = pair_of(ports, "ports")
+        if not 0 <= low <= high < 1 << 16:
+            raise ValueError(f"ports must be 0..65535, the first not behind the last: {ports}")
+        return ports_taken(&t.ports, family_of(family), high - low + 1, self.addresses)
+
     def watch(self, capacity=65536):
         """Keep events from now on, for `events`: as `conntrack -E` has them, which costs nothing before.
 
         Parameters
         ----------
         capacity : int
-            The most that are kept till `events` is called, below 2**32, some 150 bytes each; 0: nobody watches any more.
-            Of a node that is watched every packet takes the full path.
+            The most that are kept of both families till `events` is called, at most 2**24, 216 bytes each; 0: nobody watches
+            any more. Of a node that is watched every packet takes the full path.
 
         Raises
         ------
         ValueError
             For a capacity out of range. Nothing has changed then.
         """
-        if not 0 <= capacity < 1 << 32:
-            raise ValueError(f"capacity must be 0..{(1 << 32) - 1}: {capacity}")
+        if not 0 <= capacity <= MOST_EVENTS:
+            raise ValueError(f"capacity must be 0..{MOST_EVENTS}: {capacity}")
         if not ct_watch(self.table, capacity):
             raise MemoryError(f"no memory for {capacity} events")
 
@@ -530,12 +650,17 @@ cdef class ConnectionTable:
         """Events since `watch` for which there was no room."""
         return self.table.events.lost
 
-    def events(self):
-        """Return the events since `watch` or the last call, in their order; there is room for others then.
+    def events(self, *, int family=4):
+        """Return a family's events since `watch` or the last call, in their order; there is room for others then.
+
+        Parameters
+        ----------
+        family : int
+            4, or 6: then addresses are fields of 16 bytes, network order. The other family's stay.
 
         Returns
         -------
-        (N,) structured ndarray of `EVENT`
+        (N,) structured ndarray of `EVENT`, or `EVENT6`
             `time` in ns (of the latest packet or sweep by then), `kind` (`CtEvent`): NEW when a connection is
             confirmed, UPDATE when it is answered, ASSURED or in another state, DESTROY when it ends; and the fields of
             `to_records`, as they were; `timeout` is the whole seconds left at `time`.
@@ -549,22 +674,7 @@ cdef class ConnectionTable:
         >>> print(table.events_text(table.events(), accounting=False), end="")
             [NEW] udp      17 30 src=0.0.0.1 dst=0.0.0.2 sport=40000 dport=53 [UNREPLIED] src=0.0.0.2 dst=0.0.0.1 sport=53 dport=40000
         """
-        cdef ct_t* t = self.table
-        cdef uint32_t i, n = t.events.used
-        cdef event_row_t* e
-        cdef record_t* r
-        rows = np.empty(n, EVENT)
-        cdef uint8_t* at = <uint8_t*>vector_data(rows)
-        for i in range(n):
-            e = &t.events.event[i]
-            memcpy(at, &e.time, 8)
-            at[8] = e.kind
-            r = <record_t*>(at + 9)
-            record_of(r, &e.row, e.conn)
-            r.timeout = <int>((e.row.expires - e.time) // SECOND)
-            at += 9 + sizeof(record_t)
-        t.events.used = 0
-        return rows
+        return events_take(self.table, family_of(family))
 
     @staticmethod
     def events_text(events, *, accounting=True):
@@ -575,20 +685,25 @@ cdef class ConnectionTable:
         """Return the line of `conntrack -S`."""
         return statistics_text(self.counters)
 
+    @staticmethod
+    def statistics_of(text):
+        """Return the sums of what `conntrack -S` has printed of each CPU, by name; a line that is none raises `ValueError`."""
+        return statistics_of(text)
+
     def load_text(self, text, now=0):
         """Enter the connections that `conntrack -L` has printed, as `conntrack -I` does.
 
         Parameters
         ----------
         text : str
-            With or without `-o extended`, packets and bytes.
+            With or without `-o extended`, packets and bytes; of either family, of IPv6 into a table with an address pool.
         now : int
             Time in ns; timeouts begin then.
 
         Raises
         ------
         ValueError
-            A line is none, or its connection is there already, by either of its tuples, in the table or in an earlier
+            A line is none, or of IPv6 and the table has no addresses, or its connection is there already, by either of its tuples, in the table or in an earlier
             line: the message has its number. Nothing has changed then.
         TableFull
             There is no room for all of them. Nothing has changed then.
@@ -603,23 +718,36 @@ cdef class ConnectionTable:
         cdef int64_t time = now
         cdef record_t* r
         cdef set seen = set()
-        rows = np.zeros(n, RECORD)
+        rows, families = np.zeros(n, RECORD), np.zeros(n, np.uint8)
+        cdef const uint8_t* family = <const uint8_t*><size_t>families.ctypes.data
         for i, fields in enumerate(found):
-            rows[i] = tuple(fields.get(name, 0) for name in RECORD.names)
-            tuples = {(fields["proto"], fields["zone"], *(fields[side + name] for name in ("src", "dst", "sport", "dport")))
+            tuples = {(fields["family"], fields["proto"], fields["zone"], *(fields[side + name] for name in ("src", "dst", "sport", "dport")))
                       for side in ("", "reply_")}
             if tuples & seen:
                 raise ValueError(f"line {numbered(text, i)} has a tuple of an earlier one")
             seen |= tuples
+            if fields["family"] == 6:
+                if self.addresses is None:
+                    raise ValueError(f"line {numbered(text, i)} is of IPv6, of which this table has no addresses")
+                fields |= {name: self.handle(fields[name]) for name in ADDRESSES}
+            rows[i] = tuple(fields.get(name, 0) for name in RECORD.names)
+            families[i] = fields["family"]
         r = <record_t*><size_t>rows.ctypes.data
         for i in range(n):
-            if record_known(self.table, r + i, time):
+            if record_known(self.table, r + i, family[i], time):
                 raise ValueError(f"line {numbered(text, i)} has a tuple of a connection that is there already")
         if n > self.table.room - self.table.count:
             raise TableFull(f"{n} connections do not fit beside the {self.table.count} of {self.table.room}")
         for i in range(n):
-            if not record_insert(self.table, r + i, time):
+            if not record_insert(self.table, r + i, family[i], time):
                 raise MemoryError(f"no memory for connection {i} of {n}")
+
+    cdef uint32_t handle(self, address) except? 0xFFFFFFFF:
+        cdef bytes octets = int(address).to_bytes(16, "big")
+        cdef uint32_t found = pool_intern(&self.addresses.pool, <const uint8_t*>octets)
+        if found == POOL_NONE:
+            raise MemoryError("no memory for an address")
+        return found
 
     @classmethod
     def from_text(cls, text, now=0, **settings):
@@ -637,7 +765,7 @@ cdef class ConnectionTable:
         index : int or (N,) array_like of int, optional
             Rows of those to end; all rows when omitted.
         **fields : int
-            Of those, only the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`,
+            Of those, only connections of IPv4, and of them the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`,
             `dport`, the same with `reply_`, `proto`, `zone`, `mark`.
 
         Returns

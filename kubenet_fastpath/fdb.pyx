@@ -424,7 +424,9 @@ def restore(arguments, times, counters, records):
     keys = records["mac"] | records["vlan"].astype(np.uint64) << 48
     flags = (records["static"], records["local"], records["sticky"])
     if (not (0 <= times[1] <= AGEING_MAX_S * NANO and 0 <= times[2]) or (records["mac"] >> 48).any()
-            or (records["vlan"] > 4095).any() or (records["port"] < -1).any() or (records["port"] > 0xFFFF).any()
+            or (records["mac"] == 0).any() or (records["mac"] >> 40 & 1).any()      # they have no entries
+            or (records["local"] > records["static"]).any() or (records["port"][~records["local"]] < 0).any()
+            or (records["vlan"] > 4095).any() or (records["port"] < -1).any() or (records["port"] >= 0xFFFF).any()
             or len(np.unique(keys)) < len(keys) or any((flag.view(np.uint8) > 1).any() for flag in flags)):
         raise ValueError("the state of the ForwardingDatabase is damaged")
     cdef ForwardingDatabase fdb = ForwardingDatabase(*arguments, now=times[0])

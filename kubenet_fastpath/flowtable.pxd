@@ -6,6 +6,7 @@ from .address_pool cimport address_pool_t
 from .connection cimport (
     IPS_CONFIRMED, IPS_DYING, NO_CONN, conn_t, tcp_side_t, tuple_equal, tuple_head, tuple_t, tuple_tail,
 )
+from .frame cimport PROTO_GRE, PROTO_ICMP, PROTO_ICMP6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE
 from .tcp cimport tcp_policy_t
 
 cdef extern from "csrc/bucket.h" nogil:
@@ -32,9 +33,26 @@ cdef extern from "csrc/connection.h" nogil:     # how the index names a tuple of
     conn_t* kf_ref_row(const conn_t* row, uint32_t ref)
     const tuple_t* kf_ref_tuple(const conn_t* row, uint32_t ref)
 
+cdef extern from "csrc/tally.h" nogil:
+    void kf_add(uint32_t* at, uint32_t n)
+
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
     uint64_t kf_hash128(uint64_t a, uint64_t b, const uint64_t* secret)
+
+cdef extern from "csrc/tally.h" nogil:
+    ctypedef struct kf_counted:
+        uint32_t src            # that answers are sent to
+        uint32_t dst
+        uint16_t port           # of dst
+        uint8_t proto
+        uint8_t family
+        uint32_t count          # connections, each of which has a port of its own; 0: nobody's place
+    ctypedef struct kf_tally:
+        kf_counted* place       # mask + 1 of them; NULL: nobody counts
+        uint64_t mask
+        uint64_t used
+        uint64_t lost
 
 cdef enum confirm_t:        # what ct_confirm says
     CONFIRM_OK = 0
@@ -74,6 +92,7 @@ cdef struct event_row_t:
     uint32_t conn
     uint8_t kind            # EVENT_*
     conn_t row              # as it was then
+    uint8_t address[4][16]  # of IPv6, whose handles may be another's by the time that somebody asks
 
 cdef struct events_t:       # of who watches; nobody: all 0
     event_row_t* event      # NULL: nobody watches
@@ -88,6 +107,10 @@ cdef struct vacancy_t:      # of the latest new connection, until anything is en
     uint64_t hash           # of the original tuple
     uint64_t reply_hash
     tuple_t reply
+
+cdef enum:
+    CENSUS_STATES = 16      # places in ct_t.census for each kind of protocol
+    CENSUS_KINDS = 8
 
 cdef struct ct_t:
     conn_t* row             # `room` of them, and one before that never lives; untouched ones take no memory
@@ -105,6 +128,8 @@ cdef struct ct_t:
     kf_index index          # confirmed connections, both tuples of each: kf_ref
     vacancy_t vacancy
     events_t events
+    kf_tally ports          # of source translations, by source and destination
+    uint32_t[CENSUS_KINDS * CENSUS_STATES] census   # connections confirmed, by protocol and state: census_place
     uint64_t secret[2]
     address_pool_t* pool    # whose handles IPv6 tuples have, NULL: there are none
     bint checksum           # nf_conntrack_checksum
@@ -128,7 +153,36 @@ cdef void ct_expire_row(ct_t* t, uint32_t conn) noexcept nogil
 cdef uint32_t ct_expire(ct_t* t, uint32_t rows, int64_t now) noexcept nogil
 cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil
 cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now) noexcept nogil
+cdef bint ct_count_ports(ct_t* t, bint on) noexcept nogil
+cdef uint32_t ct_probes(const ct_t* t, const tuple_t* tuple, uint32_t* rows) noexcept nogil
 cdef void ct_source_link(ct_t* t, uint32_t conn) noexcept nogil
+
+
+cdef inline uint32_t census_place(uint8_t proto, uint8_t state) noexcept nogil:
+    """Where connections of this protocol and state are counted; the rarer protocols together."""
+    cdef uint32_t kind = 0
+    if proto == PROTO_TCP:
+        kind = 1
+    elif proto == PROTO_UDP:
+        kind = 2
+    elif proto == PROTO_ICMP:
+        kind = 3
+    elif proto == PROTO_SCTP:
+        kind = 4
+    elif proto == PROTO_GRE:
+        kind = 5
+    elif proto == PROTO_UDPLITE:
+        kind = 6
+    elif proto == PROTO_ICMP6:
+        kind = 7
+    return kind * CENSUS_STATES + (state & 15)
+
+
+cdef inline void ct_restate(ct_t* t, const conn_t* c, uint8_t before) noexcept nogil:
+    """A connection may have another state than before. Several workers may say so of theirs at once."""
+    if c.state != before and c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+        kf_add(&t.census[census_place(c.original.proto, before)], <uint32_t>-1)
+        kf_add(&t.census[census_place(c.original.proto, c.state)], 1)
 
 
 cdef inline conn_t* ct_conn(ct_t* t, uint32_t index) noexcept nogil:

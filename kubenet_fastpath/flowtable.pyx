@@ -11,8 +11,9 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from .address_pool cimport pool_read
 from .connection cimport (
-    IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT_DONE, SECOND,
+    IPS_ASSURED, IPS_FIXED_TIMEOUT, IPS_NAT_CLASH, IPS_NAT_DONE_MASK, IPS_SRC_NAT, IPS_SRC_NAT_DONE, SECOND,
     kf_tuple_copy, proto_allows_clash,
 )
 
@@ -33,6 +34,12 @@ cdef extern from "csrc/slab.h" nogil:
     void* kf_slab_alloc(size_t size)
     void kf_slab_free(void* p, size_t size)
     void kf_slab_touch(void* p, size_t size)
+
+cdef extern from "csrc/tally.h" nogil:
+    int kf_tally_init(kf_tally* t, const uint64_t* secret)
+    void kf_tally_add(kf_tally* t, const kf_counted* key)
+    void kf_tally_take(kf_tally* t, const kf_counted* key)
+    void kf_tally_free(kf_tally* t)
 
 cdef enum:
     FIRST_REFERENCES = 256
@@ -84,7 +91,8 @@ cdef uint64_t ct_bytes(const ct_t* t) noexcept nogil:
     """Memory that the table has taken: rows that ever held a connection, or all, and what belongs to them; the index."""
     cdef uint64_t rows = t.room if t.reserved else t.used, heads = heads_most(t) if t.reserved else t.heads
     return (sizeof(ct_t) + (rows + 1) * sizeof(conn_t) + rows * 2 * sizeof(tcp_side_t) + heads * sizeof(uint32_t)
-            + kf_index_bytes(&t.index) + t.events.room * sizeof(event_row_t))
+            + kf_index_bytes(&t.index) + t.events.room * sizeof(event_row_t)
+            + ((t.ports.mask + 1) * sizeof(kf_counted) if t.ports.place else 0))
 
 
 cdef void ct_release(ct_t* t) noexcept nogil:
@@ -92,6 +100,7 @@ cdef void ct_release(ct_t* t) noexcept nogil:
     kf_slab_free(t.side, 2 * <size_t>t.room * sizeof(tcp_side_t))
     kf_slab_free(t.source, heads_most(t) * sizeof(uint32_t))
     kf_index_free(&t.index)
+    kf_tally_free(&t.ports)
     free(t.events.event)
     memset(t, 0, sizeof(ct_t))
 
@@ -116,6 +125,11 @@ cdef void ct_note(ct_t* t, uint32_t conn, event_t kind) noexcept nogil:
     e = &t.events.event[t.events.used]
     t.events.used += 1
     e.time, e.conn, e.kind, e.row = t.events.now, conn, kind, t.row[conn]
+    if e.row.original.family == 6:
+        pool_read(t.pool, e.row.original.src, e.address[0])
+        pool_read(t.pool, e.row.original.dst, e.address[1])
+        pool_read(t.pool, e.row.reply.src, e.address[2])
+        pool_read(t.pool, e.row.reply.dst, e.address[3])
 
 
 cdef void push(ct_t* t, uint32_t conn) noexcept nogil:
@@ -172,6 +186,51 @@ cdef void forget(ct_t* t, uint32_t conn) noexcept nogil:
     t.count -= 1
 
 
+cdef inline kf_counted port_of(const conn_t* c) noexcept nogil:
+    cdef kf_counted key
+    key.src, key.dst, key.port = c.reply.dst, c.reply.src, c.reply.sport
+    key.proto, key.family, key.count = c.reply.proto, c.reply.family, 0
+    return key
+
+
+cdef inline void count_in(ct_t* t, const conn_t* c) noexcept nogil:
+    """A connection has been confirmed."""
+    cdef kf_counted key
+    t.census[census_place(c.original.proto, c.state)] += 1
+    if t.ports.place and c.status & IPS_SRC_NAT:
+        key = port_of(c)
+        kf_tally_add(&t.ports, &key)
+
+
+cdef inline void count_out(ct_t* t, const conn_t* c) noexcept nogil:
+    """A connection ends."""
+    cdef kf_counted key
+    if not c.status & IPS_CONFIRMED:
+        return
+    t.census[census_place(c.original.proto, c.state)] -= 1
+    if t.ports.place and c.status & IPS_SRC_NAT:
+        key = port_of(c)
+        kf_tally_take(&t.ports, &key)
+
+
+cdef bint ct_count_ports(ct_t* t, bint on) noexcept nogil:
+    """Count translated sources from now on, those that are there included; or no longer. False without memory."""
+    cdef uint32_t conn
+    cdef kf_counted key
+    cdef conn_t* c
+    kf_tally_free(&t.ports)
+    if not on:
+        return True
+    if kf_tally_init(&t.ports, t.secret) != 0:
+        return False
+    for conn in range(t.used):
+        c = &t.row[conn]
+        if c.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED and c.status & IPS_SRC_NAT:
+            key = port_of(c)
+            kf_tally_add(&t.ports, &key)
+    return True
+
+
 cdef void ct_discard(ct_t* t, uint32_t conn) noexcept nogil:
     """End a connection that was never confirmed."""
     if not t.row[conn].status & IPS_DYING:
@@ -185,6 +244,7 @@ cdef void ct_kill(ct_t* t, uint32_t conn) noexcept nogil:
         return
     if t.events.event:
         ct_note(t, conn, EVENT_DESTROY)
+    count_out(t, c)
     kf_index_erase(&t.index, ct_hash(t, &c.reply), kf_ref(conn, 1))
     kf_index_erase(&t.index, ct_hash(t, &c.original), kf_ref(conn, 0))     # not there after a NAT clash
     forget(t, conn)
@@ -315,6 +375,7 @@ cdef bint ct_restore(ct_t* t, const uint8_t* rows, const uint8_t* sides, uint32_
             if not (make_room(t, hash) and make_room(t, reply_hash)):
                 return False
             insert_row(t, conn, hash, reply_hash)
+            count_in(t, c)
         if c.status & (IPS_SRC_NAT_DONE | IPS_DYING) == IPS_SRC_NAT_DONE:
             t.linked += 1
             if c.by_source_prev == 0:
@@ -352,6 +413,7 @@ cdef confirm_t clash(ct_t* t, uint32_t* conn, uint32_t winner, int64_t now) noex
     # Replies alone shall find it, and not for long.
     c.expires = now + SECOND
     c.status |= IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
+    count_in(t, c)
     kf_index_insert(&t.index, hash, kf_ref(conn[0], 1))
     t.vacancy.conn = NO_CONN
     t.counters.clash_resolve += 1
@@ -385,6 +447,7 @@ cdef confirm_t ct_confirm(ct_t* t, uint32_t* conn, int64_t now) noexcept nogil:
             c.created = now
             c.status |= IPS_CONFIRMED
             insert_row(t, conn[0], hash, reply_hash)
+            count_in(t, c)
             t.counters.insert += 1
             if t.events.event:
                 t.events.now = now
@@ -429,3 +492,22 @@ cdef bint ct_taken(ct_t* t, const tuple_t* reply, uint32_t ignored, int64_t now)
         t.vacancy.reply_absent, t.vacancy.reply_hash = True, hash
         t.vacancy.reply = reply[0]
     return False
+
+
+cdef uint32_t ct_probes(const ct_t* t, const tuple_t* tuple, uint32_t* rows) noexcept nogil:
+    """How many lines of the index `ct_find` reads for this tuple; `rows`: and how many rows, compared in vain or not."""
+    cdef uint64_t hash = ct_hash(t, tuple), n = 0
+    cdef uint32_t m
+    cdef kf_bucket* b
+    rows[0] = 0
+    while True:
+        b = kf_probe(&t.index, hash, n)
+        n += 1
+        m = kf_match(b, kf_tag(hash))
+        while m:
+            rows[0] += 1
+            if tuple_equal(kf_ref_tuple(t.row, b.ref[kf_first(m)]), tuple):
+                return <uint32_t>n
+            m &= m - 1
+        if not kf_passed(b, hash) or n > t.index.mask:
+            return <uint32_t>n

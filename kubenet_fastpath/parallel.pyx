@@ -31,7 +31,7 @@ from .fastpath cimport (
 )
 from .fdb cimport FDB_NO_ROW, fdb_refresh
 from .flowtable cimport (
-    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_t, kf_prefetch, kf_ref_conn, kf_ref_direction, kf_ref_row,
+    EXPIRY_UDP, EXPIRY_UDP_STREAM, ct_restate, ct_t, kf_prefetch, kf_ref_conn, kf_ref_direction, kf_ref_row,
 )
 from .frame cimport (
     ETH_LEN, IP_CHECK, IP_DST, IP_LEN, IP_SRC, IP_TTL, L4_DPORT, L4_SPORT, PROTO_TCP, TCP_CHECK, UDP_CHECK, csum_fold,
@@ -305,8 +305,10 @@ cdef void track_owned(void* job, uint32_t owner, uint32_t worker) noexcept nogil
             seg.ip_len, seg.l4_len = claim.total, claim.total - <uint32_t>IP_LEN
             if c.expires <= now or not (direction or c.status & IPS_SEEN_REPLY) or tcp_track(
                     c, side, &seg, direction, False, &t.tcp, now, &timeout) != TRACK_REFRESH:
+                ct_restate(t, c, undo.row.state)        # till it is taken back
                 kf_least(&p.stop, claim.source)
                 return
+            ct_restate(t, c, undo.row.state)
             ct_refresh(c, direction, claim.total, now, timeout)
             if direction:
                 c.status |= IPS_SEEN_REPLY
@@ -317,6 +319,7 @@ cdef void untrack(parallel_t* p) noexcept nogil:
     cdef ct_t* t = p.node.conntrack
     cdef const undo_t* undo
     cdef uint32_t owner, n
+    cdef uint8_t state
     for owner in range(p.workers):
         n = p.undone[owner].n
         while n:
@@ -324,7 +327,9 @@ cdef void untrack(parallel_t* p) noexcept nogil:
             undo = p.undo + p.undone[owner].first + n
             if undo.source < p.stop:
                 break
+            state = t.row[undo.conn].state
             t.row[undo.conn] = undo.row
+            ct_restate(t, &t.row[undo.conn], state)
             memcpy(&t.side[2 * <size_t>undo.conn], undo.side, 2 * sizeof(tcp_side_t))
 
 

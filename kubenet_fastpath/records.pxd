@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .connection cimport conn_t
-from .flowtable cimport ct_t
+from .flowtable cimport ct_t, kf_tally
 
 cdef packed struct record_t:
     uint32_t index          # the row
@@ -24,5 +24,9 @@ cdef packed struct record_t:
 # Of one family, or of both if it is 0; of IPv6 the addresses are handles.
 cdef uint32_t records_fill(const ct_t* t, record_t* r, const int64_t* now, int family) noexcept nogil
 cdef void record_of(record_t* r, const conn_t* c, uint32_t index) noexcept nogil
-cdef bint record_known(ct_t* t, const record_t* r, int64_t now) noexcept nogil
-cdef bint record_insert(ct_t* t, const record_t* r, int64_t now) noexcept nogil
+# What is counted of a family, the most first; `room` ports each.
+cdef object ports_taken(const kf_tally* t, int family, uint32_t room, object addresses)
+# The events of a family, which are taken out.
+cdef object events_take(ct_t* t, int family)
+cdef bint record_known(ct_t* t, const record_t* r, uint8_t family, int64_t now) noexcept nogil
+cdef bint record_insert(ct_t* t, const record_t* r, uint8_t family, int64_t now) noexcept nogil

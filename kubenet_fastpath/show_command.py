@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .address import ipv4, ipv4_text, ipv6_text, mac_text
+from .address import ipv4, ipv4_text, mac_text
 from .argument_type import interface_address, prefix
 from .cluster import Cluster
-from .connection import TcpState
 from .errors import ConfigError
+from .listing import connections_named
 from .node import Node
 from .node_plan import RouteType
 from .replay import replayed
@@ -91,20 +91,8 @@ def _fdb(node: Node) -> list[dict[str, Any]]:
 
 
 def _conntrack(node: Node) -> list[dict[str, Any]]:
-    rows = []
     records = (node.connections.to_records(node.now, family=family) for family in (4, 6))
-    for row in (row for rows in records for row in rows):
-        found = {name: _plain(row[name]) for name in row.dtype.names}
-        for name in ("src", "dst", "reply_src", "reply_dst"):
-            found[name] = (
-                ipv4_text(row[name])
-                if row[name].ndim == 0
-                else ipv6_text(int.from_bytes(row[name].tobytes(), "big"))
-            )
-        if row["proto"] == 6:
-            found["state"] = TcpState(row["state"]).name
-        rows.append(found)
-    return rows
+    return [row for rows in records for row in connections_named(rows)]
 
 
 def _services(node: Node) -> list[dict[str, Any]]:

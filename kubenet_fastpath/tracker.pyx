@@ -16,7 +16,7 @@ from .connection cimport (
 from .extension cimport extension_skip
 from .flowtable cimport (
     EXPIRY_GENERIC, EXPIRY_GRE, EXPIRY_GRE_STREAM, EXPIRY_ICMP, EXPIRY_SCTP, EXPIRY_UDP, EXPIRY_UDP_STREAM,
-    EXPIRY_UDPLITE, EXPIRY_UDPLITE_STREAM, EVENT_UPDATE, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new, ct_note,
+    EXPIRY_UDPLITE, EXPIRY_UDPLITE_STREAM, EVENT_UPDATE, ct_conn, ct_discard, ct_find, ct_hash, ct_kill, ct_new, ct_note, ct_restate,
 )
 from .frame cimport (
     ICMP6_ECHO, ICMP6_INFO_QUERY, ICMP6_MLD2_REPORT, ICMP6_MLD_QUERY, ICMP6_REDIRECT, ICMP_LEN, ICMP_MAX_TYPE,
@@ -140,6 +140,7 @@ cdef ctinfo_t ct_track_hashed(ct_t* t, const segment_t* seg, uint64_t hash, int6
             info = CT_ESTABLISHED if c.status & IPS_SEEN_REPLY else CT_NEW
         before = c.status & (IPS_SEEN_REPLY | IPS_ASSURED) | <uint32_t>c.state << 16
         verdict = dispatch(t, index, seg, direction, now, &timeout)
+        ct_restate(t, c, <uint8_t>(before >> 16))
         if verdict == TRACK_INVALID:
             if not c.status & IPS_CONFIRMED:
                 ct_discard(t, index)

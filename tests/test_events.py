@@ -88,7 +88,7 @@ def test_a_full_ring_counts_what_it_loses_and_nobody_watches_at_first() -> None:
     assert (len(table.events()), table.events_lost) == (0, 0)
 
 
-@pytest.mark.parametrize("capacity", [-1, 1 << 32])
+@pytest.mark.parametrize("capacity", [-1, (1 << 24) + 1, 1 << 32])
 def test_refused(capacity: int) -> None:
     table = kf.ConnectionTable()
     table.watch(3)
@@ -144,3 +144,87 @@ def test_a_question_as_the_tool_printed_it() -> None:
     table.track(*columns([there]), 0)
     table.expire(31 * SECOND)
     assert "[DESTROY] udp      17 src=" in table.events_text(table.events())
+
+
+def test_a_dual_stack_node_that_is_watched() -> None:
+    """Addresses of IPv6 are those that the connection had, also when the pool has given their numbers away."""
+    from frames import UDP, eth6, ipv6, udp
+    from test_dual_stack import BRIDGE_MAC, FAR, OUTSIDE, START, Wire, kubenet
+
+    wire = Wire(kubenet())
+    table = wire.node.connections
+    table.watch()
+    wire.from_a(FAR, udp(1000, 53))
+    wire.from_a(OUTSIDE, udp(1001, 53))
+    wire.now = START + 40 * SECOND
+    table.expire(wire.now)
+    pod = wire.a.pod.ip6
+    for i in range(10):  # so many addresses that the pool looks for those that nobody needs
+        frames = [
+            eth6(
+                BRIDGE_MAC,
+                str(wire.a.pod.mac),
+                ipv6(str(pod), f"2001:db8:1::{i:x}:{k:x}", UDP, udp(1000, 53)),
+            )
+            for k in range(2000)
+        ]
+        wire.node.forward(kf.PacketBatch.from_frames(frames, wire.a, wire.now))
+        table.flush()
+    assert len(table.events()) == 0
+    events = table.events(family=6)
+    assert len(events) == 4 + 2 * 20_000
+    lines = table.events_text(events[:4]).splitlines()
+    assert lines[:2] + sorted(lines[2:]) == [
+        f"    [NEW] udp      17 30 src={pod} dst={FAR} sport=1000 dport=53 [UNREPLIED] "
+        f"src={FAR} dst={pod} sport=53 dport=1000",
+        f"    [NEW] udp      17 30 src={pod} dst={OUTSIDE} sport=1001 dport=53 [UNREPLIED] "
+        f"src={OUTSIDE} dst=fd00:10::4 sport=53 dport=1001",
+        f"[DESTROY] udp      17 src={pod} dst={OUTSIDE} sport=1001 dport=53 packets=1 bytes=52 [UNREPLIED] "
+        f"src={OUTSIDE} dst=fd00:10::4 sport=53 dport=1001 packets=0 bytes=0",
+        f"[DESTROY] udp      17 src={pod} dst={FAR} sport=1000 dport=53 packets=1 bytes=52 [UNREPLIED] "
+        f"src={FAR} dst={pod} sport=53 dport=1000 packets=0 bytes=0",
+    ]
+    assert len(table.events(family=6)) == 0
+    with pytest.raises(ValueError, match="family must be 4 or 6, not 5"):
+        table.events(family=5)
+
+
+def test_the_other_familys_events_stay_in_their_order() -> None:
+    from frames import udp
+    from test_dual_stack import FAR, START, Wire, kubenet
+
+    wire = Wire(kubenet())
+    table = wire.node.connections
+    table.watch(5)
+    four = [(0x0A000001 + i, 2, 3, 4, 17) for i in range(3)]
+    table.track(*columns(four[:1]), START)
+    for port in (1000, 1001):
+        wire.from_a(FAR, udp(port, 53))
+    table.track(*columns(four[1:]), START)
+    assert table.events_lost == 0
+    assert table.events()["src"].tolist() == [row[0] for row in four]
+    table.track(*columns([(9, 9, 9, 9, 17)]), START)
+    assert table.events(family=6)["sport"].tolist() == [1000, 1001]
+    assert table.events()["src"].tolist() == [9]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_watched_node_tells_of_every_answer(workers: int) -> None:
+    """Watched, packets of known flows do not take the fast path, nor do workers share them: each change is an event."""
+    from frames import udp
+    from test_dual_stack import FAR, START, Wire, kubenet
+
+    wire = Wire(kubenet())
+    wire.node = kf.Node(kubenet(), workers=workers)
+    wire.a, wire.b = wire.node.attach(kf.Pod("a")), wire.node.attach(kf.Pod("b"))
+    table = wire.node.connections
+    for after in (0, 1):
+        wire.now = START + after
+        wire.from_a(FAR, udp(1000, 53))
+        wire.to_node(FAR, str(wire.a.pod.ip6), udp(53, 1000))
+    table.watch()
+    for seconds in (1, 3, 4):
+        wire.now = START + seconds * SECOND
+        wire.from_a(FAR, udp(1000, 53))
+        wire.to_node(FAR, str(wire.a.pod.ip6), udp(53, 1000))
+    assert table.events_text(table.events(family=6)).count("[ASSURED]") == 1

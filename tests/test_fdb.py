@@ -171,8 +171,12 @@ def test_collections_long_overdue(ageing: int, first: int, second: int, late: in
         ("mac", 1 << 48),
         ("mac", 0xFFFFFFFFFFFFFFFF),
         ("mac", 4),
+        ("mac", 0),
+        ("mac", 0x01005E000001),
         ("vlan", 4096),
         ("port", -2),
+        ("port", -1),
+        ("port", 0xFFFF),
         ("port", 1 << 16),
     ],
 )
@@ -183,6 +187,9 @@ def test_a_damaged_pickle_is_refused(column: str, value: int) -> None:
     for wrong in ((times[0], -1, times[2]), (times[0], times[1], -1), (times[0], 1 << 62, times[2])):
         with pytest.raises(ValueError, match="damaged"):
             function(arguments, wrong, counters, records)
+    learned_and_local = records.copy()
+    learned_and_local["static"], learned_and_local["local"] = False, True
     records[column][records["port"] == 3] = value
-    with pytest.raises(ValueError, match="damaged"):
-        function(arguments, times, counters, records)
+    for wrong in (records, learned_and_local):
+        with pytest.raises(ValueError, match="damaged"):
+            function(arguments, times, counters, wrong)

@@ -50,7 +50,7 @@ FLOORS = (
         "aks_limit",
         "argument_type",
     ),
-    ("fib_sweep",),
+    ("fib_sweep", "listed"),
     (
         "batch",
         "fib_dense",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -109,6 +110,10 @@ def test_a_node_goes_on_with_loaded_connections() -> None:
         "ipv6     10 " + GOOD,
         GOOD.split("[")[0],
         GOOD.replace("mark=0", "mark=4294967296"),
+        GOOD.replace("[UNREPLIED]", "[UNREPLIED] [UNREPLIED]"),
+        GOOD.replace("mark=0", "[ASSURED] [ASSURED] mark=0"),
+        GOOD.replace("src=10.0.0.1", "src=fd00::1"),
+        "ipv4     2 " + GOOD.replace("10.0.0.1 ", "fd00::1 "),
     ],
 )
 def test_a_line_that_is_none_is_named(wrong: str) -> None:
@@ -206,3 +211,58 @@ def test_there_and_back(listed: list[str]) -> None:
             kept.append(f"{line}\n")
             met |= tuples_of(line)
     assert kf.ConnectionTable.from_text("".join(kept)).to_text(0) == "".join(kept)
+
+
+#: What conntrack 1.4.7 prints of IPv6, `-f ipv6 -o extended`.
+SIX = """\
+ipv6     10 tcp      6 431999 ESTABLISHED src=fd00::1 dst=2001:db8::7 sport=1001 dport=80 packets=3 bytes=200 \
+src=2001:db8::7 dst=fd00:10::4 sport=80 dport=1001 packets=2 bytes=150 [ASSURED] mark=0 use=1
+ipv6     10 icmpv6   58 29 src=fd00::1 dst=fd00::2 type=128 code=0 id=77 packets=1 bytes=64 [UNREPLIED] \
+src=fd00::2 dst=fd00::1 type=129 code=0 id=77 packets=0 bytes=0 mark=0 use=1
+"""
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_both_families_there_and_back(extended: bool) -> None:
+    from test_dual_stack import kubenet
+
+    node = kf.Node(kubenet())
+    table = node.connections
+    text = SIX if extended else re.sub(r"(?m)^ipv6     10 ", "", SIX)
+    table.load_text(PRINTED + text)
+    assert table.to_text(0, family=6, extended=extended) == text
+    assert table.to_text(0, accounting=False) == PRINTED
+    with pytest.raises(ValueError, match="line 1 has a tuple of a connection that is there already"):
+        table.load_text(text)
+    named = json.loads(table.to_json(0))
+    assert len(named) == 12
+    assert {name: named[-2][name] for name in ("src", "dst", "reply_dst", "dport", "state", "flags", "timeout")} == {
+        "src": "fd00::1", "dst": "2001:db8::7", "reply_dst": "fd00:10::4", "dport": 80, "state": "ESTABLISHED",
+        "flags": ["SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "SRC_NAT_DONE", "DST_NAT_DONE"], "timeout": 431999,
+    }  # fmt: skip
+    assert table.delete(proto=58) == 0  # fields choose among connections of IPv4
+
+
+def test_ipv6_needs_addresses() -> None:
+    table = kf.ConnectionTable()
+    with pytest.raises(ValueError, match="line 11 is of IPv6"):
+        table.load_text(PRINTED + SIX)
+    assert len(table) == 0
+
+
+def test_statistics_are_read_back() -> None:
+    table = kf.ConnectionTable.from_text(PRINTED)
+    text = table.statistics_text()
+    assert table.statistics_of(text) == {
+        name: table.counters.get(name, 0) for name in table.statistics_of(text)
+    }
+    both = text + text.replace("cpu=0", "cpu=1").replace("insert=10", "insert=5")
+    assert table.statistics_of(both)["insert"] == 15
+    for wrong in (
+        "cpu=x found=0",
+        text.replace("drop=0", "drop=-1"),
+        text.replace("found=0", ""),
+        text.rstrip() + " more=1",
+    ):
+        with pytest.raises(ValueError, match="line 2 is none of `conntrack -S`"):
+            table.statistics_of("\n" + wrong)

@@ -61,6 +61,7 @@ def agree(many: kf.Node, one: kf.Node, events: list[Event], cuts: list[int]) -> 
         assert got[what] == want[what], what
     assert traffic(many) == traffic(one)
     assert many._pipeline.now == one._pipeline.now
+    assert many.connections.occupancy() == one.connections.occupancy()
 
 
 def pair(workers: int, shape: Shape, **changes: object) -> tuple[kf.Node, kf.Node]:
