@@ -168,9 +168,9 @@ cdef bint route6_anycast(const node_t* node, uint16_t dev, const uint8_t* ip) no
 
 
 cdef uint32_t route6_output(const node_t* node, uint16_t dev, const uint8_t* dst) noexcept nogil:
-    """The next hop of a packet that the node sends; `dev` is whose link a link-local destination is on, 0: nobody knows."""
+    """The next hop of a packet that the node sends; `dev` is whose link a link-local destination is on."""
     if is_link_local6(dst):
-        return node.interface[dev].link_hop if dev else NO_HOP
+        return node.interface[dev].link_hop
     return route6_find(node, dst)
 
 
