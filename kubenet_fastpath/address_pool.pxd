@@ -35,8 +35,8 @@ cdef void pool_sweep(address_pool_t* pool) noexcept nogil
 
 
 cdef inline void pool_read(const address_pool_t* pool, uint32_t handle, uint8_t* address) noexcept nogil:
-    """Copy the 16 bytes of a handle."""
-    memcpy(address, pool.word + 2 * <size_t>handle, 16)
+    """Copy the 16 bytes of a handle; of one that is none ::."""
+    memcpy(address, pool.word + 2 * <size_t>(handle if handle < pool.rows else 0), 16)
 
 
 @cython.final

@@ -121,11 +121,13 @@ cdef uint32_t pool_find(const address_pool_t* pool, const uint8_t* address) noex
 
 
 cdef void pool_pin(address_pool_t* pool, uint32_t handle) noexcept nogil:
-    pool.kept[handle] |= KEPT_PINNED
+    if handle < pool.rows:
+        pool.kept[handle] |= KEPT_PINNED
 
 
 cdef void pool_keep(address_pool_t* pool, uint32_t handle) noexcept nogil:
-    pool.kept[handle] |= KEPT_MARKED
+    if handle < pool.rows:
+        pool.kept[handle] |= KEPT_MARKED
 
 
 cdef void pool_sweep(address_pool_t* pool) noexcept nogil:

@@ -18,12 +18,12 @@ from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
 from .header6 cimport check_header6, enter_netfilter6
 from .frame cimport (
-    ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, IP6_DST, IP6_LEN, IP6_NEXT, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac,
+    ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, ICMP6_TOO_BIG, IP6_DST, IP6_LEN, IP6_NEXT, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac,
     store_mac,
 )
 from .hooks cimport confirm, forward_hook, let_go, postrouting
 from .icmp cimport reject
-from .icmp6 cimport reject6
+from .icmp6 cimport icmp6_send_bridged, reject6
 from .igmp cimport igmp_receive
 from .mld cimport address_at, mld_receive
 from .multicast cimport SNOOP_BAD, SNOOP_FLOOD, SNOOP_ROUTERS, address128_t, multicast_confined, multicast_t, snoop_t
@@ -33,7 +33,7 @@ from .route cimport route_input
 from .route6 cimport route6_input
 from .verdict cimport (
     PASS, R_BROADCAST, R_FDB, R_IP_RPFILTER, R_LINK_LOCAL, R_TRUNCATED, R_MARTIAN_DESTINATION, R_MARTIAN_SOURCE, R_MULTICAST, R_MULTICAST_INVALID,
-    R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_ENDPOINTS, R_NO_PORT, R_PAUSE, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
+    R_NEIGH_CREATEFAIL, R_NEIGHBOUR, R_NO_ENDPOINTS, R_NO_PORT, R_PAUSE, R_PKT_TOO_BIG, R_SAME_PORT, R_SOURCE_MAC, R_UNKNOWN_UNICAST, V_BRIDGED, V_DROP,
     V_FLOODED, V_HELD, drop, fate,
 )
 
@@ -68,20 +68,31 @@ cdef int filter_bridged(node_t* node, packet_t* p, uint32_t bridge) noexcept nog
     return postrouting(node, p, bridge, destination_of(node, p))
 
 
+cdef int leave(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint cloned) noexcept nogil:
+    """push; of IPv6 the sender is told what is too big for the bridge (ip6_fragment)."""
+    cdef int end = push(node, p, port, cloned)
+    cdef uint32_t mtu = node.interface[bridge].mtu
+    if end == drop(R_PKT_TOO_BIG) and p.ethertype == ETH_IP6 and p.hooked and (
+            (p.length - p.l3 if p.origin == NULL else p.origin.max_size) > mtu):
+        icmp6_send_bridged(node, p, ICMP6_TOO_BIG, 0, mtu)
+    return end
+
+
 cdef int deliver(node_t* node, packet_t* p, uint32_t port, uint32_t bridge, bint cloned) noexcept nogil:
     cdef int end
     if not deliverable(node, p, port, bridge):
         return drop(R_SAME_PORT)
     end = filter_bridged(node, p, bridge)
     if end == PASS:
-        end = push(node, p, port, cloned)
+        end = leave(node, p, port, bridge, cloned)
     return fate(V_BRIDGED, R_FDB) if end == PASS else end
 
 
-cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined) noexcept nogil:
+cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined, bint cloned) noexcept nogil:
     """Every other port gets the frame, or those that the group's frames go to (br_multicast_flood).
 
-    The hooks see it once for each; the first time decides, and what REJECT refuses is answered each time.
+    The hooks see it once for each; the first time decides, and what REJECT refuses is answered each time. The port that
+    joined the bridge first gets the frame itself, the others clones, unless the host still needs it (`cloned`).
     """
     cdef multicast_t* groups = &node.multicast
     cdef uint32_t k
@@ -103,7 +114,8 @@ cdef int flood(node_t* node, packet_t* p, uint32_t bridge, bint confined) noexce
             if end != PASS:
                 return end
             filtered = True
-        left = push(node, p, k, True)
+        left = leave(node, p, k, bridge, cloned)
+        cloned = True
         if left == PASS:
             out = True
         else:
@@ -209,7 +221,7 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     if port >= 0:
         end = deliver(node, p, port, bridge, br.promiscuous or copied)
     else:
-        end = flood(node, p, bridge, confined)
+        end = flood(node, p, bridge, confined, br.promiscuous or copied)
     if not copied:
         return end
     if br.promiscuous:                                  # nf_reset_ct

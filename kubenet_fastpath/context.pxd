@@ -243,6 +243,7 @@ cdef struct node_t:
     const fib_t* fib6           # NULL: the node has no IPv6
     address_pool_t* pool        # of all handles
     neigh_table_t* neighbours6
+    defrag_t* defrag6
     uint32_t local_hop6         # next hops of link-local addresses that are the node's
     uint32_t anycast_hop6
     bint bridge_nf6             # net.bridge.bridge-nf-call-ip6tables

@@ -1,8 +1,8 @@
-"""C interface of the table of IPv4 fragments that wait until their datagram is whole (Linux's ip_defrag)."""
+"""C interface of the table of fragments that wait until their datagram is whole (Linux's ip_defrag, nf_ct_frag6_gather)."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .reassembly cimport FATES, datagram_t, desk_t, fragment_fate_t, reassembly_t
+from .reassembly cimport FATES, datagram_t, desk_t, fragment_fate_t, fragment_t, reassembly_t
 
 cdef extern from "csrc/chain.h" nogil:
     ctypedef struct kf_link:
@@ -24,9 +24,9 @@ cdef struct queue_t:            # the fragments of one datagram
     source_t* source
     int64_t due                 # ns
     uint64_t user
-    uint32_t src
+    uint32_t src                # of IPv6 handles
     uint32_t dst
-    uint16_t id
+    uint32_t id
     uint8_t proto
     uint32_t rid                # count of the source when the latest fragment came
     reassembly_t body
@@ -62,9 +62,12 @@ cdef void defrag_free(defrag_t* t) noexcept nogil                   # NULL is fi
 # Queues that are due must have been expired before. `out` is filled for FATE_WHOLE alone.
 cdef fragment_fate_t defrag_add(defrag_t* t, const uint8_t* frame, uint32_t l3, uint32_t end, uint64_t user,
                                 uint16_t port, int64_t now, datagram_t* out) noexcept nogil
+# The same of an IPv6 fragment, whose addresses and identification the caller has read.
+cdef fragment_fate_t defrag_add6(defrag_t* t, const fragment_t* g, uint32_t src, uint32_t dst, uint32_t id, uint64_t user,
+                                 uint16_t port, int64_t now, datagram_t* out) noexcept nogil
 # End the oldest queue that is due at `now`; False: none is. Call it until it says so.
 cdef bint defrag_expire(defrag_t* t, int64_t now, expired_t* out) noexcept nogil
 cdef int64_t defrag_next_due(const defrag_t* t) noexcept nogil      # INT64_MAX: nothing is held
 # A new, empty queue, for a table that is being restored; NULL without memory.
-cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
                              uint64_t user, int64_t due) noexcept nogil

@@ -1,12 +1,12 @@
-"""A table of IPv4 datagrams that wait for their fragments, as Linux's ip_defrag keeps it for conntrack."""
+"""A table of datagrams that wait for their fragments, as Linux's ip_defrag and nf_ct_frag6_gather keep it for conntrack."""
 
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 
-from .frame cimport IP_DST, IP_ID, IP_PROTO, IP_SRC, load16, load32
+from .frame cimport EXT_FRAGMENT, IP_DST, IP_ID, IP_PROTO, IP_SRC, load16, load32
 from .reassembly cimport (
-    FATE_DUPLICATE, FATE_HELD, FATE_NO_MEMORY, FATE_TIMEOUT, FATE_TOO_FAR, reassembly_add, reassembly_clear,
-    reassembly_complete, reassembly_finish, reassembly_free, reassembly_head,
+    FATE_BAD_END, FATE_DUPLICATE, FATE_HELD, FATE_MISFIT, FATE_NO_MEMORY, FATE_TIMEOUT, FATE_TOO_FAR, fragment_read,
+    reassembly_add, reassembly_clear, reassembly_complete, reassembly_finish, reassembly_free, reassembly_head,
 )
 
 cdef extern from "csrc/chain.h" nogil:
@@ -26,11 +26,12 @@ cdef enum:
     CHAINS = 64                 # to begin with
 
 
-cdef queue_t* find(const defrag_t* t, uint64_t hash, const uint8_t* ip, uint64_t user) noexcept nogil:
+cdef queue_t* find(const defrag_t* t, uint64_t hash, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
+                   uint64_t user) noexcept nogil:
     cdef queue_t* q = <queue_t*>kf_chain(&t.queues, hash)
     while q != NULL:
-        if (q.link.hash == hash and q.src == load32(ip + IP_SRC) and q.dst == load32(ip + IP_DST)
-                and q.id == load16(ip + IP_ID) and q.proto == ip[IP_PROTO] and q.user == user):
+        if (q.link.hash == hash and q.src == src and q.dst == dst and q.id == id and q.proto == proto
+                and q.user == user):
             break
         q = <queue_t*>q.link.next
     return q
@@ -81,13 +82,13 @@ cdef void unschedule(defrag_t* t, queue_t* q) noexcept nogil:
         q.newer.older = q.older
 
 
-cdef inline uint64_t key_hash(const defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+cdef inline uint64_t key_hash(const defrag_t* t, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
                               uint64_t user) noexcept nogil:
-    return kf_hash128(<uint64_t>src << 32 | dst, kf_hash64(user << 24 ^ <uint64_t>id << 8 ^ proto, t.secret),
+    return kf_hash128(<uint64_t>src << 32 | dst, kf_hash64(user << 40 ^ <uint64_t>id << 8 ^ proto, t.secret),
                       t.secret)
 
 
-cdef queue_t* create(defrag_t* t, uint64_t hash, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+cdef queue_t* create(defrag_t* t, uint64_t hash, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
                      uint64_t user, int64_t due) noexcept nogil:
     cdef queue_t* q = <queue_t*>calloc(1, sizeof(queue_t))
     if q == NULL:
@@ -137,38 +138,55 @@ cdef void count_distance(defrag_t* t, queue_t* q, int64_t now) noexcept nogil:
     schedule(t, q, now + t.timeout)
 
 
-cdef fragment_fate_t add_to_queue(defrag_t* t, queue_t* q, const uint8_t* frame, uint32_t l3, uint32_t end,
-                                  uint16_t port, datagram_t* out) noexcept nogil:
+cdef fragment_fate_t add_to_queue(defrag_t* t, queue_t* q, const fragment_t* g, uint16_t port,
+                                  datagram_t* out) noexcept nogil:
     cdef uint32_t held = q.body.pieces, memory = q.body.memory
-    cdef fragment_fate_t fate = reassembly_add(&q.body, frame, l3, end - l3, port)
+    cdef fragment_fate_t fate = reassembly_add(&q.body, g, port)
     t.memory += q.body.memory - memory
     if fate == FATE_HELD and reassembly_complete(&q.body):
         fate = reassembly_finish(&q.body, &t.desk, out)
     if fate == FATE_HELD:
         t.held += 1
-    elif fate != FATE_DUPLICATE:
+    elif fate != FATE_DUPLICATE and not (fate == FATE_BAD_END and g.six):
         lose(t, held, fate)
         destroy(t, q)
+    return fate
+
+
+cdef fragment_fate_t add(defrag_t* t, const fragment_t* g, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
+                         uint64_t user, uint16_t port, int64_t now, datagram_t* out) noexcept nogil:
+    cdef uint64_t hash = key_hash(t, src, dst, id, proto, user)
+    cdef fragment_fate_t fate = FATE_NO_MEMORY
+    cdef queue_t* q
+    if t.high_threshold and t.memory <= t.high_threshold:
+        q = find(t, hash, src, dst, id, proto, user)
+        if q == NULL:
+            q = create(t, hash, src, dst, id, proto, user, now + t.timeout)
+        if q != NULL:
+            count_distance(t, q, now)
+            fate = add_to_queue(t, q, g, port, out)
+    t.arrived[<int>fate] += 1
     return fate
 
 
 cdef fragment_fate_t defrag_add(defrag_t* t, const uint8_t* frame, uint32_t l3, uint32_t end, uint64_t user,
                                 uint16_t port, int64_t now, datagram_t* out) noexcept nogil:
     cdef const uint8_t* ip = frame + l3
-    cdef uint32_t src = load32(ip + IP_SRC), dst = load32(ip + IP_DST)
-    cdef uint16_t id = load16(ip + IP_ID)
-    cdef uint64_t hash = key_hash(t, src, dst, id, ip[IP_PROTO], user)
-    cdef fragment_fate_t fate = FATE_NO_MEMORY
+    cdef fragment_t g
+    fragment_read(&g, frame, l3, end)
+    return add(t, &g, load32(ip + IP_SRC), load32(ip + IP_DST), load16(ip + IP_ID), ip[IP_PROTO], user, port, now, out)
+
+
+cdef fragment_fate_t defrag_add6(defrag_t* t, const fragment_t* g, uint32_t src, uint32_t dst, uint32_t id, uint64_t user,
+                                 uint16_t port, int64_t now, datagram_t* out) noexcept nogil:
     cdef queue_t* q
-    if t.high_threshold and t.memory <= t.high_threshold:
-        q = find(t, hash, ip, user)
-        if q == NULL:
-            q = create(t, hash, src, dst, id, ip[IP_PROTO], user, now + t.timeout)
+    if g.more and g.end & 7:            # a datagram that has one of these will not be whole
+        q = find(t, key_hash(t, src, dst, id, EXT_FRAGMENT, user), src, dst, id, EXT_FRAGMENT, user)
         if q != NULL:
-            count_distance(t, q, now)
-            fate = add_to_queue(t, q, frame, l3, end, port, out)
-    t.arrived[<int>fate] += 1
-    return fate
+            lose(t, q.body.pieces, FATE_BAD_END)
+            destroy(t, q)
+        return FATE_MISFIT
+    return add(t, g, src, dst, id, EXT_FRAGMENT, user, port, now, out)
 
 
 cdef bint defrag_expire(defrag_t* t, int64_t now, expired_t* out) noexcept nogil:
@@ -213,6 +231,6 @@ cdef void defrag_free(defrag_t* t) noexcept nogil:
     free(t)
 
 
-cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint16_t id, uint8_t proto,
+cdef queue_t* defrag_restore(defrag_t* t, uint32_t src, uint32_t dst, uint32_t id, uint8_t proto,
                              uint64_t user, int64_t due) noexcept nogil:
     return create(t, key_hash(t, src, dst, id, proto, user), src, dst, id, proto, user, due)

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from .address_pool cimport pool_read
+from .address_pool cimport POOL_NONE, pool_read
 from .context cimport (
     IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, destination_of, emit, in_prefix6, interface_t, node_t, packet_t, record, scratch, writable,
 )
@@ -21,7 +21,7 @@ from .frame cimport (
     ETH_TYPE, ICMP6_SOLICIT, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD,
     IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
-from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragmenter_t, geometry_t
+from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragment_start6, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t, neigh_take,
@@ -38,6 +38,7 @@ from .verdict cimport (
 cdef uint64_t BROADCAST = 0xFFFFFFFFFFFF
 
 cdef enum:
+    LEAST_MTU6 = 1280
     DISCOVERY_LEN = 24          # a solicitation or advertisement without options
 
 
@@ -84,40 +85,53 @@ cdef int transmit(node_t* node, packet_t* p, uint16_t dev) noexcept nogil:
     return PASS if left else drop(R_NO_PORT)
 
 
+cdef uint32_t begin_fragments(node_t* node, const packet_t* p, fragmenter_t* f, uint32_t mtu, const geometry_t* origin,
+                              uint8_t flags) noexcept nogil:
+    """fragment_start, of either family."""
+    if p.ethertype == ETH_IP:
+        return fragment_start(f, p.frame, p.l3, p.length, mtu, origin, flags)
+    node.fragment_id += 1
+    return fragment_start6(f, p.frame, p.l3, p.length, mtu, origin, flags, node.fragment_id)
+
+
+cdef inline uint32_t piece_room(const packet_t* p, uint32_t mtu) noexcept nogil:
+    return p.l3 + max(mtu, <uint32_t>LEAST_MTU6)
+
+
 cdef int push_fragments(node_t* node, packet_t* p, uint16_t port, uint32_t mtu, bint cloned) noexcept nogil:
     cdef packet_t piece = p[0]
     cdef fragmenter_t f
-    cdef uint32_t n
+    cdef bint left = False
     if p.missing:
         return drop(R_TRUNCATED)
-    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, p.origin,
-                          FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
+    if not begin_fragments(node, p, &f, mtu, p.origin, FRAGMENT_BRIDGED | (FRAGMENT_CLONED if cloned else 0)):
         return drop(R_PKT_TOO_BIG)
     while True:
-        piece.frame = scratch(node, p.l3 + mtu)
+        piece.frame = scratch(node, piece_room(p, mtu))
         if piece.frame == NULL:
             return drop(R_NOMEM)
-        n = fragment_next(&f, piece.frame)
-        if n == 0:
-            return PASS
-        piece.length = n
-        if not emit(node, &piece, port):
-            return drop(R_NOMEM)
+        piece.length = fragment_next(&f, piece.frame)
+        if piece.length == 0:
+            return PASS if left else drop(R_PKT_TOO_BIG)
+        if piece.length <= node.interface[port].mtu + ETH_LEN + VLAN_LEN:   # is_skb_forwardable
+            left = True
+            if not emit(node, &piece, port):
+                return drop(R_NOMEM)
 
 
 cdef int push(node_t* node, packet_t* p, uint16_t port, bint cloned) noexcept nogil:
     """Let a frame leave by a bridge port (br_nf_dev_queue_xmit, br_dev_queue_push_xmit)."""
     cdef uint32_t mtu = node.interface[port].mtu
-    cdef uint32_t limit
+    cdef uint32_t limit, largest
     if p.hooked and p.length - p.l3 > (min(mtu, p.origin.max_size) if p.origin != NULL else mtu):
         limit = node.interface[node.interface[port].bridge].mtu     # of the route, which is the bridge's own
-        if p.ethertype != ETH_IP:
-            return drop(R_PKT_TOO_BIG)
-        if p.origin == NULL and load16(p.frame + p.l3 + IP_FRAG) & IP_DF:
-            return drop(R_PKT_TOO_BIG)
-        if p.origin != NULL and p.origin.max_size > limit:
-            return drop(R_PKT_TOO_BIG)
-        return push_fragments(node, p, port, min(limit, p.origin.max_size) if p.origin != NULL else limit, cloned)
+        if p.origin != NULL:
+            largest = p.origin.max_size
+        elif p.ethertype != ETH_IP:
+            largest = p.length - p.l3
+        else:
+            largest = 0xFFFF if load16(p.frame + p.l3 + IP_FRAG) & IP_DF else 0
+        return drop(R_PKT_TOO_BIG) if largest > limit else push_fragments(node, p, port, limit, cloned)
     if p.length > mtu + ETH_LEN + VLAN_LEN:
         return drop(R_PKT_TOO_BIG)
     return PASS if emit(node, p, port) else drop(R_NOMEM)
@@ -330,6 +344,8 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     cdef uint8_t* eth
     if p.ethertype == ETH_IP:
         index = neighbour_of(node, dev, next_hop)
+    elif next_hop == POOL_NONE:
+        return drop(R_NOMEM)
     else:
         t, index = node.neighbours6, neighbour6_of(node, dev, next_hop)
     if index == NO_NEIGHBOUR:
@@ -376,16 +392,16 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
         mtu = origin.max_size
     if p.length - p.l3 <= mtu:
         return finish(node, p, dev, next_hop)
-    if p.ethertype != ETH_IP:
+    if origin == NULL and p.ethertype != ETH_IP and not p.ours:
         return drop(R_PKT_TOO_BIG)
     if p.missing:
         return drop(R_TRUNCATED)
-    if not fragment_start(&f, p.frame, p.l3, p.length, mtu, origin, 0):
+    if not begin_fragments(node, p, &f, mtu, origin, 0):
         return drop(R_PKT_TOO_BIG)
     piece = p[0]
     piece.shared, piece.origin = False, NULL
     while True:
-        piece.frame, piece.l3 = scratch(node, p.l3 + mtu), p.l3
+        piece.frame, piece.l3 = scratch(node, piece_room(p, mtu)), p.l3
         if piece.frame == NULL:
             return drop(R_NOMEM)
         piece.length = fragment_next(&f, piece.frame)

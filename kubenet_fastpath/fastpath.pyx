@@ -89,7 +89,8 @@ cdef void catch_up(fastpath_t* f, node_t* node) noexcept nogil:
     if changes != f.changes:
         f.changes = changes
         forget_paths(f, node.conntrack)
-    f.due = min(min(defrag_next_due(node.defrag), min(node.neighbours.due, node.neighbours6.due)), node.fdb.gc_due)
+    f.due = min(min(defrag_next_due(node.defrag), defrag_next_due(node.defrag6)),
+                min(min(node.neighbours.due, node.neighbours6.due), node.fdb.gc_due))
     if node.n_proxied:
         f.due = min(f.due, node.proxied_due)
 

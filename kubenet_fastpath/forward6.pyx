@@ -59,7 +59,7 @@ cdef int ip6_forward(node_t* node, packet_t* p) noexcept nogil:
     elif is_link_local6(l3 + IP6_SRC):
         icmp6_send(node, p, ICMP6_UNREACH, NOT_NEIGHBOUR, 0)
         return drop(R_MARTIAN_SOURCE)
-    if p.length - p.l3 > mtu:
+    if p.length - p.l3 > mtu and (p.origin == NULL or (p.origin.max_size > mtu and not p.hooked)):   # ip6_pkt_too_big
         icmp6_send(node, p, ICMP6_TOO_BIG, 0, mtu)
         return drop(R_PKT_TOO_BIG)
     if not writable(node, p):

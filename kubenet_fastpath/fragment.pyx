@@ -1,4 +1,4 @@
-"""Fragmentation of IPv4 packets that are too large for a link, as Linux's ip_do_fragment does it.
+"""Fragmentation of packets that are too large for a link, as Linux's ip_do_fragment and ip6_fragment do it.
 
 A packet that was reassembled leaves, where it can, in the pieces in which it came (the kernel still has them
 as a list); any other packet is cut into pieces as large as the MTU allows.
@@ -9,25 +9,33 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from .frame cimport (
-    IP_CHECK, IP_DF, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_TOTAL, csum, ipv4_valid, load16, store16,
+    EXT_DESTINATION, EXT_FRAGMENT, EXT_HOP, EXT_ROUTING, FRAGMENT_LEN, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP_CHECK, IP_DF, IP_FRAG,
+    IP_LEN, IP_MF, IP_OFFSET, IP_TOTAL, csum, ipv4_valid, load16, store16, store32,
 )
 
 cdef enum:
+    LEAST_MTU6 = 1280           # IPV6_MIN_MTU
     IPOPT_END = 0
     IPOPT_NOOP = 1
     IPOPT_COPY = 0x80
 
 
-cdef bint keeps_geometry(const fragmenter_t* f, const geometry_t* origin) noexcept nogil:
-    """Whether every original piece fits and begins at a multiple of 8 (before ip_fraglist_init)."""
-    cdef uint32_t i, total = 0
-    if load16(f.frame + f.l3 + IP_FRAG) & (IP_MF | IP_OFFSET) or f.flags & FRAGMENT_CLONED:
+cdef bint keeps_geometry(fragmenter_t* f, const geometry_t* origin) noexcept nogil:
+    """Whether every original piece fits and begins at a multiple of 8 (before ip_fraglist_init). The first is what the
+    others leave, for IPv6's headers before and after reassembly may end at different places."""
+    cdef uint32_t i, size, others = 0
+    if f.more or f.offset or f.flags & FRAGMENT_CLONED:
         return False
+    for i in range(1, origin.fragments):
+        others += origin.payload[i]
+    if others >= f.left:
+        return False
+    f.first = f.left - others
     for i in range(origin.fragments):
-        total += origin.payload[i]
-        if origin.payload[i] > f.room or (origin.payload[i] & 7 and i + 1 < origin.fragments):
+        size = origin.payload[i] if i else f.first
+        if size > f.room or (size & 7 and i + 1 < origin.fragments):
             return False
-    return total == f.left
+    return True
 
 
 cdef void blank_uncopied_options(uint8_t* header, uint32_t length) noexcept nogil:
@@ -54,7 +62,7 @@ cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3,
     f.cut = f.index = 0
     f.offset = <uint32_t>(word & IP_OFFSET) * 8
     f.more = word & IP_MF
-    f.df = 0
+    f.df = f.next = 0
     f.payload = NULL
     memcpy(f.header, frame + l3, f.header_len)
     if origin != NULL and origin.fragments and origin.max_size < mtu:
@@ -74,17 +82,72 @@ cdef uint32_t fragment_start(fragmenter_t* f, const uint8_t* frame, uint32_t l3,
     return 1 + (f.left - f.room + (f.room & ~7u) - 1) // (f.room & ~7u)
 
 
+cdef uint32_t unfragmentable(const uint8_t* l3, uint32_t n, uint16_t* next) noexcept nogil:
+    """Bytes of headers that every fragment carries, and the place of the byte that names what follows them
+    (ip6_find_1stfragopt): all up to a transport's, but for destination options behind a routing header. 0: the n bytes
+    end within them."""
+    cdef uint32_t at = IP6_LEN
+    cdef bint routed = False
+    next[0] = IP6_NEXT
+    while l3[next[0]] == EXT_HOP or l3[next[0]] == EXT_ROUTING or (l3[next[0]] == EXT_DESTINATION and not routed):
+        if at + 2 > n:
+            return 0
+        routed |= l3[next[0]] == EXT_ROUTING
+        next[0] = <uint16_t>at
+        at += (<uint32_t>l3[at + 1] + 1) * 8
+        if at > n:
+            return 0
+    return at
+
+
+cdef uint32_t fragment_start6(fragmenter_t* f, const uint8_t* frame, uint32_t l3, uint32_t end, uint32_t mtu,
+                              const geometry_t* origin, uint8_t flags, uint32_t id) noexcept nogil:
+    cdef uint32_t there = end - l3
+    f.frame, f.l3, f.flags, f.id, f.payload = frame, l3, flags, id, NULL
+    f.cut = f.index = f.offset = f.more = f.df = f.left = 0
+    if origin != NULL and origin.max_size < mtu:
+        mtu = max(origin.max_size, <uint32_t>LEAST_MTU6)
+    f.header_len = unfragmentable(frame + l3, there, &f.next)
+    if f.header_len == 0 or f.header_len >= there or mtu < f.header_len + FRAGMENT_LEN + 8:
+        return 0
+    f.left, f.room = there - f.header_len, mtu - f.header_len - FRAGMENT_LEN
+    if origin != NULL and origin.fragments and keeps_geometry(f, origin):
+        f.payload = origin.payload
+        return origin.fragments
+    return 1 + (f.left - min(f.left, f.room) + (f.room & ~7u) - 1) // (f.room & ~7u)
+
+
+cdef uint32_t write6(const fragmenter_t* f, uint8_t* out, uint32_t length, uint32_t offset) noexcept nogil:
+    """Headers of an IPv6 fragment around its payload; the length of all."""
+    cdef uint8_t* header = out + f.l3
+    cdef uint8_t* fragment = header + f.header_len
+    memcpy(out, f.frame, f.l3 + f.header_len)
+    fragment[0], fragment[1] = header[f.next], 0
+    header[f.next] = EXT_FRAGMENT
+    store16(header + IP6_PAYLOAD, <uint16_t>(f.header_len - IP6_LEN + FRAGMENT_LEN + length))
+    store16(fragment + 2, <uint16_t>(offset | (f.left != 0)))
+    store32(fragment + 4, f.id)
+    memcpy(fragment + FRAGMENT_LEN, f.frame + f.l3 + f.header_len + f.cut, length)
+    return f.l3 + f.header_len + FRAGMENT_LEN + length
+
+
 cdef uint32_t fragment_next(fragmenter_t* f, uint8_t* out) noexcept nogil:
-    cdef uint32_t length
+    cdef uint32_t length, written
     cdef uint16_t word
     cdef uint8_t* header = out + f.l3
     if f.left == 0:
         return 0
     if f.payload != NULL:
-        length = f.payload[f.index]
+        length = f.payload[f.index] if f.index else f.first
     else:
         length = f.left if f.left <= f.room else f.room & ~7u
     f.left -= length
+    if f.next:
+        written = write6(f, out, length, f.offset)
+        f.cut += length
+        f.offset += length
+        f.index += 1
+        return written
     word = <uint16_t>(f.offset >> 3) | f.df | f.more
     if f.left:
         word |= IP_MF

@@ -25,7 +25,7 @@ class FragmentFate(IntEnum):
     WHOLE = FATE_WHOLE  #: completed its datagram; held: went into one
     DUPLICATE = FATE_DUPLICATE  #: its bytes are held already
     OVERLAP = FATE_OVERLAP  #: some of its bytes are held already; the queue dies
-    BAD_END = FATE_BAD_END  #: empty, or contradicts where the datagram ends; the queue dies
+    BAD_END = FATE_BAD_END  #: empty, or contradicts where the datagram ends; the queue dies, but of IPv6
     TOO_LONG = FATE_TOO_LONG  #: the datagram exceeds 65535 bytes; the queue dies
     BAD_ECN = FATE_BAD_ECN  #: ECN fields that must not meet (RFC 3168 5.3); the queue dies
     NO_MEMORY = FATE_NO_MEMORY  #: the table is over its threshold
@@ -89,6 +89,8 @@ cdef class FragmentTable:
     -----
     `low_thresh` has had no effect in Linux since 4.17 and is not modelled. Memory is counted as Linux does
     for frames in buffers of their own size; a network driver may use larger ones, and be refused earlier.
+
+    A node has another table for IPv6, `Node.fragments6`, which the node alone fills and which is not pickled.
     """
 
     def __cinit__(self, *, timeout_s=30, high_threshold=4 << 20, max_distance=64, seed=0):
@@ -188,6 +190,8 @@ cdef class FragmentTable:
         cdef uint32_t run, was
         queues, pieces, data = [], [], []
         while q != NULL:
+            if q.body.six:
+                raise TypeError("a node's IPv6 fragments are not pickled: they know their addresses by its numbers alone")
             queues.append((
                 q.due, q.user, q.src, q.dst, q.rid, q.source.rid, q.body.len, q.body.pieces, q.id,
                 q.body.port, q.body.max_size, q.body.max_df_size, q.proto, q.body.ecn, bool(q.body.last_in),

@@ -9,5 +9,5 @@ cdef uint8_t* local_packet6(node_t* node, packet_t* made, const packet_t* cause,
 cdef int local_out6(node_t* node, packet_t* p, uint16_t dev) noexcept nogil
 cdef void send6(node_t* node, packet_t* made, uint16_t dev) noexcept nogil
 cdef void icmp6_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil
+cdef void icmp6_send_bridged(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil
 cdef void reject6(node_t* node, packet_t* p, bint bridged) noexcept nogil
-cdef bint allowed6(node_t* node, const uint8_t* dst, uint8_t type) noexcept nogil

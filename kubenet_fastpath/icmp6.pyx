@@ -39,8 +39,7 @@ cdef bint allowed6(node_t* node, const uint8_t* dst, uint8_t type) noexcept nogi
         return True
     if not spend_global(node):
         return False
-    if node.icmp6.interval and not spend_token(
-            node, find_peer(node, &node.icmp6, pool_intern(node.pool, dst)), node.icmp6.interval):
+    if not spend_token(node, find_peer(node, &node.icmp6, pool_intern(node.pool, dst)), node.icmp6.interval):
         return False
     node.icmp.credit -= 1
     return True
@@ -121,10 +120,12 @@ cdef void tell(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t r
         mine = False
     if is_unspecified6(to) or is_multicast6(to) or about_error(p):
         return
-    if not allowed6(node, to, type):
+    if (bridged or p.bridged) and is_link_local6(to):   # on nobody knows which link
         return
     hop = route6_output(node, dev, to)
     if hop == NO_HOP or node.hops[hop].type > ROUTE_LOCAL:
+        return
+    if node.hops[hop].type != ROUTE_LOCAL and not allowed6(node, to, type):
         return
     if mine:
         memcpy(speaker, l3 + IP6_DST, 16)
@@ -154,6 +155,11 @@ cdef void tell(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t r
 cdef void icmp6_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil:
     """Tell the sender of `p` what became of it, unless the rules forbid it."""
     tell(node, p, type, code, rest, False)
+
+
+cdef void icmp6_send_bridged(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t rest) noexcept nogil:
+    """The same of a packet that the bridge alone has seen so far."""
+    tell(node, p, type, code, rest, True)
 
 
 cdef void reject6(node_t* node, packet_t* p, bint bridged) noexcept nogil:

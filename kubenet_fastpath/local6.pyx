@@ -1,7 +1,7 @@
 """What the node itself answers of IPv6: echo requests, neighbour discovery, closed ports, unknown headers.
 
 Source: net/ipv6/ip6_input.c (ip6_protocol_deliver_rcu), icmp.c (icmpv6_rcv, icmpv6_echo_reply), udp.c (__udp6_lib_rcv),
-tcp_ipv6.c (tcp_v6_send_reset), exthdrs.c (ipv6_destopt_rcv, ipv6_rthdr_rcv).
+tcp_ipv6.c (tcp_v6_send_reset), exthdrs.c (ipv6_destopt_rcv, ipv6_rthdr_rcv), reassembly.c (ipv6_frag_rcv).
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
@@ -10,11 +10,12 @@ from libc.string cimport memcpy
 from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, record
 from .address_pool cimport pool_read
 from .frame cimport (
-    EXT_DESTINATION, EXT_NONE, EXT_ROUTING, ICMP6_ECHO, ICMP6_ECHOREPLY, ICMP6_PARAMETER, ICMP6_REDIRECT,
-    ICMP6_SOLICIT_ROUTER, ICMP6_UNREACH, ICMP_CHECK, ICMP_LEN, ICMP_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_SRC, PROTO_ICMP6,
+    EXT_DESTINATION, EXT_FRAGMENT, EXT_NONE, EXT_ROUTING, FRAGMENT_LEN, ICMP6_ECHO, ICMP6_ECHOREPLY, ICMP6_PARAMETER, ICMP6_REDIRECT,
+    ICMP6_SOLICIT_ROUTER, ICMP6_UNREACH, ICMP_CHECK, ICMP_LEN, ICMP_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC, PROTO_ICMP6,
     PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_CHECK, TCP_LEN, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum_addresses, csum_fold,
     csum_partial, load16, store16,
 )
+from .header6 cimport lacks_headers
 from .hooks cimport input_hook
 from .icmp6 cimport icmp6_send, local_packet6, reject6, send6
 from .local cimport wants_reset, write_reset
@@ -28,6 +29,7 @@ cdef enum:
     PORT_UNREACH = 4
     BAD_FIELD = 0               # of a parameter problem
     UNKNOWN_HEADER = 1
+    INCOMPLETE_HEADERS = 3
 
 
 cdef bint intact(const packet_t* p, const uint8_t* l4, uint32_t n) noexcept nogil:
@@ -99,6 +101,18 @@ cdef void refuse_udp(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n) n
     icmp6_send(node, p, ICMP6_UNREACH, PORT_UNREACH, 0)
 
 
+cdef void refuse_fragment(node_t* node, packet_t* p, uint32_t at) noexcept nogil:
+    """A fragment that conntrack did not gather, for what is wrong with it (ipv6_frag_rcv)."""
+    cdef const uint8_t* l3 = p.frame + p.l3
+    cdef uint32_t total = p.length - p.l3
+    if (p.origin != NULL and not p.hooked) or load16(l3 + IP6_PAYLOAD) == 0 or at + FRAGMENT_LEN > total:
+        icmp6_send(node, p, ICMP6_PARAMETER, BAD_FIELD, at)
+    elif lacks_headers(l3, total, at):
+        icmp6_send(node, p, ICMP6_PARAMETER, INCOMPLETE_HEADERS, 0)
+    elif l3[at + 3] & 1 and (total - at) & 7:           # more follow, but it ends in the middle of 8 bytes
+        icmp6_send(node, p, ICMP6_PARAMETER, BAD_FIELD, IP6_PAYLOAD)
+
+
 cdef void deliver(node_t* node, packet_t* p, bint unicast) noexcept nogil:
     """Walk the headers to whoever is there."""
     cdef const uint8_t* l3 = p.frame + p.l3
@@ -125,6 +139,8 @@ cdef void deliver(node_t* node, packet_t* p, bint unicast) noexcept nogil:
     elif proto == PROTO_UDP or proto == PROTO_UDPLITE:
         if not is_multicast6(l3 + IP6_DST):
             refuse_udp(node, p, l3 + at, total - at)
+    elif proto == EXT_FRAGMENT:
+        refuse_fragment(node, p, at)
     elif proto != EXT_NONE:
         icmp6_send(node, p, ICMP6_PARAMETER, UNKNOWN_HEADER, next)
 

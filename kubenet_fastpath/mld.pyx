@@ -7,11 +7,11 @@ Source: net/bridge/br_multicast.c (br_multicast_ipv6_rcv, br_ip6_multicast_query
 net/ipv6/mcast_snoop.c (ipv6_mc_check_mld), net/ipv6/exthdrs_core.c (ipv6_skip_exthdr); RFC 2710, RFC 3810, RFC 4286.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .extension cimport extension_skip
 from .frame cimport (
-    EXT_AUTH, EXT_DESTINATION, EXT_FRAGMENT, EXT_HOP, EXT_NONE, EXT_ROUTING, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC,
-    PROTO_ICMP6, csum_fold, csum_partial, load16, load32,
+    EXT_HOP, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC, PROTO_ICMP6, csum_fold, csum_partial, load16, load32,
 )
 from .multicast cimport (
     SNOOP_BAD, SNOOP_DATA, SNOOP_FLOOD, SNOOP_ROUTERS, multicast_general_query, multicast_group_query, multicast_join,
@@ -44,29 +44,6 @@ cdef address128_t address_at(const uint8_t* ip) noexcept nogil:
     made.hi = <uint64_t>load32(ip) << 32 | load32(ip + 4)
     made.lo = <uint64_t>load32(ip + 8) << 32 | load32(ip + 12)
     return made
-
-
-cdef uint32_t upper_layer(const uint8_t* l3, uint32_t n, uint8_t* protocol) noexcept nogil:
-    """Where extension headers end, and what begins there; 0: cut off, or nothing does."""
-    cdef uint32_t at = IP6_LEN, size
-    cdef uint8_t next = l3[IP6_NEXT]
-    while next == EXT_HOP or next == EXT_ROUTING or next == EXT_FRAGMENT or next == EXT_AUTH or (
-            next == EXT_NONE or next == EXT_DESTINATION):
-        if next == EXT_NONE or at + 2 > n:
-            return 0
-        size = (l3[at + 1] + 1) * 8
-        if next == EXT_FRAGMENT:
-            if at + 4 > n:
-                return 0
-            if load16(l3 + at + 2) & 0xFFF8:            # not the first: what follows is not known
-                break
-            size = 8
-        elif next == EXT_AUTH:
-            size = (l3[at + 1] + 2) * 4
-        next = l3[at]
-        at += size
-    protocol[0] = next
-    return at
 
 
 cdef void query(multicast_t* m, const uint8_t* l3, const uint8_t* mld, uint32_t n, uint16_t port,
@@ -117,8 +94,10 @@ cdef bint intact(const uint8_t* l3, const uint8_t* mld, uint32_t n) noexcept nog
 cdef snoop_t mld_receive(multicast_t* m, const uint8_t* l3, uint32_t n, uint16_t port, int64_t now) noexcept nogil:
     """Learn from an IPv6 packet in a multicast frame; n bytes are there from its header on (br_multicast_ipv6_rcv)."""
     cdef uint32_t at, total
+    cdef int32_t found
+    cdef uint16_t fragment
     cdef const uint8_t* mld
-    cdef uint8_t protocol = 0
+    cdef uint8_t protocol = EXT_HOP
     cdef address128_t dst, group
     cdef bint everybody
     if n < IP6_LEN or l3[0] >> 4 != 6:
@@ -130,9 +109,10 @@ cdef snoop_t mld_receive(multicast_t* m, const uint8_t* l3, uint32_t n, uint16_t
     everybody = dst.hi == LINK and dst.lo == ALL_NODES
     if l3[IP6_NEXT] != EXT_HOP:
         return SNOOP_FLOOD if everybody else SNOOP_DATA
-    at = upper_layer(l3, n, &protocol)
-    if at == 0:
+    found = extension_skip(l3, n, IP6_LEN, &protocol, &fragment)
+    if found < 0:
         return SNOOP_BAD
+    at = <uint32_t>found
     if protocol != PROTO_ICMP6:
         return SNOOP_FLOOD if everybody else SNOOP_DATA
     if total < at + 8 or not intact(l3, l3 + at, total - at):

@@ -72,7 +72,7 @@ class Node:
         Prefix -> index into `next_hops`.
     fdb, connections, neighbours, fragments
         The node's tables.
-    routes6, neighbours6
+    routes6, neighbours6, fragments6
         The same of IPv6; empty if the node has none.
     addresses : AddressPool
         IPv6 addresses by the numbers that tables have for them.
@@ -128,6 +128,9 @@ class Node:
             for pool in (None, self.addresses)
         )
         self.fragments = FragmentTable(timeout_s=config.fragment_timeout_s, seed=config.seed)
+        self.fragments6 = FragmentTable(
+            timeout_s=config.fragment6_timeout_s, max_distance=0, seed=config.seed
+        )
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
@@ -154,6 +157,7 @@ class Node:
             self._services,
             self.routes6,
             self.neighbours6,
+            self.fragments6,
             self.addresses,
         )
         self._pipeline.workers = workers
@@ -795,7 +799,9 @@ class Node:
         values = {v.name.lower(): verdicts[v] for v in Verdict}
         values |= {f"reason.{r.name.lower()}": reasons[r] for r in Reason}
         values |= self._pipeline.totals()
-        values["held_now"] = self.neighbours.held + self.neighbours6.held + self.fragments.held
+        values["held_now"] = (
+            self.neighbours.held + self.neighbours6.held + self.fragments.held + self.fragments6.held
+        )
         for port in self.ports.values():
             traffic = self._pipeline.traffic(port.index)
             for name, value in zip(

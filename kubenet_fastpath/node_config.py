@@ -169,6 +169,8 @@ class NodeConfig:
         net.ipv4.neigh.default.retrans_time_ms, delay_first_probe_time, base_reachable_time_ms.
     fragment_timeout_s : float
         net.ipv4.ipfrag_time: how long fragments wait for the rest of their datagram.
+    fragment6_timeout_s : float
+        net.netfilter.nf_conntrack_frag6_timeout: the same of IPv6.
     ageing_s : float
         After which the bridge forgets a MAC.
     seed : int
@@ -217,6 +219,7 @@ class NodeConfig:
     neighbour_delay_s: float = 5
     neighbour_reachable_s: float = 30
     fragment_timeout_s: float = 30
+    fragment6_timeout_s: float = 60
     proxy_delay_ms: int = 800
     seed: int = 0
 
@@ -251,6 +254,7 @@ class NodeConfig:
             "neighbour_delay_s",
             "neighbour_reachable_s",
             "fragment_timeout_s",
+            "fragment6_timeout_s",
         ):
             if not 0 < getattr(self, name) <= 86_400:
                 raise ConfigError(f"{name} is not in 0..86400: {getattr(self, name)}")

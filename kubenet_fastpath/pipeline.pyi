@@ -31,6 +31,8 @@ class Pipeline:
     @property
     def neighbours6(self) -> NeighbourTable: ...
     @property
+    def fragments6(self) -> FragmentTable: ...
+    @property
     def addresses(self) -> AddressPool: ...
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Pipeline:
         services: ServiceTable,
         routes6: RouteTable,
         neighbours6: NeighbourTable,
+        fragments6: FragmentTable,
         addresses: AddressPool,
     ) -> None: ...
     def configure(

@@ -29,7 +29,7 @@ from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, NO_INTERFACE, PACKET_BROADCAST, PACKET_HOST,
     PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, destination_of, interface_t, nexthop_t, node_t, out_t, packet_t, prefix6_t, record, release_scratch, scratch, source_of, unlikely,
 )
-from .defrag cimport defrag_expire, defrag_next_due, expired_t
+from .defrag cimport defrag_expire, defrag_next_due, defrag_t, expired_t, queue_t
 from .egress cimport lose, solicit, waited
 from .fastpath cimport KF_KEYED, KF_UDP, batch_t, fastpath_free, fastpath_init, fastpath_learn, fastpath_run, fastpath_t
 from .fdb cimport ForwardingDatabase, fdb_age
@@ -38,13 +38,14 @@ from .forward cimport ip_receive
 from .forward6 cimport ip6_receive
 from .fragment_table cimport FragmentTable
 from .frame cimport (
-    ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ICMP6_UNREACH, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
+    ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ICMP6_TIME_EXCEEDED, ICMP6_UNREACH, ETH_QINQ, ETH_TYPE, ETH_VLAN, ICMP_TIME_EXCEEDED, ICMP_UNREACH, IP_DST, IP_FRAG, IP_MF, IP_OFFSET,
     IP_SRC, VLAN_LEN, load16, load32, load_mac,
 )
+from .header6 cimport find_transport
 from .hooks cimport let_go
 from .isa cimport isa_number
 from .icmp cimport icmp_send
-from .icmp6 cimport icmp6_send
+from .icmp6 cimport icmp6_send, icmp6_send_bridged
 from .lookahead cimport fastpath_look
 from .multicast cimport multicast_forget, multicast_free, multicast_init
 from .neighbour cimport (
@@ -207,7 +208,10 @@ cdef void fail_neighbour(node_t* node, neigh_table_t* t, uint32_t index) noexcep
 
 
 cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:
-    """A datagram stayed incomplete: only for one to the node itself the sender is told (ip_expire)."""
+    """A datagram stayed incomplete. Of IPv4 the sender is told for one to the node itself alone (ip_expire), of IPv6 for
+    any (ip6frag_expire_frag_queue). In the bridge's hooks all frames to one host are the node's (setup_pre_routing)."""
+    cdef bint six, bridged = expired.user & 1
+    cdef uint64_t dst
     cdef packet_t p
     node.reasons[R_FRAG_TIMEOUT] += expired.fragments
     node.generated_drops += expired.fragments
@@ -217,11 +221,20 @@ cdef void end_reassembly(node_t* node, const expired_t* expired) noexcept nogil:
     if p.frame == NULL or expired.port >= node.n_interfaces or node.interface[expired.port].kind == IF_NONE:
         return
     memcpy(p.frame, expired.frame, expired.end)
-    p.l3, p.ethertype = expired.l3, ETH_IP
+    six = p.frame[expired.l3] >> 4 == 6
+    p.l3, p.ethertype = expired.l3, ETH_IP6 if six else ETH_IP
     if node.interface[p.port].kind == IF_BRIDGE_PORT:
         p.dev = node.interface[p.port].bridge
-    p.type = PACKET_HOST if load_mac(p.frame + ETH_DST) == node.interface[p.dev].mac else PACKET_OTHERHOST
-    if route_input(node, &p, load32(p.frame + p.l3 + IP_SRC), load32(p.frame + p.l3 + IP_DST), False) == PASS and (
+    dst = load_mac(p.frame + ETH_DST)
+    p.type = PACKET_HOST if dst == node.interface[p.dev].mac or (bridged and not dst >> 40 & 1) else PACKET_OTHERHOST
+    if six:
+        p.iif = p.dev
+        find_transport(&p)
+        if bridged:
+            icmp6_send_bridged(node, &p, ICMP6_TIME_EXCEEDED, FRAGMENT_TIME, 0)
+        else:
+            icmp6_send(node, &p, ICMP6_TIME_EXCEEDED, FRAGMENT_TIME, 0)
+    elif route_input(node, &p, load32(p.frame + p.l3 + IP_SRC), load32(p.frame + p.l3 + IP_DST), False) == PASS and (
             p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_LOCAL):
         icmp_send(node, &p, ICMP_TIME_EXCEEDED, FRAGMENT_TIME, 0)
 
@@ -233,8 +246,10 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     cdef event_t event
     cdef expired_t expired
     cdef neigh_table_t* t
+    cdef defrag_t* fragments
     while True:
-        when = defrag_next_due(node.defrag)
+        fragments = node.defrag if defrag_next_due(node.defrag) <= defrag_next_due(node.defrag6) else node.defrag6
+        when = defrag_next_due(fragments)
         t = node.neighbours if node.neighbours.due <= node.neighbours6.due else node.neighbours6
         if node.n_proxied and node.proxied_due <= min(now, when, t.due):
             fdb_age(node.fdb, node.proxied_due)
@@ -242,7 +257,7 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
         elif when <= now and when <= t.due:
             node.now = max(node.now, when)
             fdb_age(node.fdb, when)
-            if defrag_expire(node.defrag, when, &expired):
+            if defrag_expire(fragments, when, &expired):
                 end_reassembly(node, &expired)
         elif t.due <= now:
             event = neigh_timer(t, min(now, t.due), &index, &when)
@@ -274,7 +289,12 @@ cdef void keep_addresses(node_t* node) noexcept nogil:
     cdef ct_t* ct = node.conntrack
     cdef conn_t* c
     cdef clients_t* list
+    cdef queue_t* queue = node.defrag6.oldest
     cdef uint32_t i, k
+    while queue != NULL:
+        pool_keep(node.pool, queue.src)
+        pool_keep(node.pool, queue.dst)
+        queue = queue.newer
     for i in range(ct.used):
         c = ct_conn(ct, i)
         if c.original.family == 6 and not c.status & IPS_DYING:
@@ -313,18 +333,20 @@ cdef class Pipeline:
     cdef readonly ServiceTable services
     cdef readonly RouteTable routes6
     cdef readonly NeighbourTable neighbours6
+    cdef readonly FragmentTable fragments6
     cdef readonly AddressPool addresses
 
     def __cinit__(self, RouteTable routes not None, ForwardingDatabase fdb not None,
                   ConnectionTable connections not None, NeighbourTable neighbours not None,
                   FragmentTable fragments not None, ServiceTable services not None, RouteTable routes6 not None,
-                  NeighbourTable neighbours6 not None, AddressPool addresses not None):
+                  NeighbourTable neighbours6 not None, FragmentTable fragments6 not None, AddressPool addresses not None):
         self.routes, self.fdb, self.connections = routes, fdb, connections
         self.neighbours, self.fragments, self.services = neighbours, fragments, services
         self.node.fib, self.node.fdb, self.node.conntrack = routes.fib, fdb.table, connections.table
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
         self.node.services = &services.table
         self.routes6, self.neighbours6, self.addresses = routes6, neighbours6, addresses
+        self.fragments6, self.node.defrag6 = fragments6, fragments6.table
         self.node.neighbours6, self.node.pool = &neighbours6.table, &addresses.pool
         self.node.now = -0x8000000000000000
         if not fastpath_init(&self.fast, isa_number(None)):

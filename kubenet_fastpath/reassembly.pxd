@@ -9,15 +9,30 @@ cdef enum fragment_fate_t:      # of a fragment that arrives; and, but for HELD,
     FATE_WHOLE = 1              # it completed its datagram; held: went into one
     FATE_DUPLICATE = 2          # its bytes are held already: dropped alone (DUP_FRAG)
     FATE_OVERLAP = 3            # some of its bytes are held already: dropped with its queue
-    FATE_BAD_END = 4            # empty, or it contradicts where the datagram ends: dropped with its queue
+    FATE_BAD_END = 4            # empty, or it contradicts where the datagram ends: dropped, of IPv4 with its queue
     FATE_TOO_LONG = 5           # the datagram has more than 65535 bytes: dropped with its queue
     FATE_BAD_ECN = 6            # ECN fields that RFC 3168 5.3 does not let meet: dropped with its queue
     FATE_NO_MEMORY = 7          # the table is over its threshold: dropped alone
     FATE_TOO_FAR = 8            # only of held ones: too many of the source came between (FRAG_TOO_FAR)
     FATE_TIMEOUT = 9            # only of held ones (FRAG_REASM_TIMEOUT)
+    FATE_MISFIT = 10            # of IPv6: no multiple of 8 that more follow: not counted, goes on as it is, and its queue dies
 
 cdef enum:
     FATES = 10
+
+cdef struct fragment_t:         # what reassembly reads of a fragment of either family
+    const uint8_t* frame
+    uint32_t l3
+    uint32_t header             # bytes from there to the payload
+    uint32_t length             # of the frame, for accounting
+    uint32_t offset             # of the payload in the datagram
+    uint32_t end
+    bint more
+    bint df
+    bint six
+    uint8_t ecn
+    uint8_t next                # of IPv6: place of the byte that names the fragment header, which find_prev_fhdr keeps in 8 bits
+    uint16_t size               # IP bytes
 
 cdef struct piece_t:            # a fragment that is held; its bytes follow the struct
     piece_t* next               # in its run
@@ -45,6 +60,8 @@ cdef struct reassembly_t:       # all zero: nothing came yet
     uint16_t max_df_size        # likewise, with DF
     uint16_t port               # ingress of the latest fragment
     uint8_t ecn                 # set of 1 << ECN field
+    uint8_t next                # fragment_t.next of the first
+    bint six
     bint first_in
     bint last_in
 
@@ -61,10 +78,11 @@ cdef struct desk_t:             # where datagrams are put together; grows as nee
     uint16_t* payload
     uint32_t payload_room
 
-# Add the fragment frame[l3:l3 + size]. FATE_HELD: it is in, and reassembly_complete may hold; FATE_DUPLICATE:
-# nothing came of it; any other fate is that of the whole reassembly.
-cdef fragment_fate_t reassembly_add(reassembly_t* r, const uint8_t* frame, uint32_t l3, uint32_t size,
-                                    uint16_t port) noexcept nogil
+# Read frame[l3:end], an IPv4 fragment that ipv4_valid accepted.
+cdef void fragment_read(fragment_t* g, const uint8_t* frame, uint32_t l3, uint32_t end) noexcept nogil
+# Add a fragment; all of a reassembly are of one family. FATE_HELD: it is in, and reassembly_complete may hold;
+# FATE_DUPLICATE: nothing came of it; any other fate is that of the whole reassembly, but for IPv6's FATE_BAD_END.
+cdef fragment_fate_t reassembly_add(reassembly_t* r, const fragment_t* g, uint16_t port) noexcept nogil
 cdef inline bint reassembly_complete(const reassembly_t* r) noexcept nogil:
     return r.first_in and r.last_in and r.meat == r.len
 cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil

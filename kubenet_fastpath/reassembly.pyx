@@ -1,4 +1,5 @@
-"""Reassembly of one IPv4 datagram as Linux's ip_frag_queue and ip_frag_reasm do it (net/ipv4/ip_fragment.c).
+"""Reassembly of one datagram as Linux's ip_frag_queue and ip_frag_reasm do it (net/ipv4/ip_fragment.c), and for IPv6
+nf_ct_frag6_queue and nf_ct_frag6_reasm (net/ipv6/netfilter/nf_conntrack_reasm.c).
 
 Fragments are held as runs: pieces that arrived one right behind the other at the end. The kernel tells a
 duplicate from an overlap by them, so that a repeated fragment which lies across two runs ends the datagram.
@@ -8,7 +9,7 @@ Runs stand in an array by offset: a fragment finds its place by bisection, howev
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from .frame cimport IP_CHECK, IP_DF, IP_FRAG, IP_MF, IP_OFFSET, IP_TOS, IP_TOTAL, csum, load16, store16
+from .frame cimport FRAGMENT_LEN, IP6_LEN, IP6_PAYLOAD, IP_CHECK, IP_DF, IP_FRAG, IP_MF, IP_OFFSET, IP_TOS, IP_TOTAL, csum, load16, store16
 
 cdef enum:
     SKB_SIZE = 256              # struct sk_buff, aligned to cache lines
@@ -90,43 +91,50 @@ cdef bint insert(reassembly_t* r, piece_t* piece, uint32_t at, bint append) noex
     return True
 
 
-cdef fragment_fate_t reassembly_add(reassembly_t* r, const uint8_t* frame, uint32_t l3, uint32_t size,
-                                    uint16_t port) noexcept nogil:
-    cdef const uint8_t* ip = frame + l3
-    cdef uint32_t header = (ip[0] & 15) * 4, at = 0
-    cdef uint16_t word = load16(ip + IP_FRAG), fragment_size
-    cdef uint32_t offset = <uint32_t>(word & IP_OFFSET) * 8, end = offset + size - header
+cdef fragment_fate_t reassembly_add(reassembly_t* r, const fragment_t* g, uint16_t port) noexcept nogil:
+    cdef uint32_t at = 0
     cdef fragment_fate_t fate
     cdef piece_t* piece
+    r.six = g.six
     # `len` and `last_in` change before the fragment is known to be no duplicate: the kernel's order
-    if not word & IP_MF:
-        if end < r.len or (r.last_in and end != r.len):
+    if not g.more:
+        if g.end < r.len or (r.last_in and g.end != r.len):
             return FATE_BAD_END
-        r.last_in, r.len = True, end
-    else:
-        end &= ~7u
-        if end > r.len:
-            if r.last_in:
-                return FATE_BAD_END
-            r.len = end
-    if end == offset:
+        r.last_in, r.len = True, g.end
+    elif g.end > r.len:
+        if r.last_in:
+            return FATE_BAD_END
+        r.len = g.end
+    if g.end == g.offset:
         return FATE_BAD_END
-    fate = find_place(r, offset, end, &at)
+    fate = find_place(r, g.offset, g.end, &at)
     if fate != FATE_HELD:
         return fate
-    piece = new_piece(r, l3, header, offset, end - offset, truesize_of(l3 + size))
-    if piece == NULL or not insert(r, piece, at, at == r.runs and at > 0 and r.run[at - 1].end == offset):
+    piece = new_piece(r, g.l3, g.header, g.offset, g.end - g.offset, truesize_of(g.length))
+    if piece == NULL or not insert(r, piece, at, at == r.runs and at > 0 and r.run[at - 1].end == g.offset):
         free(piece)
         return FATE_NO_MEMORY
-    memcpy(piece_bytes(piece), frame, piece.l3 + piece.header)
-    memcpy(piece_bytes(piece) + piece.l3 + piece.header, frame + l3 + header, piece.length)
+    memcpy(piece_bytes(piece), g.frame, piece.l3 + piece.header)
+    memcpy(piece_bytes(piece) + piece.l3 + piece.header, g.frame + g.l3 + g.header, piece.length)
     r.port = port
-    r.ecn |= <uint8_t>(1 << (ip[IP_TOS] & 3))
-    fragment_size = <uint16_t>(header + piece.length)
-    r.max_size = max(r.max_size, fragment_size)
-    if word & IP_DF:
-        r.max_df_size = max(r.max_df_size, fragment_size)
+    r.ecn |= <uint8_t>(1 << g.ecn)
+    r.max_size = max(r.max_size, g.size)
+    if g.df:
+        r.max_df_size = max(r.max_df_size, g.size)
+    if g.offset == 0:
+        r.next = g.next
     return FATE_HELD
+
+
+cdef void fragment_read(fragment_t* g, const uint8_t* frame, uint32_t l3, uint32_t end) noexcept nogil:
+    cdef const uint8_t* ip = frame + l3
+    cdef uint16_t word = load16(ip + IP_FRAG)
+    g.frame, g.l3, g.header, g.length = frame, l3, (ip[0] & 15) * 4, end
+    g.offset, g.more, g.df = <uint32_t>(word & IP_OFFSET) * 8, word & IP_MF != 0, word & IP_DF != 0
+    g.end = g.offset + end - l3 - g.header
+    if g.more:
+        g.end &= ~7u
+    g.six, g.next, g.ecn, g.size = False, 0, ip[IP_TOS] & 3, <uint16_t>(g.header + g.end - g.offset)
 
 
 cdef bint make_room(desk_t* desk, uint32_t size, uint32_t fragments) noexcept nogil:
@@ -144,36 +152,49 @@ cdef bint make_room(desk_t* desk, uint32_t size, uint32_t fragments) noexcept no
     return True
 
 
-cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil:
-    cdef piece_t* head = r.run[0].first
+cdef void lay_out(const reassembly_t* r, desk_t* desk, uint8_t* payload, datagram_t* out) noexcept nogil:
+    """Put the pieces side by side, and their sizes."""
     cdef piece_t* piece = NULL
-    cdef uint32_t total = head.header + r.len, size = head.l3 + total, n = 0, run = 0
-    cdef uint8_t* ip
-    if r.ecn & ECN_NOT_ECT and r.ecn != ECN_NOT_ECT:    # the table ip_frag_ecn_table in one line
-        return FATE_BAD_ECN
-    if total > MAX_DATAGRAM:
-        return FATE_TOO_LONG
-    if not make_room(desk, size, r.pieces):
-        return FATE_NO_MEMORY
-    memcpy(desk.frame, piece_bytes(head), head.l3 + head.header)
-    ip = desk.frame + head.l3
+    cdef uint32_t n = 0, run = 0
     while True:
         piece = piece_after(r, piece, &run)
         if piece == NULL:
             break
-        memcpy(ip + head.header + piece.offset, piece_bytes(piece) + piece.l3 + piece.header, piece.length)
+        memcpy(payload + piece.offset, piece_bytes(piece) + piece.l3 + piece.header, piece.length)
         desk.payload[n] = <uint16_t>piece.length
         n += 1
-    store16(ip + IP_TOTAL, <uint16_t>total)
+    out.geometry.payload, out.geometry.fragments, out.geometry.max_size = desk.payload, n, r.max_size
+
+
+cdef fragment_fate_t reassembly_finish(const reassembly_t* r, desk_t* desk, datagram_t* out) noexcept nogil:
+    cdef piece_t* head = r.run[0].first
+    cdef uint32_t header = head.header - (FRAGMENT_LEN if r.six else 0), total = header + r.len, size = head.l3 + total
+    cdef bint congested = r.ecn & ECN_CE != 0
+    cdef uint8_t* ip
+    if r.ecn & ECN_NOT_ECT and r.ecn != ECN_NOT_ECT:    # the table ip_frag_ecn_table in one line
+        return FATE_BAD_ECN
+    if total - (IP6_LEN if r.six else 0) > MAX_DATAGRAM:
+        return FATE_TOO_LONG
+    if not make_room(desk, size, r.pieces):
+        return FATE_NO_MEMORY
+    memcpy(desk.frame, piece_bytes(head), head.l3 + header)
+    ip = desk.frame + head.l3
+    lay_out(r, desk, ip + header, out)
+    out.frame, out.l3, out.end, out.port = desk.frame, head.l3, size, r.port
     # DF only if the largest fragment had it: a small one must not forbid what the sender did himself
-    out.geometry.df = r.max_df_size == r.max_size
+    out.geometry.df = not r.six and r.max_df_size == r.max_size
+    if r.six:
+        ip[r.next] = piece_bytes(head)[head.l3 + header]
+        store16(ip + IP6_PAYLOAD, <uint16_t>(total - IP6_LEN))
+        if congested:
+            ip[1] |= TOS_CE << 4
+        return FATE_WHOLE
+    store16(ip + IP_TOTAL, <uint16_t>total)
     store16(ip + IP_FRAG, IP_DF if out.geometry.df else 0)
-    if r.ecn & ECN_CE:
+    if congested:
         ip[IP_TOS] |= TOS_CE
     store16(ip + IP_CHECK, 0)
     store16(ip + IP_CHECK, csum(ip, head.header))
-    out.frame, out.l3, out.end, out.port = desk.frame, head.l3, size, r.port
-    out.geometry.payload, out.geometry.fragments, out.geometry.max_size = desk.payload, n, r.max_size
     return FATE_WHOLE
 
 

@@ -166,3 +166,19 @@ def discovery(kind: int, flags: int, target: str, lladdr: str | None = None) -> 
     """A neighbour solicitation (135) or advertisement (136)."""
     option = b"" if lladdr is None else bytes([1 if kind == 135 else 2, 1]) + mac(lladdr)
     return struct.pack("!BBHI", kind, 0, 0, flags) + packed6(target) + option
+
+
+def fragment6(head: bytes, kind: int, part: bytes, at: int, more: bool, ident: int) -> bytes:
+    """A fragment behind an IPv6 header's bytes; `at` is its offset, in bytes."""
+    body = struct.pack("!BBHI", kind, 0, at | more, ident) + part
+    return head[:4] + struct.pack("!HB", len(body), 44) + head[7:] + body
+
+
+def fragments6(l3: bytes, size: int, ident: int) -> list[bytes]:
+    """An IPv6 packet without extension headers, cut into pieces of `size` bytes of payload (a multiple of 8)."""
+    head, payload = l3[:40], l3[40:]
+    places = range(0, len(payload), size)
+    return [
+        fragment6(head, head[6], payload[at : at + size], at, at + size < len(payload), ident)
+        for at in places
+    ]

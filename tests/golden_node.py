@@ -73,6 +73,7 @@ def times_of(node: dict[str, Any]) -> dict[str, float]:
         f"{neighbour}delay_first_probe_time": ("neighbour_delay_s", 1),
         f"{neighbour}base_reachable_time_ms": ("neighbour_reachable_s", 1000),
         "net.ipv4.ipfrag_time": ("fragment_timeout_s", 1),
+        "net.netfilter.nf_conntrack_frag6_timeout": ("fragment6_timeout_s", 1),
     }
     return {
         field: node["sysctls"][key] / unit for key, (field, unit) in names.items() if key in node["sysctls"]

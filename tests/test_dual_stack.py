@@ -347,3 +347,10 @@ def test_pods_of_the_nodes_subnet_leave_azures_addresses_alone() -> None:
     assert [node.attach(kf.Pod(name)).pod.ip6 for name in "ab"] == ["fd00:10::4", "fd00:10::7"]
     with pytest.raises(kf.ConfigError, match="fd00:10::1 is taken"):
         node.attach(kf.Pod("c", ip6="fd00:10::1"))
+
+
+def test_a_sender_on_the_first_interfaces_link_is_told(wire: Wire) -> None:
+    solicitation = wire.to_node("fe80::77", OUTSIDE, udp(1, 2), hops=1)[2]
+    assert [(port, frame[54], frame[62:78]) for port, frame in solicitation] == [
+        ("eth0", 135, bytes.fromhex("fe800000000000000000000000000077"))
+    ]

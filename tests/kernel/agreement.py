@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import defaultdict
 from typing import Any
 
@@ -53,9 +54,11 @@ def agree(kernel: Frames, ours: Frames, sent: bytes, ports: dict[int, int] | Non
 
 
 def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None = None) -> bool:
-    """Whether two frames are one but for the IP id of packets that the node makes, the time of day, and `ports`."""
+    """Whether two frames are one but for ids of packets that the node makes or cuts, the time of day, and `ports`."""
     if kernel == ours:
         return True
+    if kernel[12:14] == b"\x86\xdd":
+        return kernel == _with_ident(kernel, ours)
     if len(kernel) != len(ours) or kernel[12:14] != b"\x08\x00" or kernel[:14] != ours[:14]:
         return False
     if wrong_checksums(kernel, ["ip", "l4"]) != wrong_checksums(ours, ["ip", "l4"]):
@@ -80,6 +83,38 @@ def same(kernel: bytes, ours: bytes, sent: bytes, ports: dict[int, int] | None =
         a[check : check + 2] = b[check : check + 2]
     a[24:26] = b[24:26]
     return a == b
+
+
+def _ident_at(frame: bytes, at: int) -> int | None:
+    """Where the identification of an IPv6 packet is that begins at an offset, if that is a fragment."""
+    kind, at = frame[at + 6] if len(frame) >= at + 40 else 59, at + 40
+    while kind in (0, 43, 60) and len(frame) >= at + 8:
+        kind, at = frame[at], at + (frame[at + 1] + 1) * 8
+    return at + 4 if kind == 44 and len(frame) >= at + 8 else None
+
+
+def _with_ident(kernel: bytes, ours: bytes) -> bytes:
+    """Our frame with the identification that the kernel drew for a datagram that it cut, or that an error quotes."""
+    if len(kernel) != len(ours):
+        return ours
+    made, found = bytearray(ours), _ident_at(ours, 14)
+    if found is None and ours[20] == 58:
+        found = _ident_at(ours, 62)
+        if found is not None:  # RFC 1624: the checksum goes with it
+            words = (
+                struct.unpack("!HH", kernel[found : found + 4]),
+                struct.unpack("!HH", ours[found : found + 4]),
+            )
+            total = (
+                (~int.from_bytes(ours[56:58], "big") & 0xFFFF)
+                + sum(words[0])
+                + sum(~w & 0xFFFF for w in words[1])
+            )
+            total = (total & 0xFFFF) + (total >> 16)
+            made[56:58] = struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF)
+    if found is not None:
+        made[found : found + 4] = kernel[found : found + 4]
+    return bytes(made)
 
 
 def _set_clock(a: bytearray, b: bytearray, at: int) -> bool:

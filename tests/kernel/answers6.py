@@ -35,9 +35,11 @@ def spoilt6(frame: bytes, how: int) -> bytes:
 def transport(frame: bytes) -> tuple[int, int] | None:
     """(protocol, offset) behind the extension headers of an IPv6 frame; None for a later fragment."""
     kind, at = frame[20], 54
-    while kind in (0, 43, 60) and len(frame) > at + 2:
-        kind, at = frame[at], at + (frame[at + 1] + 1) * 8
-    return None if kind == 44 else (kind, at)
+    while kind in (0, 43, 60, 44) and len(frame) > at + 8:
+        if kind == 44 and int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF8:
+            return None
+        kind, at = frame[at], at + (8 if kind == 44 else (frame[at + 1] + 1) * 8)
+    return kind, at
 
 
 def answer6(frame: bytes, step: Reply) -> bytes | None:

@@ -59,7 +59,7 @@ def _flow6_of(frame: bytes) -> Flow | None:
     ends = str(IPv6Address(frame[22:38])), str(IPv6Address(frame[38:54]))
     found = transport(frame)
     if found is None:
-        return Flow(frame[20], *ends, None, None)
+        return Flow(frame[54] if frame[20] == 44 else frame[20], *ends, None, None)
     proto, at = found
     ports: tuple[int | None, int | None] = (None, None)
     if proto in (TCP, UDP) and len(frame) >= at + 4:
@@ -217,9 +217,14 @@ class Choices:
 
     def _whole(self, sent: bytes, flow: Flow) -> Flow:
         """The ports of a datagram, whichever of its fragments this is, once the one that has them was there."""
-        if sent[12:14] != b"\x08\x00" or not int.from_bytes(sent[20:22], "big") & 0x3FFF:
+        if sent[12:14] == b"\x86\xdd":
+            if sent[20] != 44:
+                return flow
+            key = sent[58:62], sent[22:54]
+        elif not int.from_bytes(sent[20:22], "big") & 0x3FFF:
             return flow
-        key = sent[18:20], sent[23:24] + sent[26:34]
+        else:
+            key = sent[18:20], sent[23:24] + sent[26:34]
         if flow.sport is not None:
             self._first[key] = flow.sport, flow.dport
         sport, dport = self._first.get(key, (None, None))

@@ -21,12 +21,21 @@ DRAWN = (
         "node draw that",
     ),
     (
+        "identification of IPv6 datagrams that the node cuts anew",
+        "drawn (`ipv6_select_ident`); any value passes",
+    ),
+    (
         "IPv6 flow label of packets that the node makes",
         "a keyed hash (`ip6_make_flowlabel`); histories run with `auto_flowlabels` 0, and ours says 0",
     ),
     (
         "proxy ARP's delay",
         "drawn up to 0.8 s (`proxy_delay`); histories run with 0, recorded cases compare without time",
+    ),
+    (
+        "whether an IPv6 datagram with destination options behind its fragment headers keeps its pieces",
+        "`ip6_fragment` keeps them where each has room in front for the options (`skb_headroom`), which hangs on the "
+        "driver; ours keeps them, and histories send none, for packet sockets leave no room",
     ),
     ("times in answers to ICMP timestamps", "the time of day; a node of ours has its packets' time"),
     ("reachable time of a neighbour", "drawn in 15 to 45 s every five minutes; here its base of 30 s"),
@@ -39,11 +48,6 @@ DRAWN = (
 
 # What is not the kernel's way yet.
 OURS = (
-    (
-        "IPv6 fragments",
-        "they are not gathered (`nf_ct_frag6`): one is routed as it came, and those behind the first are INVALID to "
-        "conntrack",
-    ),
     (
         "the node's own MLD, DAD and router advertisements",
         "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it "
@@ -68,8 +72,9 @@ OURS = (
         "type",
     ),
     (
-        "a bridged IPv6 packet larger than its port's MTU",
-        'it is dropped without ICMPv6\'s "packet too big"; no port has a smaller MTU than the bridge',
+        "IPv6 jumbo payloads, and a payload length of 0 in front of hop-by-hop options",
+        "dropped without a word, where the kernel says what is wrong with the option, or takes the frame's length "
+        "(`ip6_rcv_core`, `ipv6_hop_jumbo`)",
     ),
     (
         "redirects to a host that eth0 or cbr0 reaches on its link by a route of its own, outside the interface's "

@@ -14,6 +14,8 @@ from frames import (
     UDP,
     discovery,
     eth6,
+    fragment6,
+    fragments6,
     group_mac,
     ipv6,
     solicited_node,
@@ -23,7 +25,7 @@ from frames import (
 from hypothesis import strategies as st
 
 from kernel.answers6 import spoilt6
-from kernel.histories import Ask, Fresh, Pieces, Scale, Step, steps
+from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, steps
 from kernel.nodes import doors, six_view
 from kernel.world import GATEWAY_MAC, World
 
@@ -60,8 +62,13 @@ def _of(six: bool, step: Step, extra: int) -> Six | Step:
 
 
 _extra = st.sampled_from([0] * 9 + [1, 2, 3, 4, 5, 6, 7, 8])
-both = st.lists(
-    st.builds(_of, st.sampled_from([True, True, True, True, False]), steps, _extra), min_size=12, max_size=40
+_either = st.builds(_of, st.sampled_from([True, True, True, True, False]), steps, _extra)
+both = st.lists(_either, min_size=12, max_size=40)
+#: Time passes between some steps.
+slowly = st.lists(
+    st.one_of(*[_either] * 14, st.builds(Wait, ms=st.sampled_from([150, 600, 1200]))),
+    min_size=12,
+    max_size=30,
 )
 
 
@@ -78,6 +85,74 @@ def extensions(which: int) -> tuple[tuple[int, bytes], ...]:
         ((60, bytes([9, 1, 4, 0, 0, 0, 0])),),  # longer than the packet
         ((0, bytes([0, 1, 4, 0, 0, 1, 0])),),  # padding that is not zero
     )[which]
+
+
+def regrouped(parts: list[bytes], sizes: tuple[int, ...]) -> list[bytes]:
+    """Fragments in order, as if the datagram had been cut into these sizes, and the rest into one."""
+    body, ident, made, at = (
+        b"".join(part[48:] for part in parts),
+        int.from_bytes(parts[0][44:48], "big"),
+        [],
+        0,
+    )
+    for size in (*sizes, 1440, 1440, 1440):
+        if at < len(body):
+            more = at + size < len(body)
+            made.append(fragment6(parts[0][:40], parts[0][40], body[at : at + size], at, more, ident))
+        at += size
+    return made
+
+
+def twisted(parts: list[bytes], how: int) -> list[bytes]:
+    """Fragments of one IPv6 datagram as a careless or hostile sender has them."""
+    if not how or not parts:
+        return parts
+    middle = len(parts) // 2
+    part = parts[middle]
+    head, kind, at, ident = (
+        part[:40],
+        part[40],
+        int.from_bytes(part[42:44], "big"),
+        int.from_bytes(part[44:48], "big"),
+    )
+
+    def instead(*made: bytes) -> list[bytes]:
+        return [*parts[:middle], *made, *parts[middle + 1 :]]
+
+    if how == 1:  # one twice
+        return instead(part, part)
+    if how == 2:  # one that lies across two
+        return instead(part, fragment6(head, kind, part[48:], (at & 0xFFF8) + 8, bool(at & 1), ident))
+    if how == 3:  # sizes of all kinds
+        return regrouped(parts, (8, 648, 16, 1440))
+    if how == 4:  # the last but one is the largest
+        return regrouped(parts, (40, 1280, 8))
+    if how == 5:  # in the middle of 8 bytes
+        return instead(part[:4] + struct.pack("!H", len(part) - 41) + part[6:-1] if len(part) > 49 else part)
+    if how == 6:  # congestion on its way, where one does not know of it
+        return instead(bytes([part[0], part[1] | 0x30]) + part[2:])
+    if how == 10:  # congestion, where all know
+        aware = [bytes([p[0], p[1] | (0x30 if p is part else 0x20)]) + p[2:] for p in parts]
+        return aware
+    if how == 11:  # another end than the last one's
+        return [*parts, fragment6(head, kind, bytes(8), 8, False, ident), *parts[:1]]
+    if how == 12:  # empty
+        return instead(fragment6(head, kind, b"", at & 0xFFF8, False, ident), part)
+    if how == 13:  # beyond 65535 bytes
+        return instead(fragment6(head, kind, bytes(16), 65528, True, ident), part)
+    if how == 14:  # destination options in front of it
+        return [
+            p[:4] + struct.pack("!HB", len(p) - 32, 60) + p[7:40] + b"\x2c\0\1\4\0\0\0\0" + p[40:]
+            for p in parts
+        ]
+    if how == 15:  # and so many that their end is beyond 255
+        long = b"\x3c\x1a\x3e\xd4" + bytes(212) + b"\x2c\0\1\4\0\0\0\0"
+        return [
+            p[:4] + struct.pack("!HB", len(p) + 184, 0) + p[7:40] + long + p[40 : len(p) - 224] for p in parts
+        ]
+    if how == 16:  # whole, and yet a fragment
+        return [fragment6(head, kind, b"".join(p[48:] for p in parts)[:1440], 0, False, ident)]
+    return parts
 
 
 class World6(World):
@@ -115,7 +190,7 @@ class World6(World):
         if isinstance(step, Fresh):
             return [(step.port, self._fresh6(step, six.extra))]
         if isinstance(step, Pieces):
-            return []
+            return self._pieces6(step, number, six.extra)
         if isinstance(step, Ask):
             return [(step.port, self._ask6(step, six.extra))]
         return self.four.render(step, number)
@@ -141,6 +216,27 @@ class World6(World):
         l3 = ipv6(src, dst, proto, l4, hops=step.ttl, label=label, tclass=0xB9 if step.df else 0,
                   extensions=extensions(extra))  # fmt: skip
         return spoilt6(eth6(self.eth_dst(step.port, step.mac, dst), mac, l3), step.spoil)
+
+    def _pieces6(self, step: Pieces, number: int, extra: int) -> list[tuple[str, bytes]]:
+        mac, src = self.addresses(step.port, 0)
+        targets = self.targets()
+        dst, proto, dport = targets[step.dst % len(targets)], UDP, step.dport
+        if step.door is not None:
+            udp_doors = [door for door in self.doors if door[1] == "udp"]
+            dst, _, dport = udp_doors[step.door % len(udp_doors)]
+        twist = extra and extra + 8 * (step.sport & 1)
+        l4 = udp(step.sport, dport, bytes(step.size))
+        if twist in (7, 8):
+            proto, l4 = ICMP6, struct.pack("!BBHHH", 128, 0, 0, step.sport, 1) + bytes(step.size)
+        elif twist == 9:
+            proto, l4 = TCP, tcp(step.sport, dport, 2, 1000, 0, bytes(step.size))
+        parts = fragments6(ipv6(src, dst, proto, l4), min(step.cut, 1440), number)[:8]
+        if step.order == 1:
+            parts = parts[::-1]
+        elif step.order == 2:
+            parts = parts[:-1]
+        parts = twisted(parts, twist)
+        return [(step.port, eth6(self.eth_dst(step.port, 0, dst), mac, part)) for part in parts]
 
     def _ask6(self, step: Ask, extra: int) -> bytes:
         """A solicitation, or an advertisement; `extra` makes it unlike the usual one."""

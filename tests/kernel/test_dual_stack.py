@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from kernel.agreement import connections, ours
 from kernel.choices import Choices
-from kernel.histories import Scale, Step
-from kernel.histories6 import Six, World6, both
+from kernel.histories import Scale, Step, Wait
+from kernel.histories6 import Six, World6, both, slowly
 from kernel.namespaces import why_not
 from kernel.nodes import dual_stack, node_of, six_view
 from kernel.pair import Pair
@@ -28,6 +28,7 @@ from kernel.rules import restore, stale
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
+SLOW = {"net.netfilter.nf_conntrack_frag6_timeout": 1, "net.ipv4.ipfrag_time": 1}
 _numbers = itertools.count(1)
 variants = st.fixed_dictionaries(
     {
@@ -86,8 +87,11 @@ class DualPair(Pair):
 def run(mode: str, variant: dict[str, Any], history: list[Six | Step], count: Callable[[int], None]) -> None:
     """One history through both."""
     own = dict(variant)
-    bridge_nf = own.pop("bridge_nf")
-    pair = DualPair(dual_stack(node_of(mode, **own), bridge_nf=bridge_nf), count)
+    bridge_nf, slow = own.pop("bridge_nf"), any(isinstance(step, Wait) for step in history)
+    pair = DualPair(
+        dual_stack(node_of(mode, **own, sysctls=SLOW if slow else {}), bridge_nf=bridge_nf), count
+    )
+    pair.timed |= slow
     try:
         for step in history:
             if isinstance(step, Six):
@@ -119,7 +123,11 @@ def test_dual_stack(
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate,) if pytestconfig.getoption("--no-shrink") else (Phase.generate, Phase.shrink),
     )
-    @given(variant=variants, bridge_nf=st.sampled_from([True, True, False]), history=both)
+    @given(
+        variant=variants,
+        bridge_nf=st.sampled_from([True, True, False]),
+        history=st.one_of(both, both, both, slowly),
+    )
     def check(variant: dict[str, Any], bridge_nf: bool, history: list[Six | Step]) -> None:
         next(made)
         run(mode, variant | {"bridge_nf": bridge_nf}, history, count)
