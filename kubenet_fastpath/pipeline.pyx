@@ -326,6 +326,7 @@ cdef class Pipeline:
         self.routes6, self.neighbours6, self.addresses = routes6, neighbours6, addresses
         self.node.neighbours6, self.node.pool = &neighbours6.table, &addresses.pool
         self.node.now = -0x8000000000000000
+        self.node.stack = stack
         if not fastpath_init(&self.fast, isa_number(None)):
             raise MemoryError("no memory for a node")
 
