@@ -49,6 +49,7 @@ cdef enum:
     MAX_ADDRESSES = 8           # of one interface
     MAX_CIDRS = 64              # ip-masq-agent refuses more
     NO_HOP = 0xFFFFFFFF
+    NO_DEV = 0xFFFF
 
 cdef struct address_t:
     uint32_t ip
@@ -112,7 +113,7 @@ cdef struct packet_t:
     uint8_t source_route        # likewise
     uint8_t option_flags        # OPTION_*
     uint8_t proto               # of IPv6: behind all extension headers, EXT_FRAGMENT: not the first fragment
-    uint16_t iif                # of IPv6: where the stack has it from
+    uint16_t iif                # of IPv6: where the stack has it from, NO_DEV: from nowhere, the bridge has it
     uint16_t l4                 # of IPv6: its offset from the network header, 0: the headers do not lead there
     bint tagged                 # carries a VLAN tag
     bint vlan_zero              # all its tags are priority tags (VID 0)

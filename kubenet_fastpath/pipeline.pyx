@@ -26,7 +26,7 @@ from .conntrack cimport (
     CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, IPS_DYING, NO_CONN, ConnectionTable, conn_t, ct_conn, ct_t, tuple_t,
 )
 from .context cimport (
-    IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
+    IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_DEV, NO_HOP, PACKET_BROADCAST, PACKET_HOST,
     PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, destination_of, interface_t, nexthop_t, node_t, out_t, packet_t, prefix6_t, record, release_scratch, scratch, source_of, unlikely,
 )
 from .defrag cimport defrag_expire, defrag_next_due, expired_t
@@ -89,7 +89,7 @@ cdef void begin(packet_t* p, uint8_t* frame, uint32_t length, uint16_t port, int
     p.now, p.source, p.port, p.dev, p.info = now, source, port, port, CT_INVALID
     p.ethertype, p.type, p.mark = 0, PACKET_OTHERHOST, 0
     p.record_route = p.timestamp = p.label = p.source_route = p.option_flags = p.proto = 0
-    p.iif = p.l4 = 0
+    p.iif, p.l4 = NO_DEV, 0
     p.tagged = p.vlan_zero = p.shared = p.hooked = p.redirect = p.ours = p.bridged = p.plain = p.summed = False
 
 

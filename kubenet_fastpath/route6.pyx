@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
 from .context cimport (
-    NO_HOP, ROUTE_BLACKHOLE, ROUTE_LOCAL, ROUTE_PROHIBIT, address6_t, interface_t, nexthop_t,
+    NO_DEV, NO_HOP, ROUTE_BLACKHOLE, ROUTE_LOCAL, ROUTE_PROHIBIT, address6_t, interface_t, nexthop_t,
 )
 from .fib cimport FIB_MISS, fib_lookup6
 from .frame cimport IP6_DST, load32
@@ -168,9 +168,9 @@ cdef bint route6_anycast(const node_t* node, uint16_t dev, const uint8_t* ip) no
 
 
 cdef uint32_t route6_output(const node_t* node, uint16_t dev, const uint8_t* dst) noexcept nogil:
-    """The next hop of a packet that the node sends; `dev` is whose link a link-local destination is on, 0: nobody knows."""
+    """The next hop of a packet that the node sends; `dev` is whose link a link-local destination is on, or NO_DEV."""
     if is_link_local6(dst):
-        return node.interface[dev].link_hop if dev else NO_HOP
+        return node.interface[dev].link_hop if dev != NO_DEV else NO_HOP
     return route6_find(node, dst)
 
 
