@@ -234,7 +234,10 @@ cdef int bridge_finish(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
 
 
 cdef void bridge_resume(node_t* node, packet_t* p, uint64_t dst) noexcept nogil:
-    """A frame that waited for its new destination's MAC goes on; its copy for the host has no connection any more."""
+    """A frame that waited for its new destination's MAC goes on; its copy goes up to the host, where it came to by then.
+
+    Of a promiscuous bridge that has no connection any more; but its options are read, and its TTL may run out.
+    """
     cdef packet_t up
     cdef int end
     up.frame = NULL
@@ -244,6 +247,7 @@ cdef void bridge_resume(node_t* node, packet_t* p, uint64_t dst) noexcept nogil:
         node.generated_drops += 1
     let_go(node, p)
     if up.frame != NULL:
+        node.stack(node, &up)
         let_go(node, &up)
 
 

@@ -181,6 +181,7 @@ cdef struct look_t:             # what the fast path's first look has read of a 
 
 cdef struct node_t:
     recorder_t* recorder        # NULL: nothing is noted
+    int (*stack)(node_t* node, packet_t* p) noexcept nogil      # the host's protocols: the bridge's way up from below them
     const fib_t* fib
     fdb_t* fdb
     ct_t* conntrack

@@ -218,7 +218,8 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
     the sorted expiries alone and one sweep deletes for all of them: the cost is O(rows + d log d) for d
     entries that expire, however long the gap.
     """
-    cdef int64_t t = f.gc_due, step = max(f.ageing, GC_APART), after = INT64_MAX, expiry, due, next_run
+    cdef int64_t t = f.gc_due, after = INT64_MAX, expiry, due, next_run
+    cdef uint64_t step = <uint64_t>max(f.ageing, GC_APART), gap
     cdef uint32_t row, n = 0, i = 0
     cdef fdb_entry_t* e
     for row in range(f.rows):
@@ -235,8 +236,9 @@ cdef void fdb_collect(fdb_t* f, int64_t now) noexcept nogil:
         qsort(f.due, n, sizeof(int64_t), earlier_first)
     while True:
         due = f.due[i] if i < n else now
-        if due - t > step:
-            t += (due - t) // step * step       # nothing to delete: runs at every step until then
+        gap = <uint64_t>due - <uint64_t>t if due > t else 0     # which may be more than an int64
+        if gap > step:                          # nothing to delete: runs at every step until then
+            t = <int64_t>(<uint64_t>t + gap // step * step)
         while i < n and f.due[i] <= t:
             i += 1
         due = f.due[i] if i < n else after

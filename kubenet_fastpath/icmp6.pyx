@@ -39,6 +39,7 @@ cdef bint allowed6(node_t* node, const uint8_t* dst, uint8_t type) noexcept nogi
         return True
     if not spend_global(node):
         return False
+    # without a limit of its own it still empties the bucket that redirects share
     if not spend_token(node, find_peer(node, &node.icmp6, pool_intern(node.pool, dst)), node.icmp6.interval):
         return False
     node.icmp.credit -= 1

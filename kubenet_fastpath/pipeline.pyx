@@ -349,6 +349,7 @@ cdef class Pipeline:
         self.fragments6, self.node.defrag6 = fragments6, fragments6.table
         self.node.neighbours6, self.node.pool = &neighbours6.table, &addresses.pool
         self.node.now = -0x8000000000000000
+        self.node.stack = stack
         if not fastpath_init(&self.fast, isa_number(None)):
             raise MemoryError("no memory for a node")
 

@@ -7,7 +7,21 @@ import struct
 from typing import Any
 
 import pytest
-from frames import ACK, ICMP6, SYN, TCP, UDP, discovery, eth6, group_mac, ipv6, solicited_node, tcp, udp
+from frames import (
+    ACK,
+    ICMP6,
+    SYN,
+    TCP,
+    UDP,
+    discovery,
+    eth6,
+    group_mac,
+    ipv6,
+    packed6,
+    solicited_node,
+    tcp,
+    udp,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +112,14 @@ def test_hop_limit_and_its_error(wire: Wire) -> None:
     quoted = ipv6(str(wire.a.pod.ip6), FAR, UDP, udp(1000, 53), hops=1)
     error = ipv6(BRIDGE, str(wire.a.pod.ip6), ICMP6, bytes([3, 0, 0, 0, 0, 0, 0, 0]) + quoted)
     assert out == [("a", eth6(str(wire.a.pod.mac), BRIDGE_MAC, error))]
+
+
+def test_a_neighbour_of_eth0_is_told(wire: Wire) -> None:
+    """By its link-local address, which is on the link that the packet came by: the first interface is one, too."""
+    verdict, reason, out = wire.to_node("fe80::77", str(wire.a.pod.ip6), bytes(8), 253)
+    assert (verdict, reason) == ("DROP", "MARTIAN_SOURCE")
+    ((port, asked),) = out
+    assert (port, asked[54], asked[62:78]) == ("eth0", 135, packed6("fe80::77"))
 
 
 def test_too_big_is_told_with_the_mtu() -> None:

@@ -80,6 +80,24 @@ def test_two_first_packets_that_wait_make_one_connection() -> None:
     assert wire.node.connections.counters["clash_resolve"] == 1
 
 
+@pytest.mark.parametrize(("hairpin", "told"), [(kf.Hairpin.PROMISC, True), (kf.Hairpin.VETH, False)])
+def test_the_copy_of_what_waited_reaches_the_host(hairpin: kf.Hairpin, told: bool) -> None:
+    """A promiscuous bridge hands up a copy, where TTL runs out, when the endpoint's MAC is known and not before."""
+    wire = node_with(service(f"{B}:8080"), permanent_neighbours=False, arp_notify=False, hairpin=hairpin)
+    wire.send(*to(A, VIP, 40000, 80, ttl=1))
+    assert wire.verdict is Verdict.HELD
+    wire.node.neighbours.add(int(wire.node.neighbours.to_records()["dev"].max()), A, PODS["pod1"][1])
+    out = wire.send("pod2", arp(2, B_MAC, B, BRIDGE_MAC, BRIDGE_IP))
+    left = {port: [fields(f) for f in frames if f[12:14] == b"\x08\x00"] for port, frames in out.items()}
+    assert [found["ttl"] for found in left["pod2"] if found["dst"] == B] == [1]
+    errors = [found | {"id": 0} for found in left["pod1"] if found["dst"] == A]
+    assert [found["type"] for found in errors] == [11] * told
+    at_once = node_with(service(f"{B}:8080"), hairpin=hairpin).send(*to(A, VIP, 40000, 80, ttl=1))
+    assert errors == [
+        fields(frame) | {"id": 0} for frame in at_once.get("pod1", []) if fields(frame)["dst"] == A
+    ]
+
+
 def test_routed_to_another_node() -> None:  # T27, G3
     wire = node_with(service(f"{C}:8080"))
     out = wire.send(*to(A, VIP, 40000, 80))

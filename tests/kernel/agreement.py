@@ -185,5 +185,6 @@ def told(frame: bytes) -> bytes | None:
     """Whom an ICMP redirect goes to."""
     if frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 137:
         return frame[38:54]
-    is_redirect = frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[14 + (frame[14] & 15) * 4] == 5
+    at = 14 + (frame[14] & 15) * 4 if len(frame) >= 34 else 0
+    is_redirect = frame[12:14] == b"\x08\x00" and at < len(frame) and frame[23] == 1 and frame[at] == 5
     return frame[30:34] if is_redirect else None

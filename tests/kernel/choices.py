@@ -193,9 +193,20 @@ class Choices:
                     if bytes.fromhex(pod["mac"].replace(":", "")) == sent[6:12]
                 }
                 target = next((e for e in chosen if host(e) in own), None)
+                if flow.src == "::" or flow.src.startswith("fe80"):  # does not leave the link that it came by
+                    near = len(own) > 1
+                    others = (e for e in chosen if is_local(self.node, service, e) != near)
+                    target = next(others, next((e for e in chosen if host(e) not in own), None))
+                    return self._drawn(target, chosen, service, flow, place)
                 if target is None or any(quoted(frame) for _, frame in out):
                     # of a bridge's pods there would be a frame, so what an error is about went elsewhere
                     target = next((e for e in chosen if not is_local(self.node, service, e)), target)
+        return self._drawn(target, chosen, service, flow, place)
+
+    def _drawn(
+        self, target: str | None, chosen: list[str], service: dict[str, Any], flow: Flow, place: int | None
+    ) -> int:
+        """The seed for this endpoint and this place; who has affinity is noted."""
         which = chosen.index(target) if target in chosen else 0
         if target in chosen and service.get("affinity"):
             client = service["name"], flow.src

@@ -3,6 +3,8 @@
 A step says little by itself: `Reply(2)` answers the third latest frame that came out, wherever that was and whatever
 it had become. So a history stays one when steps are left out, and the same steps go to two nodes whose random choices
 (ports after a clash, IP ids) differ: each gets the answer to its own frame.
+
+What few histories would come to by chance is a script: a few steps that belong together, among others.
 """
 
 from __future__ import annotations
@@ -169,7 +171,7 @@ _fresh = st.builds(
     port=_ports,
     src=st.sampled_from([0] * 10 + [1, 2, 3, 4]),
     dst=st.integers(0, 40),
-    mac=st.sampled_from([0] * 8 + [1, 2, 3]),
+    mac=st.sampled_from([0] * 8 + [1, 1, 2, 3]),
     proto=st.sampled_from([TCP, TCP, TCP, UDP, UDP, UDP, ICMP, ICMP, 47, 50, 132, 253]),
     sport=st.sampled_from([1024, 1025, 40000]),
     dport=st.sampled_from(PORTS),
@@ -211,7 +213,12 @@ _pieces = st.builds(
     order=st.integers(0, 2),
     door=_door,
 )
-_ask = st.builds(Ask, port=_ports, target=st.integers(0, 12), op=st.sampled_from([1, 1, 1, 2]))
+_ask = st.builds(
+    Ask,
+    port=_ports,
+    target=st.one_of(st.integers(0, 12), st.integers(0, 50)),
+    op=st.sampled_from([1, 1, 1, 2]),
+)
 
 _group = st.builds(
     Group, port=_ports, kind=st.sampled_from(KINDS), group=st.integers(0, 3), six=st.booleans()
@@ -220,6 +227,70 @@ _wait = st.builds(Wait, ms=st.sampled_from([150, 150, 150, 1200, 2400]))
 _change = st.builds(Change, which=st.integers(0, len(CHANGES) - 1))
 _plain = [_fresh] * 8 + [_reply] * 8 + [_error, _error, _again, _again, _pieces, _pieces, _ask, _scale]
 steps = st.one_of(*_plain)
-histories = st.lists(
-    st.one_of(*[*_plain, _group] * 4, _wait, _wait, _change, _change), min_size=18, max_size=48
+
+
+def _listening(ports: list[str], kinds: tuple[str, str], group: int, six: bool) -> list[Step]:
+    """A querier, somebody who listens or stops, and data."""
+    who = [ports[0], ports[1], ports[1], ports[2]]
+    what = ["query", "report", kinds[0], kinds[1]]
+    return [Group(port, kind, group, six) for port, kind in zip(who, what, strict=True)]
+
+
+def _talk(first: Fresh, answers: list[Reply]) -> list[Step]:
+    """A connection of TCP or an exchange of other packets, each the answer to the one before."""
+    return [first, *answers]
+
+
+def _lost(step: Fresh | Pieces, waits: list[Wait]) -> list[Step]:
+    """What waits, for a neighbour or for the rest of it."""
+    return [step, *waits]
+
+
+_whole = st.builds(
+    Fresh,
+    port=_ports,
+    src=st.just(0),
+    dst=st.one_of(st.integers(0, 7), st.integers(0, 50)),
+    mac=st.sampled_from([0, 0, 0, 1]),
+    proto=st.sampled_from([TCP, TCP, TCP, UDP, ICMP, 47]),
+    sport=st.sampled_from([1024, 1025, 40000]),
+    dport=st.sampled_from(PORTS),
+    flags=st.just(SYN),
+    ttl=st.just(64),
+    df=st.booleans(),
+    size=st.sampled_from([0, 0, 100]),
+    spoil=st.just(0),
+    door=st.one_of(st.none(), st.integers(0, 70)),
+)
+_turn = st.builds(
+    Reply,
+    back=st.just(0),
+    flags=st.sampled_from([SYN | ACK, ACK, ACK, ACK, FIN | ACK, RST, RST | ACK]),
+    spoil=st.just(0),
+    drift=st.sampled_from([0] * 9 + [1, 64240, 70000, -70000]),
+    size=st.sampled_from([0, 0, 1, 1000]),
+)
+_handshake = [
+    Reply(back=0, flags=SYN | ACK, spoil=0),
+    Reply(back=0, flags=ACK, spoil=0),
+]
+_scripts = [
+    st.builds(
+        _listening,
+        st.lists(_ports, min_size=3, max_size=3),
+        st.tuples(st.sampled_from(KINDS), st.sampled_from(["data", "data", "report", "leave"])),
+        st.integers(0, 3),
+        st.booleans(),
+    ),
+    st.builds(_talk, _whole, st.lists(_turn, min_size=1, max_size=4)),
+    st.builds(_talk, _whole, st.lists(_turn, max_size=4).map(lambda more: [*_handshake, *more])),
+]
+_slow = st.builds(
+    _lost,
+    st.one_of(_whole, _pieces),
+    st.lists(st.sampled_from([Wait(1200), Wait(2400)]), min_size=1, max_size=2),
+)
+_single = [each.map(lambda step: [step]) for each in (*[*_plain, _group] * 4, _wait, _change, _change)]
+histories = st.lists(st.one_of(*_single, *_scripts * 4, _slow, _slow), min_size=14, max_size=40).map(
+    lambda parts: [step for part in parts for step in part][:64]
 )

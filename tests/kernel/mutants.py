@@ -255,7 +255,6 @@ MUTANTS = (
         "route",
         "    if dev.rp_filter == 1:\n        return -2\n",
         "",
-        "azcni",
     ),
     Mutant(
         "martian sources: pass",

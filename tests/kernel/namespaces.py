@@ -170,6 +170,12 @@ class KernelNode:
                 devices if ".neigh.default." in key else devices[:1]
             )  # a namespace has no such default
         ]
+        settings += [  # of a machine they are there before its devices
+            f"{key.replace('.conf.default.', f'.conf.{device}.')}={value}"
+            for key, value in node["sysctls"].items()
+            for device in devices
+            if ".conf.default." in key
+        ]
         self.run("modprobe", "-a", "br_netfilter") if shutil.which("modprobe") and not Path(
             "/proc/sys/net/bridge"
         ).exists() else None

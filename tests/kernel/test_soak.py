@@ -50,8 +50,8 @@ variants = st.fixed_dictionaries(
         "hairpin": st.sampled_from(["promisc", "promisc", "promisc", "veth", "none"]),
         "masq": st.sampled_from(["agent", "agent", "agent", "kubenet", "none"]),
         "bridge_nf": st.sampled_from([1, 1, 1, 1, 0]),
-        "quick": st.sampled_from([False, False, True]),
-        "arp": st.sampled_from(["known", "known", "known", "prompt", "asked"]),
+        "quick": st.booleans(),
+        "arp": st.sampled_from(["known", "known", "known", "prompt", "asked", "asked"]),
         "sysctls": sysctls,
     }
 )
