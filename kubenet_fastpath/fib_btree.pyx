@@ -1,13 +1,14 @@
 """Drawing the B+-tree engine of IPv6 from the RIB, whole or where a prefix has changed.
 
 An update finds the window that tells the changed prefix apart, sweeps over what that covers there (`fib_sweep`) and
-writes the NODEs anew that hold it, each of which replaces the old one by one store in its parent. Where a NODE becomes
+writes the NODEs anew that hold it, each of which replaces the old one by one store in its parent. What stays within one
+leaf, as nearly all updates do, gets a copy of the NODE in which that leaf alone differs. Where a NODE becomes
 too large the whole tree is written anew, evenly filled; where a tree becomes too large for the levels of its window
 everything is. Before the first store it is certain that there will be a last one.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from .arena cimport (
     KF_BTREE, KF_CHILD, KF_MISS, LINE, NO_PIECE, UNITS, arena_begin, arena_block, arena_has_room, arena_memory,
@@ -92,11 +93,19 @@ cdef uint64_t filled(int width, int level) noexcept nogil:
     return ranges
 
 
+cdef void draw_leaf(const drawing_t* d, uint32_t* last, const range_t* part, uint32_t n) noexcept nogil:
+    """Draw ranges into a line in which all is 0xFF."""
+    cdef uint32_t i
+    for i in range(n):
+        if i + 1 < n:
+            last[i] = part[i + 1].first - 1
+        store_slot(<char*>kf_leaf_slot(<char*>last, d.width, 0, i), d.width, part[i].slot)
+
+
 cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept nogil:
     """Draw ranges as a NODE with its leaves; its piece, or NO_PIECE."""
-    cdef uint32_t leaves = leaves_of(d.width, n), most = kf_leaf_ranges(d.width), leaf, i, at, count, piece
+    cdef uint32_t leaves = leaves_of(d.width, n), most = kf_leaf_ranges(d.width), leaf, at, piece
     cdef uint32_t* line
-    cdef uint32_t* last
     if leaves > <uint32_t>KF_LEAVES:
         d.is_tall = True
         return NO_PIECE
@@ -106,14 +115,9 @@ cdef uint32_t new_node(drawing_t* d, const range_t* part, uint32_t n) noexcept n
     line = line_at(d, piece)
     for leaf in range(leaves):
         at = leaf * most
-        count = min(most, n - at)
         if leaf + 1 < leaves:
             line[leaf] = part[at + most].first - 1
-        last = line_at(d, piece + 1 + leaf)
-        for i in range(count):
-            if i + 1 < count:
-                last[i] = part[at + i + 1].first - 1
-            store_slot(<char*>kf_leaf_slot(<char*>last, d.width, 0, i), d.width, part[at + i].slot)
+        draw_leaf(d, line_at(d, piece + 1 + leaf), &part[at], min(most, n - at))
     return piece
 
 
@@ -240,23 +244,26 @@ cdef uint32_t node_leaves(const uint32_t* line) noexcept nogil:
     return n + 1
 
 
+cdef uint32_t read_leaf(const drawing_t* d, const uint32_t* end, uint32_t first, uint32_t last, uint32_t at) noexcept nogil:
+    """The ranges of a leaf with these values, put into d.range from `at`; their end."""
+    cdef uint32_t i = 0, most = kf_leaf_ranges(d.width)
+    while True:
+        d.range[at].first = first
+        d.range[at].slot = kf_slot_load(kf_leaf_slot(<const char*>end, d.width, 0, i), d.width)
+        at += 1
+        if i + 1 == most or end[i] >= last:
+            return at
+        first = end[i] + 1
+        i += 1
+
+
 cdef uint32_t read_node(const drawing_t* d, uint32_t piece, uint32_t first, uint32_t last, uint32_t at) noexcept nogil:
     """The ranges of a NODE with these values, put into d.range from `at`; their end."""
     cdef const uint32_t* line = line_at(d, piece)
-    cdef const uint32_t* end
-    cdef uint32_t leaf, leaves = node_leaves(line), i, most = kf_leaf_ranges(d.width), leaf_last
+    cdef uint32_t leaf, leaves = node_leaves(line), leaf_last
     for leaf in range(leaves):
         leaf_last = last if leaf + 1 == leaves else line[leaf]
-        end = line_at(d, piece + 1 + leaf)
-        i = 0
-        while True:
-            d.range[at].first = first
-            d.range[at].slot = kf_slot_load(kf_leaf_slot(<const char*>end, d.width, 0, i), d.width)
-            at += 1
-            if i + 1 == most or end[i] >= leaf_last:
-                break
-            first = end[i] + 1
-            i += 1
+        at = read_leaf(d, line_at(d, piece + 1 + leaf), first, leaf_last, at)
         first = leaf_last + 1
     return at
 
@@ -396,27 +403,63 @@ cdef bint nodes_fit(drawing_t* d, uint32_t tree, int level, uint32_t n, const up
         value = spot.last + 1
 
 
+cdef bint replace_node(drawing_t* d, const spot_t* spot, uint32_t piece, char* parent, int parent_width) noexcept nogil:
+    """Lead readers to a new NODE, and retire the old one; False, and nothing has changed, where no slot can name it."""
+    cdef uint32_t slot
+    if spot.place != NULL:
+        publish_word(spot.place, piece * LINE)
+    else:
+        slot = tree_slot(d, piece)
+        if d.is_full:
+            return False
+        store_slot(parent, parent_width, slot)
+    retire_level(d, spot.piece, 0)
+    return True
+
+
+cdef bint redraw_leaf(drawing_t* d, uint32_t tree, char* parent, int parent_width, int window, uint32_t n,
+                      const update_t* u) noexcept nogil:
+    """Replace the leaf that an update touches; False, and nothing has changed, where it is not one or does not take it."""
+    cdef spot_t spot = find_node(d, tree, levels_of(d)[window], u.first)
+    cdef uint32_t* line = line_at(d, spot.piece)
+    cdef uint32_t leaf = kf_below_scalar(<const char*>line, u.first, KF_CHILDREN), size, piece, end, count
+    if leaf:
+        spot.first = line[leaf - 1] + 1
+    if leaf < <uint32_t>KF_CHILDREN and line[leaf] != LAST:
+        spot.last = line[leaf]
+    if u.last > spot.last:
+        return False
+    end = read_leaf(d, line_at(d, spot.piece + 1 + leaf), spot.first, spot.last, n)
+    count = splice(d, n, end, &spot, u) - end
+    size = class_of(d.width, 1 + node_leaves(line))
+    if count > kf_leaf_ranges(d.width):
+        return False
+    piece = arena_take(d.a, size)
+    if piece == NO_PIECE:
+        return False
+    memcpy(line_at(d, piece), line, <uint64_t>(size - UNITS) * LINE)
+    line = line_at(d, piece + 1 + leaf)
+    memset(line, 0xFF, LINE)
+    draw_leaf(d, line, &d.range[end], count)
+    if not replace_node(d, &spot, piece, parent, parent_width):
+        return False
+    retire_ranges(d, n, end, window, u)
+    return True
+
+
 cdef bint redraw_nodes(drawing_t* d, uint32_t tree, char* parent, int parent_width, int window, uint32_t n,
                        const update_t* u) noexcept nogil:
     """Replace the NODEs that an update touches, which fit. One alone may not; then False, and nothing has changed."""
     cdef spot_t spot
-    cdef uint32_t value = u.first, end, piece, slot
+    cdef uint32_t value = u.first, end, piece
     cdef int level = levels_of(d)[window]
     while True:
         spot = find_node(d, tree, level, value)
         end = read_node(d, spot.piece, spot.first, spot.last, n)
         piece = new_node(d, &d.range[end], splice(d, n, end, &spot, u) - end)
-        if piece == NO_PIECE:
+        if piece == NO_PIECE or not replace_node(d, &spot, piece, parent, parent_width):
             return False
-        if spot.place != NULL:
-            publish_word(spot.place, piece * LINE)
-        else:
-            slot = tree_slot(d, piece)
-            if d.is_full:
-                return False
-            store_slot(parent, parent_width, slot)
         retire_ranges(d, n, end, window, u)
-        retire_level(d, spot.piece, 0)
         if spot.last >= u.last:
             return True
         value = spot.last + 1
@@ -483,6 +526,10 @@ cdef bint btree_draw(ranges_t* k, arena_t* a, const rib_t* r, kf_key key, int le
     if window < 0:
         draw_root(&d, n, u.last, True)
         return True
+    if redraw_leaf(&d, tree, parent, parent_width, window, n, &u):
+        return True
+    if d.is_full:
+        return False
     if (find_node(&d, tree, levels_of(&d)[window], u.first).last >= u.last
             or nodes_fit(&d, tree, levels_of(&d)[window], n, &u)):
         if redraw_nodes(&d, tree, parent, parent_width, window, n, &u):

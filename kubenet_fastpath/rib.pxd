@@ -6,7 +6,8 @@ that goes to child 0 first meets the prefixes in order of network, then length. 
 keys of 128 bits (csrc/key.h), of which IPv4 uses the first 32.
 
 A walk in a large tree is a cache miss a level, so such a table remembers, for the first JUMP bits of a key, a node down
-there to begin with, and the prefix that holds if there is none further down.
+there to begin with, and the prefix that holds if there is none further down; one of IPv6 does so for the first FAR bits,
+too, of as many keys as a hash table of one place a key keeps apart.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -25,6 +26,8 @@ cdef extern from "csrc/key.h" nogil:
 cdef enum:
     RIB_NONE = 0xFFFFFFFF
     JUMP = 18
+    FAR = 36
+    FAR_PLACES_LOG2 = 17
 
 cdef struct rib_node_t:
     kf_key net
@@ -34,8 +37,12 @@ cdef struct rib_node_t:
     uint8_t held            # 1: a prefix of the table, 0: only a fork
 
 cdef struct rib_jump_t:
-    uint32_t node           # of at most JUMP bits, covers them; 0: not known
+    uint32_t node           # of at most JUMP or FAR bits, covers them; 0: not known, or the root
     uint32_t held           # the longest prefix at or above it, or RIB_NONE
+
+cdef struct rib_far_t:
+    uint64_t key            # FAR bits, below the age; another age: not known
+    rib_jump_t jump         # whose node may have been freed since, or used again
 
 cdef struct rib_t:
     rib_node_t* node        # node 0 is the root
@@ -45,6 +52,8 @@ cdef struct rib_t:
     uint32_t n_free
     uint32_t count          # prefixes
     rib_jump_t* jump        # by the first JUMP bits; NULL: a small table
+    rib_far_t* far          # by a hash of the first FAR bits; NULL: a small table, or IPv4
+    uint64_t age            # of what is known in `far`
     int bits                # of an address: 32 or 128
 
 cdef struct rib_walk_t:

@@ -10,6 +10,11 @@ cdef extern from "csrc/block.h" nogil:
 cdef enum:
     FIRST_NODES = 64
     JUMP_NODES = 1 << 16        # a table with room for more jumps
+    FAR_FORGOTTEN = 8           # bits before FAR: a change of a shorter prefix makes all that is known too old
+    FREED = 255                 # length of a node that is free: it covers nothing
+
+cdef uint64_t HASH = 0x9E3779B97F4A7C15     # 2**64 / golden ratio
+cdef uint64_t AGES = <uint64_t>1 << (64 - FAR)
 
 
 cdef bint rib_init(rib_t* r, int bits) noexcept nogil:
@@ -24,6 +29,7 @@ cdef bint rib_init(rib_t* r, int bits) noexcept nogil:
 cdef void rib_free(rib_t* r) noexcept nogil:
     free(r.node)
     free(r.jump)
+    free(r.far)
 
 
 cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
@@ -44,6 +50,8 @@ cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil:
     r.node, r.capacity = node, <uint32_t>capacity
     if r.jump == NULL and capacity > JUMP_NODES:
         r.jump = <rib_jump_t*>calloc(1 << JUMP, sizeof(rib_jump_t))     # without it, all is but slower
+        if r.jump != NULL and r.bits > FAR:
+            r.far, r.age = <rib_far_t*>calloc(1 << FAR_PLACES_LOG2, sizeof(rib_far_t)), 1
     return True
 
 
@@ -62,40 +70,80 @@ cdef uint32_t new_node(rib_t* r, kf_key net, int len) noexcept nogil:
     return i
 
 
+cdef rib_far_t* far_place(const rib_t* r, uint64_t slice) noexcept nogil:
+    return &r.far[slice * HASH >> (64 - FAR_PLACES_LOG2)]
+
+
 cdef void forget(rib_t* r, kf_key net, int len) noexcept nogil:
-    """Jumps to or past a node that changes are no longer known."""
+    """Jumps to or past a prefix that comes or goes are no longer known."""
+    cdef uint64_t first = kf_key_hi(net) >> (64 - FAR), slice
     if r.jump != NULL and len <= JUMP:
         memset(&r.jump[kf_key_slice(net, 0, JUMP)], 0, (<uint64_t>1 << (JUMP - len)) * sizeof(rib_jump_t))
+    if r.far == NULL or len > FAR:
+        return
+    if len >= FAR - FAR_FORGOTTEN:
+        for slice in range(first, first + (<uint64_t>1 << (FAR - len))):
+            far_place(r, slice).key = 0
+        return
+    r.age += 1
+    if r.age == AGES:
+        memset(r.far, 0, (<uint64_t>1 << FAR_PLACES_LOG2) * sizeof(rib_far_t))
+        r.age = 1
 
 
 cdef void free_node(rib_t* r, uint32_t i) noexcept nogil:
-    forget(r, r.node[i].net, r.node[i].len)
+    """A prefix that has gone, or a fork. What `far` knows is asked whether it covers, and a node of another prefix that
+    does so is as good; but what `jump` knows has to be forgotten."""
+    cdef rib_node_t* n = &r.node[i]
+    if r.jump != NULL and n.len <= JUMP:
+        memset(&r.jump[kf_key_slice(n.net, 0, JUMP)], 0, (<uint64_t>1 << (JUMP - n.len)) * sizeof(rib_jump_t))
+    n.len = FREED
     r.node[i].child[0] = r.free_node
     r.free_node = i
     r.n_free += 1
 
 
-cdef uint32_t start(const rib_t* r, kf_key net, int len) noexcept nogil:
-    """A node of at most JUMP bits that covers net/len, far down: where walks to what is inside may begin."""
-    cdef rib_jump_t* jump
-    cdef uint32_t at = 0, held = RIB_NONE
+cdef void descend(const rib_t* r, kf_key net, int limit, rib_jump_t* jump) noexcept nogil:
+    """Go on from a jump to the lowest node of at most so many bits that covers them."""
+    cdef uint32_t at = jump.node, held = jump.held
+    while True:
+        if r.node[at].held:
+            held = at
+        jump.node, jump.held = at, held
+        at = r.node[at].child[branch(&r.node[at], net)]
+        if at == 0 or not covers(&r.node[at], net, limit):
+            break
+
+
+cdef rib_jump_t start(const rib_t* r, kf_key net, int len) noexcept nogil:
+    """A node that covers net/len, far down: where walks to what is inside may begin."""
+    cdef rib_jump_t jump
+    cdef rib_far_t* far = NULL
+    cdef uint64_t key
+    jump.node, jump.held = 0, RIB_NONE
     if r.jump == NULL or len <= JUMP:
-        return 0
-    jump = &r.jump[kf_key_slice(net, 0, JUMP)]
-    if jump.node == 0:
-        while True:
-            if r.node[at].held:
-                held = at
-            jump.node, jump.held = at, held
-            at = r.node[at].child[branch(&r.node[at], net)]
-            if at == 0 or not covers(&r.node[at], net, JUMP):
-                break
-    return jump.node
+        return jump
+    if r.far != NULL and len > FAR:
+        key = kf_key_hi(net) >> (64 - FAR)
+        far = far_place(r, key)
+        key |= r.age << FAR
+        if far.key == key and covers(&r.node[far.jump.node], net, FAR):
+            return far.jump
+    if r.jump[kf_key_slice(net, 0, JUMP)].node == 0:
+        descend(r, net, JUMP, &jump)
+        r.jump[kf_key_slice(net, 0, JUMP)] = jump
+    jump = r.jump[kf_key_slice(net, 0, JUMP)]
+    if far != NULL:
+        descend(r, net, FAR, &jump)
+        far.key, far.jump = key, jump
+    return jump
 
 
 cdef uint32_t parent_of(const rib_t* r, uint32_t node) noexcept nogil:
-    """By a walk from the root."""
+    """By a walk from the root, or from a jump."""
     cdef uint32_t at = 0, parent = 0
+    if r.jump != NULL and r.node[node].len > JUMP:
+        at = r.jump[kf_key_slice(r.node[node].net, 0, JUMP)].node
     while at != node:
         parent, at = at, r.node[at].child[branch(&r.node[at], r.node[node].net)]
     return parent
@@ -103,7 +151,7 @@ cdef uint32_t parent_of(const rib_t* r, uint32_t node) noexcept nogil:
 
 cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept nogil:
     """Add a prefix or replace its hop; its hop before, or RIB_NONE. The caller has reserved room."""
-    cdef uint32_t at = start(r, net, len), next, fork, i = RIB_NONE, before
+    cdef uint32_t at = start(r, net, len).node, next, fork, i = RIB_NONE, before
     cdef int common
     while r.node[at].len < len:
         next = r.node[at].child[branch(&r.node[at], net)]
@@ -137,7 +185,7 @@ cdef uint32_t rib_insert(rib_t* r, kf_key net, int len, uint32_t hop) noexcept n
 
 cdef uint32_t rib_remove(rib_t* r, kf_key net, int len) noexcept nogil:
     """Remove a prefix; its hop, or RIB_NONE where it was not held."""
-    cdef uint32_t first = start(r, net, len), at = first, parent = first, grandparent = first, only
+    cdef uint32_t first = start(r, net, len).node, at = first, parent = first, grandparent = first, only
     while r.node[at].len < len:
         grandparent, parent = parent, at
         at = r.node[at].child[branch(&r.node[at], net)]
@@ -170,9 +218,8 @@ cdef uint32_t rib_find(const rib_t* r, kf_key net, int len) noexcept nogil:
 
 cdef uint32_t rib_longest(const rib_t* r, kf_key address, int longest) noexcept nogil:
     """The node of the longest prefix that covers an address and has at most a length, or RIB_NONE."""
-    cdef uint32_t at = start(r, address, longest), found = RIB_NONE
-    if at:
-        found = r.jump[kf_key_slice(address, 0, JUMP)].held
+    cdef rib_jump_t jump = start(r, address, longest)
+    cdef uint32_t at = jump.node, found = jump.held
     while covers(&r.node[at], address, longest):
         if r.node[at].held:
             found = at
@@ -202,7 +249,7 @@ cdef int rib_covering(const rib_t* r, kf_key address, uint32_t* hop) noexcept no
 
 cdef uint32_t rib_inside(const rib_t* r, kf_key net, int len) noexcept nogil:
     """The highest node inside a prefix, below which is all that the prefix covers, or RIB_NONE."""
-    cdef uint32_t at = start(r, net, len)
+    cdef uint32_t at = start(r, net, len).node
     while r.node[at].len < len:
         at = r.node[at].child[branch(&r.node[at], net)]
         if at == 0:
