@@ -4,7 +4,7 @@ Source: net/ipv4/arp.c (arp_rcv, arp_process, arp_is_garp) with arp_ignore, arp_
 net/core/neighbour.c (pneigh_enqueue, neigh_proxy_process).
 """
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memmove, memset
 

@@ -246,13 +246,8 @@ def translation_text(translation: Translation) -> str:
     return f"{t.where}, {t.by}: {moved}; {t.because}"
 
 
-def short_way(crossing: Crossing) -> str:
-    """Nodes, and how the fabric carried it between them."""
-    return " > ".join(WAYS.get(word, word) for word in crossing.path)
-
-
 def _long_way(crossing: Crossing) -> str:
-    """The same with the entries that decided, the TTL behind each node, and where it ended."""
+    """Nodes and fabric, with the entries that decided, the TTL behind each node, and where it ended."""
     words = []
     for hop in crossing.hops:
         if hop.where == "VNet":

@@ -5,11 +5,11 @@ RFC 1812 section 5.3. The order is observable: an expired TTL and an oversized p
 rule, quoting the packet as it came in.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from .conntrack cimport CT_ESTABLISHED_REPLY, IPS_DST_NAT, IPS_NAT_MASK, IPS_SRC_NAT, NO_CONN, conn_t, ct_conn
+from .conntrack cimport CT_ESTABLISHED_REPLY, IPS_NAT_MASK, IPS_SRC_NAT, NO_CONN, conn_t, ct_conn
 from .context cimport (
-    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, record, scratch,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_UNICAST, nexthop_t, node_t, packet_t, record, scratch,
     writable,
 )
 from .defrag cimport defrag_add

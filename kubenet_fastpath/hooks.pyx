@@ -5,7 +5,7 @@ nf_conntrack_core.c (nf_conntrack_in, nf_confirm). Rules are data of the node: k
 the masquerading that ip-masq-agent or kubenet install.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from .conntrack cimport (
     CONFIRM_CLASH, CONFIRM_OK, CT_DROP, CT_UNTRACKED, CT_ESTABLISHED, CT_ESTABLISHED_REPLY, CT_INVALID, CT_NEW, CT_RELATED,
@@ -15,7 +15,7 @@ from .conntrack cimport (
 from .connection cimport kf_tuple_copy
 from .address_pool cimport POOL_NONE
 from .context cimport (
-    IF_BRIDGE, NO_HOP, ROUTE_LOCAL, address_t, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
+    IF_BRIDGE, NO_HOP, ROUTE_LOCAL, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
     source_of, writable,
 )
 from .frame cimport (

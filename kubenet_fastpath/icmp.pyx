@@ -4,19 +4,19 @@ Source: net/ipv4/icmp.c (__icmp_send, icmp_route_lookup, icmp_global_allow), net
 (inet_peer_xrlim_allow), net/ipv4/route.c (ip_rt_send_redirect, ip_error); RFC 1812 section 4.3.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, NO_CONN
 from .context cimport (
-    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_BROADCAST, ROUTE_LOCAL, icmp_limit_t, icmp_peer_t, nexthop_t,
     node_t, packet_t, record, scratch,
 )
 from .egress cimport ip_output
 from .frame cimport (
-    ETH_IP, ETH_LEN, ETH_TYPE, ICMP_CHECK, ICMP_CODE, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_MAX_TYPE,
-    ICMP_REDIRECT, ICMP_REST, ICMP_TIMESTAMP, ICMP_TIME_EXCEEDED, ICMP_TYPE, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG,
+    ETH_IP, ETH_LEN, ICMP_CHECK, ICMP_CODE, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_MAX_TYPE,
+    ICMP_REDIRECT, ICMP_REST, ICMP_TIMESTAMP, ICMP_TYPE, ICMP_UNREACH, IP_CHECK, IP_DST, IP_FRAG,
     IP_ID, IP_LEN, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, IP_TTL, PROTO_ICMP, PROTO_TCP, PROTO_UDP, UDP_CHECK, csum, csum_fold,
     csum_partial, csum_pseudo, load16, load32, store16, store32,
 )

@@ -4,7 +4,7 @@ Nothing listens on the node but its kernel. Source: net/ipv4/ip_input.c (ip_loca
 icmp_echo, icmp_timestamp), udp.c (__udp4_lib_rcv), tcp_ipv4.c (tcp_v4_send_reset); RFC 9293 section 3.5.2.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, node_t, packet_t, record

@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from .address_pool cimport pool_read
 from .connection cimport (
-    CT_ESTABLISHED_REPLY, CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE, IPS_DYING,
+    CT_ESTABLISHED_REPLY, CT_RELATED_REPLY, IPS_CONFIRMED, IPS_DST_NAT, IPS_DST_NAT_DONE,
     IPS_FIXED_TIMEOUT, IPS_NAT_DONE_MASK, IPS_NAT_MASK, IPS_SRC_NAT, IPS_SRC_NAT_DONE, NO_CONN,
     proto_allows_clash, tuple_equal, tuple_invert, tuple_t,
 )

@@ -11,8 +11,8 @@ net/ipv4/ip_input.c (ip_rcv_options), fib_frontend.c (fib_compute_spec_dst), rou
 section 3.1, RFC 781.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from .context cimport NO_HOP, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, nexthop_t
 from .frame cimport IP_CHECK, IP_DST, IP_LEN, IP_SRC, csum, load32, store16, store32

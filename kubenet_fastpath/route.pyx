@@ -8,7 +8,7 @@ it what the local table hides.
 from libc.stdint cimport uint16_t, uint32_t
 
 from .context cimport (
-    NO_HOP, PACKET_HOST, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, ROUTE_PROHIBIT, ROUTE_UNICAST,
+    NO_HOP, ROUTE_BLACKHOLE, ROUTE_BROADCAST, ROUTE_LOCAL, ROUTE_PROHIBIT, ROUTE_UNICAST,
     interface_t, nexthop_t, node_t, packet_t,
 )
 from .fib cimport FIB_MISS, fib_lookup

@@ -1,6 +1,5 @@
 """Tracking of SCTP associations, chunk by chunk. Follows nf_conntrack_proto_sctp.c of Linux 6.18."""
 
-from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memset
 
 from .connection cimport IPS_ASSURED, IPS_CONFIRMED, TRACK_IGNORE, TRACK_INVALID, TRACK_REFRESH

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 from .connection cimport (
-    IPS_CONFIRMED, IPS_DYING, IPS_SRC_NAT_DONE, NO_CONN, conn_t, tcp_side_t,
+    IPS_DYING, IPS_SRC_NAT_DONE, NO_CONN, conn_t, tcp_side_t,
 )
 from .flowtable cimport ct_restore, ct_source
 from .frame cimport PROTO_SCTP, PROTO_TCP

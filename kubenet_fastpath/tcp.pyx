@@ -6,7 +6,7 @@ or invalid. Follows nf_conntrack_proto_tcp.c of Linux 6.18; after G. van Rooij, 
 Filtering in IP Filter" (SANE 2000).
 """
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from .connection cimport (
