@@ -72,6 +72,11 @@ OURS = (
         "type",
     ),
     (
+        "what the bridge's REJECT says to a link-local IPv6 address",
+        "the kernel asks by a link that a bridge port happens to have (`find_rr_leaf` over their fe80::/64), ours says "
+        "nothing; histories have no pod on a bridge speak from one to a service",
+    ),
+    (
         "IPv6 jumbo payloads, and a payload length of 0 in front of hop-by-hop options",
         "dropped without a word, where the kernel says what is wrong with the option, or takes the frame's length "
         "(`ip6_rcv_core`, `ipv6_hop_jumbo`)",
