@@ -204,7 +204,9 @@ class World6(World):
             proto = TCP if name == "tcp" else UDP
         bridged = "cbr0" in self.node and self.pod(step.port)
         if bridged and src.startswith("fe80") and dst in {door[0] for door in self.doors}:
-            src = self.addresses(step.port, 0)[1]  # what the bridge refuses is answered by any of its ports' links
+            src = self.addresses(step.port, 0)[
+                1
+            ]  # what the bridge refuses is answered by any of its ports' links
         data = bytes(i & 255 for i in range(min(step.size, 1432 if extra else 1440)))
         if proto == TCP:
             l4 = tcp(step.sport, dport, step.flags, 1000, 2000 if step.flags & ACK else 0, data)
