@@ -3,7 +3,8 @@
     python -m bench.route [--routes FILE] [--family 6] [--quick] [--json]
 
 All tables are in one process and take turns, round by round, so that what else runs on the machine meets them alike;
-in its turn each warms the caches up, which the one before it has filled, and is measured then;
+in its turn each warms the caches up, which the one before it has filled, and is measured then (`--warm 0`: at once, as
+a table is found that is asked now and then: what is measured is mostly how far its memory is away);
 a figure is the median round, in CPU time of the one thread, by the number of addresses. A round of a compiled peer is
 1,048,576 addresses, of a Python tree 16,384. Before it is measured, each peer's next hops are compared with
 RouteTable's, address by address; a difference ends the run.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -35,7 +37,8 @@ from .route_tables import Routes, full_routes, node_routes
 
 BATCH = 256
 UPDATES = 4096
-WARM = 3  # unmeasured lookups before each measured one
+CALLS = 8  # of each thread that measures how two share a table
+WARM = 3  # unmeasured lookups before each measured one, if nobody says otherwise
 
 
 class Ours:
@@ -125,7 +128,7 @@ def compared(name: str, pattern: str, got: NDArray[Any], want: NDArray[Any], key
         )
 
 
-def lookups(peers: list[Peer], routes: Routes, rounds: int, say: Line) -> list[dict[str, float]]:
+def lookups(peers: list[Peer], routes: Routes, rounds: int, warm: int, say: Line) -> list[dict[str, float]]:
     """Median ns a key of each peer by pattern; the first one is what the others are compared with."""
     figures: list[dict[str, float]] = [{} for _ in peers]
     for pattern in PATTERNS:
@@ -142,7 +145,7 @@ def lookups(peers: list[Peer], routes: Routes, rounds: int, say: Line) -> list[d
         for number in range(rounds):
             say(f"{routes.name}: {pattern}: round {number + 1} of {rounds}")
             for peer, ready, times in zip(peers, prepared, took, strict=True):
-                for _ in range(WARM):  # until the caches hold again what they can of its table
+                for _ in range(warm):  # until the caches hold again what they can of its table
                     peer.lookup(ready)
                 began = time.thread_time_ns()
                 count = peer.lookup(ready)
@@ -190,20 +193,36 @@ def changes(table: kf.RouteTable, routes: Routes, rounds: int) -> dict[str, floa
 
 
 def scaling(table: kf.RouteTable, keys: NDArray[Any], rounds: int) -> float:
-    """How many times as much two threads look up in the time that one takes; wall clock, for that is what is asked."""
-    outs = [np.empty(len(keys), np.uint32) for _ in range(2)]
+    """How many times as much two threads look up in the time that one takes; wall clock, for that is what is asked.
+
+    Each has a core and an array for its results of its own, and begins when both can. It is the median of pairs of
+    runs: on a machine of two cores, whatever else runs takes one of them from a pair that it meets, whose figure is
+    then near 1.
+    """
+    outs = [np.zeros(len(keys), np.uint32) for _ in range(2)]
+    cores = sorted(os.sched_getaffinity(0))
 
     def run(threads: int) -> float:
-        workers = [threading.Thread(target=table.lookup, args=(keys, outs[i])) for i in range(threads)]
-        began = time.perf_counter()
+        ready = threading.Barrier(threads)
+        times = [(0.0, 0.0)] * threads
+
+        def reader(i: int) -> None:
+            os.sched_setaffinity(0, {cores[i % len(cores)]})  # of this thread alone
+            table.lookup(keys, outs[i])
+            ready.wait()
+            began = time.perf_counter()
+            for _ in range(CALLS):
+                table.lookup(keys, outs[i])
+            times[i] = began, time.perf_counter()
+
+        workers = [threading.Thread(target=reader, args=(i,)) for i in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        return time.perf_counter() - began
+        return max(end for _, end in times) - min(began for began, _ in times)
 
-    pairs = [(run(1), run(2)) for _ in range(rounds)]
-    return round(2 * median(one for one, _ in pairs) / median(two for _, two in pairs), 2)
+    return round(median(2 * run(1) / run(2) for _ in range(2 * rounds + 1)), 2)
 
 
 def overhead(table: kf.RouteTable, routes: Routes, rounds: int) -> float:
@@ -255,7 +274,9 @@ def measure(routes: Routes, args: argparse.Namespace, say: Line) -> Report:
         except Absent as error:
             absent.append(str(error))
     rows: dict[str, Row] = {}
-    for peer, seconds, figures in zip(peers, took, lookups(peers, routes, args.rounds, say), strict=True):
+    for peer, seconds, figures in zip(
+        peers, took, lookups(peers, routes, args.rounds, args.warm, say), strict=True
+    ):
         known = rows.setdefault(peer.name, Row(peer.name, figures, peer.nbytes, seconds))
         for pattern, ns in figures.items():  # a peer that takes calls of two sizes is shown by its better one
             known.ns_per_key[pattern] = min(ns, known.ns_per_key[pattern])
@@ -311,6 +332,9 @@ def main() -> int:
     parser.add_argument("--family", type=int, choices=(4, 6), default=4)
     parser.add_argument("--table", choices=("full", "node", "both"), default="both")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument(
+        "--warm", type=int, default=WARM, metavar="N", help="unmeasured lookups before each measured one"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the synthetic table, 5 rounds, no Python trees"
     )
