@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import frames
 import golden_compare
@@ -95,15 +96,23 @@ def test_any_number_gives_the_same() -> None:
         st.lists(st.tuples(bursts(), st.sampled_from([*ACTIONS, "", "", "", ""])), min_size=1, max_size=4),
         st.lists(st.integers(0, 40), max_size=2),
         st.booleans(),
+        st.booleans(),
         st.sampled_from([2, 3, 4]),
         st.sampled_from(SHAPES),
     )
     def histories_of_both(
-        rounds: list[tuple[list[Event], str]], cuts: list[int], asks: bool, workers: int, shape: Shape
+        rounds: list[tuple[list[Event], str]],
+        cuts: list[int],
+        asks: bool,
+        knows: bool,
+        workers: int,
+        shape: Shape,
     ) -> None:
-        many, one = pair(
-            workers, shape, permanent_neighbours=not asks, arp_notify=not asks, services=make_services()
-        )
+        known: dict[str, Any] = {"permanent_neighbours": not asks, "arp_notify": not asks}
+        if knows:  # flows from the start
+            many, one = warm(workers, shape, **known)
+        else:
+            many, one = pair(workers, shape, services=make_services(), **known)
         for events, action in rounds:
             agree(many, one, events, cuts)
             changed(many, action)
