@@ -96,7 +96,7 @@ def flows(count: int, *, apart: bool = False) -> NDArray[Any]:
     made["sport"], made["dport"] = 1024 + i % 60_000, 53
     made["proto"], made["family"] = 17, 4
     if apart:
-        made["src"], made["sport"] = 0x0AF40000 + i % 65_000, 1024 + i // 65_000
+        made["src"] = 0x0AF40000 + i // 60_000
     return made
 
 

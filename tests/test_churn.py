@@ -88,5 +88,5 @@ def test_a_flood_of_chosen_tuples_costs_at_most_twice_the_mean() -> None:
         lines.append(costs(table, flood))
         worst.append(table.probes(*flood)[0].max())
     for chosen in lines[1:]:
-        assert (chosen <= 1.02 * lines[0]).all()
+        assert (chosen <= 1.1 * lines[0]).all()
     assert max(worst[1:]) <= 2 * worst[0]

@@ -98,9 +98,9 @@ def test_connections(reserve: bool) -> None:
 
 
 @pytest.mark.parametrize("reserve", [False, True])
-def test_a_table_takes_no_more_than_it_says(reserve: bool) -> None:
-    """As full as with 10 million flows: the segments of the index have divided not long ago."""
-    many = 10 * 2**16
+@pytest.mark.parametrize("many", [10 * 2**16, 1150 * 2**9, 1180 * 2**9, 1240 * 2**9])
+def test_a_table_takes_no_more_than_it_says(many: int, reserve: bool) -> None:
+    """As full as with 10 million flows: the segments of the index have divided not long ago; and about when they do."""
     table = kf.ConnectionTable(capacity=many, seed=3, reserve=reserve)
     taken = table.nbytes
     numbers = np.arange(many, dtype=np.uint32)
@@ -108,8 +108,8 @@ def test_a_table_takes_no_more_than_it_says(reserve: bool) -> None:
     columns = (numbers // 16, numbers, ports, ports, np.full(many, 17, np.uint8))
     _, _, leaves = table.masquerade(*columns, 0, address=9)
     assert len(table) == many
-    assert table.nbytes / many <= 192
-    assert (table.nbytes - taken < 1 << 20) == reserve  # the directory, and segments of a small table
+    assert table.nbytes - (2 << 20) <= 192 * many  # of a small table the latest block, not yet full, is much
+    assert (table.nbytes - taken < 3 << 20) == reserve  # the directory, segments of a small table, a block
     assert (leaves["sport"] == ports).all()
 
 

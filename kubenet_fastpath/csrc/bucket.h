@@ -164,8 +164,10 @@ static inline int kf_index_reserve(kf_index *x, uint64_t references)
 {
     const uint64_t full = KF_BUCKETS * KF_SLOTS * KF_FILL / 100, in_block = KF_HUGE / kf_segment_bytes(x, KF_BUCKETS);
     uint64_t segments = 1, blocks;
-    while (segments * (full - KF_STRAY) < references)   /* they divide together, but for those that have more than their part */
+    while (segments * (full + KF_STRAY) < references)
         segments *= 2;
+    if (segments * (full - KF_STRAY) < references)      /* they divide one after the other: who has most, first */
+        segments += (references - segments * (full - KF_STRAY)) / (2 * KF_STRAY);
     segments -= segments < KF_SINGLE ? segments : KF_SINGLE;
     blocks = (segments + in_block - 1) / in_block;
     while (x->taken < blocks) {
