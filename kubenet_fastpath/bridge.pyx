@@ -18,7 +18,7 @@ from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_learn, fdb_lookup
 from .forward cimport check_header, enter_netfilter
 from .header6 cimport check_header6, enter_netfilter6
 from .frame cimport (
-    ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, ICMP6_TOO_BIG, IP6_DST, IP6_LEN, IP6_NEXT, IP_DST, IP_LEN, IP_PROTO, IP_SRC, PROTO_IGMP, load32, load_mac,
+    ETH_DST, ETH_IP, ETH_IP6, ETH_SRC, ICMP6_TOO_BIG, IP6_DST, IP6_LEN, IP6_NEXT, IP_DST, IP_LEN, IP_PROTO, PROTO_IGMP, load32, load_mac,
     store_mac,
 )
 from .hooks cimport confirm, forward_hook, let_go, postrouting

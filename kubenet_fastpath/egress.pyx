@@ -6,7 +6,7 @@ net/bridge/br_device.c (br_dev_xmit), br_forward.c (br_dev_queue_push_xmit), br_
 (br_nf_dev_queue_xmit); the duplicate filter is kubelet's and AgentBaker's ebtables chain (filter OUTPUT).
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -19,12 +19,12 @@ from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
 from .frame cimport (
     ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_SRC,
     ETH_TYPE, ICMP6_SOLICIT, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD,
-    IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, IP_TOTAL, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
+    IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragment_start6, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
 from .neighbour cimport (
-    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t, neigh_take,
+    NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t,
     neighbour_t, resolve_t,
 )
 from .recorder cimport STAGE_BRIDGE, STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING

@@ -5,7 +5,7 @@ Source: net/ipv6/ip6_input.c (ip6_rcv_core, ip6_mc_input), net/ipv6/ip6_output.c
 limits the unreachables.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from .context cimport NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_PROHIBIT, ROUTE_UNICAST, destination_of, nexthop_t, record, writable
 from .egress cimport ip_output

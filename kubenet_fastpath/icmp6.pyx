@@ -7,14 +7,14 @@ The peers' buckets are those of `icmp`, and so is the limit for all.
 from libc.string cimport memcpy, memset
 
 from .address_pool cimport pool_intern, pool_read
-from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, NO_CONN
+from .conntrack cimport CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, NO_CONN
 from .context cimport (
-    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_ANYCAST, ROUTE_LOCAL, ROUTE_UNICAST, destination_of,
+    NO_HOP, PACKET_HOST, PACKET_OTHERHOST, ROUTE_ANYCAST, ROUTE_LOCAL, destination_of,
     nexthop_t, record, scratch,
 )
 from .egress cimport ip_output
 from .frame cimport (
-    ETH_IP6, ETH_LEN, EXT_FRAGMENT, ICMP6_ECHO, ICMP6_ECHOREPLY, ICMP6_PARAMETER, ICMP6_TOO_BIG, ICMP6_UNREACH, ICMP_CHECK,
+    ETH_IP6, ETH_LEN, EXT_FRAGMENT, ICMP6_ECHOREPLY, ICMP6_PARAMETER, ICMP6_TOO_BIG, ICMP6_UNREACH, ICMP_CHECK,
     ICMP_CODE, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC, PROTO_ICMP6,
     PROTO_TCP, PROTO_UDP, csum_addresses, csum_fold, csum_partial, store16, store32,
 )
@@ -22,7 +22,7 @@ from .hooks cimport output_hook
 from .icmp cimport find_peer, spend_global, spend_token
 from .recorder cimport STAGE_OUTPUT
 from .route6 cimport (
-    has_address6, is_link_local6, is_multicast6, is_unspecified6, owns6, route6_find, route6_output, select_address6,
+    is_multicast6, is_unspecified6, owns6, route6_output, select_address6,
 )
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
 

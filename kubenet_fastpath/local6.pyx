@@ -4,7 +4,7 @@ Source: net/ipv6/ip6_input.c (ip6_protocol_deliver_rcu), icmp.c (icmpv6_rcv, icm
 tcp_ipv6.c (tcp_v6_send_reset), exthdrs.c (ipv6_destopt_rcv, ipv6_rthdr_rcv), reassembly.c (ipv6_frag_rcv).
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, record
