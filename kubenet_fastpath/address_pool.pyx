@@ -154,6 +154,11 @@ cdef class AddressPool:
     seed : int
         Keys the hash.
 
+    Notes
+    -----
+    A packet's addresses are given back once no table has them any more. Those of services, pods and neighbours that a
+    caller has named stay for ever, 28 bytes each.
+
     Examples
     --------
     >>> pool = AddressPool()
