@@ -18,8 +18,8 @@ from .errors import AddressError, TableFileError, TableFull
 from .address_text cimport TextColumn
 from .arena cimport KF_BTREE, KF_DENSE16, KF_DENSE24, KF_RANK
 from .fib_engine cimport (
-    ENGINE_ANY, FIB_BEYOND, FIB_DRAWN, fib_adopt, fib_draw, fib_free, fib_init, fib_lookup_ipv4, fib_lookup_ipv6,
-    fib_nbytes, fib_prefetch, fib_redraw, kf_lpm_isa,
+    ENGINE_ANY, FIB_BEYOND, FIB_DRAWN, fib_adopt, fib_draw, fib_expect, fib_free, fib_init, fib_lookup_ipv4,
+    fib_lookup_ipv6, fib_nbytes, fib_prefetch, fib_redraw, kf_lpm_isa,
 )
 from .isa cimport isa_number
 from .prefix cimport (
@@ -28,8 +28,8 @@ from .prefix cimport (
 from .route_text cimport read_prefixes
 from .ranges cimport range_prefixes
 from .rib cimport (
-    RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_count, rib_covering, rib_find, rib_free, rib_init, rib_insert, rib_inside,
-    rib_longest, rib_next, rib_remove, rib_reserve, rib_walk, rib_walk_t,
+    RIB_NONE, kf_key_hi, kf_key_lo, kf_key_of, rib_count, rib_covering, rib_expect, rib_find, rib_free, rib_init,
+    rib_insert, rib_inside, rib_longest, rib_next, rib_remove, rib_reserve, rib_walk, rib_walk_t,
 )
 from .table_file cimport aligned, checked_image, columns_of, image_memory, map_image, seal_image, write_image
 
@@ -483,9 +483,12 @@ cdef class RouteTable:
         raise MemoryError
 
     cdef void expect(self, kf_key net) noexcept:
-        """Ask for the arrays' line of a prefix, which a change will need after the RIB's."""
+        """Ask for what a change will need first of the RIB, and after that of the arrays."""
         if self.family == 4:
             fib_prefetch(self.fib, <uint32_t>(kf_key_hi(net) >> 32))
+        else:
+            rib_expect(&self.rib, net)
+            fib_expect(self.fib, kf_key_hi(net))
 
     cdef fib_status draw(self, kf_key net, int len, uint32_t before) noexcept:
         """Draw a prefix that had another next hop before, or RIB_NONE; on failure it has that again."""
@@ -835,7 +838,7 @@ cdef class RouteTable:
         -----
         The whole file is checked once, some 11 ms for a full table, except the list of its prefixes: what is wrong
         there raises TableFileError when that is asked for first. Who writes into the file afterwards, other than by
-        `save`, takes the checks' ground away.
+        `save`, takes the checks' ground away; a lookup behind where it was cut off ends the process (SIGBUS).
         """
         try:
             return cls.from_buffer(map_image(path))

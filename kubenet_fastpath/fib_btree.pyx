@@ -5,6 +5,8 @@ writes the NODEs anew that hold it, each of which replaces the old one by one st
 leaf, as nearly all updates do, gets a copy of the NODE in which that leaf alone differs. Where a NODE becomes
 too large the whole tree is written anew, evenly filled; where a tree becomes too large for the levels of its window
 everything is. Before the first store it is certain that there will be a last one.
+
+Drawing and redrawing know the same nodes, and are one file for that.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -10,6 +10,7 @@ cdef extern from "csrc/lookup.h" nogil:
     uint32_t kf_lpm_answer4(const kf_lpm* t, uint32_t key)
     uint32_t kf_lpm_answer6(const kf_lpm* t, uint64_t hi, uint64_t lo)
     void kf_lpm_prefetch4(const kf_lpm* t, uint32_t key)
+    void kf_btree_expect(const kf_lpm* t, uint64_t hi)
     int kf_lpm_isa(const kf_lpm* t, int isa)
 
 cdef enum:
@@ -65,3 +66,8 @@ cdef inline uint32_t fib_lookup6(const fib_t* f, uint64_t hi, uint64_t lo) noexc
 cdef inline void fib_prefetch(const fib_t* f, uint32_t dst) noexcept nogil:
     """Ask for the first line that a lookup of dst reads."""
     kf_lpm_prefetch4(f.arena.block, dst)
+
+
+cdef inline void fib_expect(const fib_t* f, uint64_t hi) noexcept nogil:
+    """Ask for what a change of an IPv6 prefix will read; hi is the upper half of its network."""
+    kf_btree_expect(f.arena.block, hi)

@@ -13,6 +13,7 @@ too, of as many keys as a hash table of one place a key keeps apart.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "csrc/key.h" nogil:
+    const uint64_t RIB_HASH "0x9E3779B97F4A7C15ull"     # 2**64 / golden ratio
     ctypedef unsigned long long kf_key      # of 128 bits
     kf_key kf_key_of(uint64_t hi, uint64_t lo)
     uint64_t kf_key_hi(kf_key k)
@@ -42,7 +43,8 @@ cdef struct rib_jump_t:
 
 cdef struct rib_far_t:
     uint64_t key            # FAR bits, below the age; another age: not known
-    rib_jump_t jump         # whose node may have been freed since, or used again
+    rib_jump_t jump         # whose node may have been freed since, or used again: if it covers the key it is as good, for
+                            # whatever of at most FAR bits begins or ceases to hold makes what it covers forgotten
 
 cdef struct rib_t:
     rib_node_t* node        # node 0 is the root
@@ -60,6 +62,9 @@ cdef struct rib_walk_t:
     uint32_t node[130]      # still to visit; each level of the tree leaves at most one sibling behind
     int depth
 
+cdef extern from *:
+    void __builtin_prefetch(const void* place) nogil
+
 cdef bint rib_init(rib_t* r, int bits) noexcept nogil
 cdef void rib_free(rib_t* r) noexcept nogil
 cdef bint rib_reserve(rib_t* r, uint64_t prefixes) noexcept nogil
@@ -71,6 +76,16 @@ cdef int rib_covering(const rib_t* r, kf_key address, uint32_t* hop) noexcept no
 cdef uint32_t rib_inside(const rib_t* r, kf_key net, int len) noexcept nogil
 cdef bint rib_longer(const rib_t* r, kf_key net, int len) noexcept nogil
 cdef uint32_t rib_count(const rib_t* r, uint32_t top, uint32_t most) noexcept nogil
+
+
+cdef inline rib_far_t* far_place(const rib_t* r, uint64_t slice) noexcept nogil:
+    return &r.far[slice * RIB_HASH >> (64 - FAR_PLACES_LOG2)]
+
+
+cdef inline void rib_expect(const rib_t* r, kf_key net) noexcept nogil:
+    """Ask for where a walk to a prefix will begin."""
+    if r.far != NULL:
+        __builtin_prefetch(far_place(r, kf_key_hi(net) >> (64 - FAR)))
 
 
 cdef inline bint covers(const rib_node_t* n, kf_key net, int len) noexcept nogil:

@@ -13,7 +13,6 @@ cdef enum:
     FAR_FORGOTTEN = 8           # bits before FAR: a change of a shorter prefix makes all that is known too old
     FREED = 255                 # length of a node that is free: it covers nothing
 
-cdef uint64_t HASH = 0x9E3779B97F4A7C15     # 2**64 / golden ratio
 cdef uint64_t AGES = <uint64_t>1 << (64 - FAR)
 
 
@@ -68,10 +67,6 @@ cdef uint32_t new_node(rib_t* r, kf_key net, int len) noexcept nogil:
     n.net, n.len, n.held, n.hop = net, <uint8_t>len, False, 0
     n.child[0] = n.child[1] = 0
     return i
-
-
-cdef rib_far_t* far_place(const rib_t* r, uint64_t slice) noexcept nogil:
-    return &r.far[slice * HASH >> (64 - FAR_PLACES_LOG2)]
 
 
 cdef void forget(rib_t* r, kf_key net, int len) noexcept nogil:

@@ -88,6 +88,23 @@ KF_INLINE const char *kf_tree_slot(const char *arena, int width, size_t at, int 
     return kf_leaf_slot(arena, width, at, kf_below_scalar(arena + at, key, kf_leaf_ranges(width) - 1));
 }
 
+/* Ask for what a change of a prefix reads that reaches into the first window: the lines of its NODE. */
+static inline void kf_btree_expect(const kf_lpm *t, uint64_t hi)
+{
+    const char *arena = (const char *)kf_at(t, t->arena);
+    uint32_t v = ((const uint32_t *)kf_at(t, t->root))[hi >> 48], key = kf_window(hi, 0, 0), line;
+    int level;
+    size_t at;
+    if (!kf_is_child(t->width, v))
+        return;
+    at = kf_tree_at(t->width, v);
+    for (level = arena[0]; level; level--)
+        at = kf_inner_child(arena, at, kf_below_scalar(arena + at, key, KF_CHILDREN));
+    for (line = 0; line <= KF_LEAVES; line++)
+        __builtin_prefetch(arena + at + line * KF_LINE_BYTES);
+    __asm__ volatile("");
+}
+
 /* One key on its own. */
 KF_INLINE uint32_t kf_btree_answer(const kf_lpm *t, int width, uint64_t hi, uint64_t lo)
 {

@@ -68,9 +68,10 @@ KF_INLINE void kf_settle_scalar(int width, uint32_t n, uint32_t *hop, const kf_t
     }
 }
 
-/* All keys of a list through their trees: INNERs; NODEs; leaves. KEY is a window as COUNT takes it, by LOAD. */
+/* All keys of a list through their trees: INNERs; NODEs; leaves. KEY is a window as COUNT takes it, by LOAD. The two
+ * levels that the first window of a full table has are steps without a loop. */
 #define KF_TREE_WALK(NAME, TARGET, KEY, LOAD, COUNT)                                              \
-    TARGET KF_INLINE void NAME(const char *arena, int width, int levels, kf_tree_list *list)      \
+    TARGET KF_INLINE void NAME##_levels(const char *arena, int width, int levels, kf_tree_list *list) \
     {                                                                                             \
         const uint32_t ends = kf_leaf_ranges(width) - 1;                                          \
         uint32_t i, j, n = list->n, slot;                                                         \
@@ -118,6 +119,13 @@ KF_INLINE void kf_settle_scalar(int width, uint32_t n, uint32_t *hop, const kf_t
                 KF_KEEP(slot);                                                                    \
                 list->slot[i + j] = slot;                                                         \
             }                                                                                     \
+    }                                                                                             \
+    TARGET KF_INLINE void NAME(const char *arena, int width, int levels, kf_tree_list *list)      \
+    {                                                                                             \
+        if (levels == 2)                                                                          \
+            NAME##_levels(arena, width, 2, list);                                                 \
+        else                                                                                      \
+            NAME##_levels(arena, width, levels, list);                                            \
     }
 
 typedef void (*kf_walk)(const char *arena, int width, int levels, kf_tree_list *list);
