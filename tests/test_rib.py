@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
+import numpy as np
 import pytest
 
 import kubenet_fastpath as kf
@@ -81,3 +82,23 @@ def test_single_changes_of_a_large_table(family: int) -> None:
             text = str(ip_network((address, bits)).network_address)
             assert table.longest_match(text) == model.longest(address, family)
     assert dict(table.items()) == {str(prefix): hop for prefix, hop in model.items()}
+
+
+@pytest.mark.parametrize("length", range(19, 37))
+def test_what_holds_above_a_remembered_node_comes_and_goes(length: int) -> None:
+    """Walks of IPv6 begin at a fork of at most 36 bits, and what held there when it was found may hold no more."""
+    base = 0x20010DB8 << 96
+    many = [f"3fff:{i >> 16:x}:{i & 0xFFFF:x}::/48 {i}" for i in range(CROWDED + LONE)]
+    table = kf.RouteTable.from_text(many, family=6)
+    table[base, 48] = 1
+    table[base | 1 << 128 - 36, 48] = 2  # a fork of 35 bits
+    address = base | 1 << 128 - 40
+    octets = np.frombuffer(address.to_bytes(16, "big"), np.uint8).reshape(1, 16)
+    above = ip_network((base >> 128 - length << 128 - length, length))
+    for hop in range(3):
+        assert table.longest_match(str(IPv6Address(address))) is None
+        table[str(above)] = hop
+        assert table.longest_match(str(IPv6Address(address))) == (str(above), hop)
+        assert table.lookup(octets).tolist() == [hop]
+        del table[str(above)]
+        assert table.lookup(octets).tolist() == [table.MISS]
