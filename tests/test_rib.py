@@ -92,6 +92,8 @@ def test_what_holds_above_a_remembered_node_comes_and_goes(length: int) -> None:
     table = kf.RouteTable.from_text(many, family=6)
     table[base, 48] = 1
     table[base | 1 << 128 - 36, 48] = 2  # a fork of 35 bits
+    table["::/0"] = 3  # all that was remembered before the fork came is forgotten
+    del table["::/0"]
     address = base | 1 << 128 - 40
     octets = np.frombuffer(address.to_bytes(16, "big"), np.uint8).reshape(1, 16)
     above = ip_network((base >> 128 - length << 128 - length, length))
