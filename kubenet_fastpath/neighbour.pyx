@@ -4,12 +4,15 @@ Source: net/core/neighbour.c (neigh_event_send, neigh_update, neigh_timer_handle
 defaults of arp_tbl. `reachable_time` is its base, of which the kernel draws 50 to 150 % anew every five minutes.
 """
 
+from operator import index
+
 import numpy as np
 
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from .address import ipv4, ipv4_text, ipv6, ipv6_text, mac as parse_mac, mac_text
+from .address_pool cimport POOL_NONE, pool_find
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
@@ -309,6 +312,13 @@ cdef event_t neigh_timer(neigh_table_t* t, int64_t now, uint32_t* index, int64_t
     return NEIGH_NOTHING
 
 
+cdef uint16_t device_of(dev) except? NO_DEV:
+    """An interface's index; the highest is that of rows that are free."""
+    if not 0 <= index(dev) < NO_DEV:
+        raise OverflowError(f"dev must be an interface index in 0..{NO_DEV - 1}: {dev}")
+    return dev
+
+
 cdef class NeighbourTable:
     """Next hop -> MAC for every interface of a node.
 
@@ -381,12 +391,15 @@ cdef class NeighbourTable:
         ------
         AddressError
             For an address or MAC that is none. Nothing has changed then.
+        TypeError, OverflowError
+            For an interface that is no integer, or not in 0..65534. Nothing has changed then.
         """
-        cdef uint32_t ip = self.number(address)
+        cdef uint16_t device = device_of(dev)
         cdef uint64_t lladdr = parse_mac(mac)
+        cdef uint32_t ip = self.number(address)
         cdef uint32_t limit = self.table.limit
         self.table.limit = NO_NEIGHBOUR                 # permanent entries do not count
-        cdef uint32_t i = neigh_create(&self.table, dev, ip, 0)
+        cdef uint32_t i = neigh_create(&self.table, device, ip, 0)
         self.table.limit = limit
         if i == NO_NEIGHBOUR:
             raise MemoryError("no memory for a neighbour")
@@ -397,16 +410,26 @@ cdef class NeighbourTable:
 
     def remove(self, dev, address):
         """Forget a neighbour and the packets that wait for it; KeyError when it is not there."""
-        cdef uint32_t i = neigh_find(&self.table, dev, self.number(address))
+        cdef uint16_t device = device_of(dev)
+        cdef uint32_t i = NO_NEIGHBOUR, ip
+        cdef bytes octets
+        if self.pool is None:
+            ip = ipv4(address)
+        else:                                           # one that the pool does not have is not put into it
+            octets = ipv6(address).to_bytes(16, "big")
+            ip = pool_find(&self.pool.pool, octets)
+        if self.pool is None or ip != POOL_NONE:
+            i = neigh_find(&self.table, device, ip)
         if i == NO_NEIGHBOUR:
             raise KeyError(f"no neighbour {address} on interface {dev}")
         forget(&self.table, i)
 
     def flush(self, dev):
         """Forget all neighbours of an interface."""
+        cdef uint16_t device = device_of(dev)
         cdef uint32_t i
         for i in range(self.table.n_rows):
-            if self.table.row[i].dev == <uint16_t>dev:
+            if self.table.row[i].dev == device:
                 forget(&self.table, i)
 
     @property
