@@ -213,16 +213,17 @@ class History:
 
     def account(self) -> None:
         """Every packet has a verdict and a reason; what is held is held by a table."""
-        counters, fragments = self.node.counters, self.node.fragments
+        counters, tables = self.node.counters, (self.node.fragments, self.node.fragments6)
         assert sum(counters[verdict.name.lower()] for verdict in kf.Verdict) == self.packets
         assert (
             sum(counters[f"reason.{reason.name.lower()}"] for reason in kf.Reason if reason < 64)
             + counters["drop"]
             == self.packets
         )
-        assert fragments.arrived[FragmentFate.HELD] == fragments.held + sum(fragments.ended.values())
+        for table in tables:
+            assert table.arrived[FragmentFate.HELD] == table.held + sum(table.ended.values())
         waiting = self.node.neighbours.held + self.node.neighbours6.held
-        assert counters["held_now"] == fragments.held + waiting
+        assert counters["held_now"] == sum(table.held for table in tables) + waiting
         assert len(self.node.connections) <= self.node.config.conntrack_max
 
     def control(self, what: str, argument: object) -> None:
