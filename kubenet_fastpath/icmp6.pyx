@@ -121,8 +121,6 @@ cdef void tell(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t r
         mine = False
     if is_unspecified6(to) or is_multicast6(to) or about_error(p):
         return
-    if (bridged or p.bridged) and is_link_local6(to):   # on nobody knows which link
-        return
     hop = route6_output(node, dev, to)
     if hop == NO_HOP or node.hops[hop].type > ROUTE_LOCAL:
         return
