@@ -1,7 +1,7 @@
 """ConnectionTable: Linux's connection tracking as a table for Python.
 
 The kernels are in the floors below, for pipelines that cimport them; here are the batch verbs over columns,
-and what looks at a table from outside.
+and what looks at a table from outside. Most of its length is what is said of each verb.
 """
 
 import json
@@ -589,8 +589,8 @@ cdef class ConnectionTable:
     def count_ports(self, bint on=True):
         """Count the ports that source translation has in use, for `ports_in_use`, from now on; or no longer.
 
-        Connections that are there are counted at once; each further one takes some 10 ns more to begin and to end, each pair
-        of source and destination 32 to 64 bytes.
+        Connections that are there are counted at once; each further one looks into one more table when it begins and when
+        it ends, in which a source and destination take 32 to 64 bytes.
         """
         if not ct_count_ports(self.table, on):
             raise MemoryError("no memory for ports")
@@ -633,7 +633,7 @@ cdef class ConnectionTable:
         ----------
         capacity : int
             The most that are kept of both families till `events` is called, at most 2**24, 216 bytes each; 0: nobody watches
-            any more. Of a node that is watched every packet takes the full path.
+            any more. Of a node that is watched every packet takes the full path, and none may be on its way meanwhile.
 
         Raises
         ------
@@ -703,7 +703,8 @@ cdef class ConnectionTable:
         Raises
         ------
         ValueError
-            A line is none, or of IPv6 and the table has no addresses, or its connection is there already, by either of its tuples, in the table or in an earlier
+            A line is none, or of IPv6 and the table has no addresses, or its connection is there already, by either of
+            its tuples, in the table or in an earlier
             line: the message has its number. Nothing has changed then.
         TableFull
             There is no room for all of them. Nothing has changed then.
@@ -765,7 +766,8 @@ cdef class ConnectionTable:
         index : int or (N,) array_like of int, optional
             Rows of those to end; all rows when omitted.
         **fields : int
-            Of those, only connections of IPv4, and of them the ones whose fields of `to_records` have these values: `src`, `dst`, `sport`,
+            Of those, only connections of IPv4, and of them the ones whose fields of `to_records` have these values:
+            `src`, `dst`, `sport`,
             `dport`, the same with `reply_`, `proto`, `zone`, `mark`.
 
         Returns

@@ -123,6 +123,9 @@ def test_a_range_of_addresses_keeps_a_pair_of_hosts() -> None:
         ({"address": (9, 8)}, "the first not behind the last"),
         ({"address": NODE, "ports": (9, 8)}, "ports must be within"),
         ({"address": NODE, "ports": (0, 65536)}, "ports must be within"),
+        ({"address": [1, 2, 3]}, "address must be two integers"),
+        ({"address": [9, 8]}, "the first not behind the last"),
+        ({"address": NODE, "ports": 5}, "ports must be two integers"),
         ({"address": NODE, "zone": 65536}, "zone must be"),
         ({"address": NODE, "length": np.zeros(2, np.uint16)}, "length has 2 rows"),
     ],
@@ -130,6 +133,6 @@ def test_a_range_of_addresses_keeps_a_pair_of_hosts() -> None:
 def test_refused_calls_change_nothing(wrong: dict[str, Any], says: str) -> None:
     table = kf.ConnectionTable()
     before = pickle.dumps(table)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         table.masquerade(*columns([(1, 2, 3, 4, 17)]), 0, **wrong)
     assert pickle.dumps(table) == before
