@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -282,3 +283,46 @@ def test_a_damaged_pickle_is_refused(name: str) -> None:
     # sides are numbers, any of which may be
     least = {"free": 12, "count": 12, "heads": 9, "rows": 44, "sides": 0}
     assert refused >= least[name]
+
+
+@pytest.mark.parametrize(("opener", "answerer"), [(7, 0), (0, 7), (2, 9), (9, 2)])
+def test_each_end_scales_its_own_windows(opener: int, answerer: int) -> None:
+    """What an end allows the other is its window shifted by its own scale (RFC 7323 2.3)."""
+    from frames import ACK, SYN, TCP, eth6, ipv6
+    from test_dual_stack import FABRIC, FAR, NODE_MAC, Wire, kubenet
+
+    def segment(
+        ends: tuple[int, int], flags: int, seq: int, ack: int, window: int, options: bytes = b""
+    ) -> bytes:
+        data = b"" if flags & SYN else b"x"
+        length = (20 + len(options)) // 4 << 12
+        return struct.pack("!HHIIHHHH", *ends, seq, ack, length | flags, window, 0, 0) + options + data
+
+    for far_sends in (False, True):
+        for beyond in (False, True):
+            wire = Wire(kubenet())
+            pod = str(wire.a.pod.ip6)
+            there, back = (1000, 80), (80, 1000)
+
+            def out(l4: bytes, wire: Wire = wire) -> str:
+                return wire.from_a(FAR, l4, TCP)[0]
+
+            def home(l4: bytes, wire: Wire = wire, pod: str = pod) -> str:
+                return wire.send(wire.node.ports["eth0"], eth6(NODE_MAC, FABRIC, ipv6(FAR, pod, TCP, l4)))[0]
+
+            scales = [bytes([3, 3, scale, 1]) for scale in (opener, answerer)]
+            assert out(segment(there, SYN, 100, 0, 5000, scales[0])) == "ROUTED"
+            assert home(segment(back, SYN | ACK, 900, 101, 5000, scales[1])) == "ROUTED"
+            assert out(segment(there, ACK, 101, 901, 1000)) == "ROUTED"
+            assert home(segment(back, ACK, 901, 102, 1000)) == "ROUTED"
+            assert out(segment(there, ACK, 102, 902, 1000)) == "ROUTED"
+            first, scale = (902, opener) if far_sends else (103, answerer)
+            most = max(5000 + first - 1, first + (1000 << scale))  # a SYN's window has no scale
+            # What goes beyond by less than a window is let through, for its answer will tell.
+            seq = most + (2 * max(5000, 1000 << scale) if beyond else -5)
+            verdict = (
+                home(segment(back, ACK, seq, 103, 10))
+                if far_sends
+                else out(segment(there, ACK, seq, 902, 10))
+            )
+            assert verdict == ("DROP" if beyond else "ROUTED"), (far_sends, beyond)
