@@ -72,9 +72,11 @@ def _route(slice_: str, report: dict[str, Any]) -> Table:
     m = report["measured"]
     note = (
         f"Built in {1e3 * m['build_s']:,.1f} ms; {m['bulk_changes_per_s'] / 1e6:.1f} million changes a second in bulk, "
-        f"one takes {m['insert_us']} us to insert and {m['delete_us']} us to delete. A call costs "
-        f"{m['call_overhead_ns']:,.0f} ns beside the addresses; two threads do {m['two_threads']} times one's work."
+        f"one takes {m['insert_us']} us to insert and {m['delete_us']} us to delete."
     )
+    if "two_readers" in m:
+        note += f" A call costs {m['call_overhead_ns']:,.0f} ns beside the addresses; two threads do "
+        note += f"{m['two_readers']} times the work of one."
     title = f"{report['table']}, {report['routes']:,} prefixes: ns an address"
     return Table(f"route.{slice_}", title, (f"{report['routes']:,} prefixes", *patterns, "MB"), rows, (note,))
 

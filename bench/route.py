@@ -285,7 +285,7 @@ def measure(routes: Routes, args: argparse.Namespace, say: Line) -> Report:
         "build_s": round(build_s, 4),
         **changes(table, routes, args.rounds),
         "call_overhead_ns": overhead(table, routes, args.rounds),
-        "two_threads": scaling(table, make_keys(routes, "in-prefix"), args.rounds),
+        "two_readers": scaling(table, make_keys(routes, "in-prefix"), args.rounds),
     }
     say()
     return Report(routes.name, len(routes), list(rows.values()), list(dict.fromkeys(absent)), measured)
@@ -320,7 +320,7 @@ def show(report: Report) -> None:
     print(
         f"RouteTable: built in {1e3 * m['build_s']:,.1f} ms; {m['bulk_changes_per_s']:,.0f} changes a second in bulk "
         f"({UPDATES:,} a call); insert {m['insert_us']} us, delete {m['delete_us']} us; a call costs "
-        f"{m['call_overhead_ns']:,.0f} ns; two threads do {m['two_threads']} times the work of one"
+        f"{m['call_overhead_ns']:,.0f} ns; two threads do {m['two_readers']} times the work of one"
     )
 
 
