@@ -22,7 +22,7 @@ from .hooks cimport output_hook
 from .icmp cimport find_peer, spend_global, spend_token
 from .recorder cimport STAGE_OUTPUT
 from .route6 cimport (
-    is_multicast6, is_unspecified6, owns6, route6_output, select_address6,
+    is_loopback6, is_multicast6, is_unspecified6, owns6, route6_output, select_address6,
 )
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
 
@@ -112,7 +112,7 @@ cdef void tell(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint32_t r
     cdef uint8_t* icmp
     cdef uint16_t dev = p.iif
     cdef uint32_t hop, quote
-    cdef bint mine = owns6(node, l3 + IP6_DST) or (p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_ANYCAST)
+    cdef bint mine = (owns6(node, l3 + IP6_DST) and not is_loopback6(l3 + IP6_DST)) or (p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_ANYCAST)
     cdef packet_t made
     if p.type != PACKET_HOST or is_multicast6(l3 + IP6_DST):
         if type != ICMP6_TOO_BIG and not (type == ICMP6_PARAMETER and code == UNKNOWN_OPTION and (

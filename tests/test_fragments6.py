@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from frames import ICMP6, TCP, UDP, eth6, fragment6, fragments6, ipv6, tcp, udp
+from frames import ICMP6, TCP, UDP, eth6, fragment6, fragments6, ipv6, packed6, tcp, udp
 from test_dual_stack import (
     BRIDGE_MAC,
     FABRIC,
@@ -236,3 +236,12 @@ def test_too_big_for_the_bridge_and_for_a_port_alone() -> None:
     assert (port, place(left), len(left)) == ("b", (1352, False), 14 + 40 + 8 + 4)
     ((port, told),) = out(1401)
     assert (port, told[54:56], int.from_bytes(told[58:62], "big")) == ("a", b"\2\0", 1400)
+
+
+def test_nobody_speaks_from_loopback_to_a_link() -> None:
+    """ipv6_chk_addr: ::1 is lo's alone. A bridged fragment to it is gathered before anybody looks where it goes."""
+    wire = Wire(kubenet(fragment6_timeout_s=2))
+    parts = fragments6(ipv6(str(wire.a.pod.ip6), "::1", UDP, udp(1, 2, bytes(92))), 40, 9)
+    send(wire, parts[:1])
+    (frame,) = wire.node.advance(wire.now + 2 * SECOND).packets(None)
+    assert bytes(frame[22:38]) == packed6("fd12:3456:789a:0:1::1")
