@@ -6,8 +6,8 @@
 node. Before that every byte, verdict, output row and connection of N is held against those of one.
 
 What the machine itself gives is measured behind: N processes at the same time, each with a worker, a node and frames of
-its own, who share nothing but the machine. Virtual ones do not always have the cores that they show; where the processes
-never were three quarters of N times as fast as one, there is no figure but `all`, the ratio of the medians.
+its own, who share nothing but the machine. Virtual ones do not always have the cores that they show; where the
+processes never were three quarters of N times as fast as one, there is no figure but `all`, the ratio of the medians.
 """
 
 from __future__ import annotations
