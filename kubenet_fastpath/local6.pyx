@@ -101,11 +101,16 @@ cdef void refuse_udp(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n) n
     icmp6_send(node, p, ICMP6_UNREACH, PORT_UNREACH, 0)
 
 
-cdef void refuse_fragment(node_t* node, packet_t* p, uint32_t at) noexcept nogil:
-    """A fragment that conntrack did not gather, for what is wrong with it (ipv6_frag_rcv)."""
+cdef inline bint is_whole(const uint8_t* l3, uint32_t total, uint32_t at) noexcept nogil:
+    """Whether a fragment header says that nothing comes before or behind (RFC 6946: an atomic fragment)."""
+    return at + FRAGMENT_LEN <= total and load16(l3 + IP6_PAYLOAD) != 0 and not load16(l3 + at + 2) & 0xFFF9
+
+
+cdef void refuse_fragment(node_t* node, packet_t* p, uint32_t at, bint second) noexcept nogil:
+    """A fragment that conntrack did not gather, for what is wrong with it (ipv6_frag_rcv); or it is the second header."""
     cdef const uint8_t* l3 = p.frame + p.l3
     cdef uint32_t total = p.length - p.l3
-    if (p.origin != NULL and not p.hooked) or load16(l3 + IP6_PAYLOAD) == 0 or at + FRAGMENT_LEN > total:
+    if second or load16(l3 + IP6_PAYLOAD) == 0 or at + FRAGMENT_LEN > total:
         icmp6_send(node, p, ICMP6_PARAMETER, BAD_FIELD, at)
     elif lacks_headers(l3, total, at):
         icmp6_send(node, p, ICMP6_PARAMETER, INCOMPLETE_HEADERS, 0)
@@ -118,9 +123,14 @@ cdef void deliver(node_t* node, packet_t* p, bint unicast) noexcept nogil:
     cdef const uint8_t* l3 = p.frame + p.l3
     cdef uint32_t total = p.length - p.l3, at = IP6_LEN, next = IP6_NEXT
     cdef uint8_t proto = l3[IP6_NEXT]
+    cdef bint gathered = p.origin != NULL and not p.hooked          # IP6SKB_FRAGMENTED
     if proto == 0:                                      # hop-by-hop options have been read
         next, at, proto = at, at + (<uint32_t>l3[at + 1] + 1) * 8, l3[at]
-    while proto == EXT_DESTINATION or proto == EXT_ROUTING:
+    while proto == EXT_DESTINATION or proto == EXT_ROUTING or (
+            proto == EXT_FRAGMENT and not gathered and is_whole(l3, total, at)):
+        if proto == EXT_FRAGMENT:                       # conntrack has left it for what is cut off behind
+            gathered, next, at, proto = True, at, at + FRAGMENT_LEN, l3[at]
+            continue
         if at + 8 > total or at + (<uint32_t>l3[at + 1] + 1) * 8 > total:
             return
         if proto == EXT_DESTINATION:
@@ -140,7 +150,7 @@ cdef void deliver(node_t* node, packet_t* p, bint unicast) noexcept nogil:
         if not is_multicast6(l3 + IP6_DST):
             refuse_udp(node, p, l3 + at, total - at)
     elif proto == EXT_FRAGMENT:
-        refuse_fragment(node, p, at)
+        refuse_fragment(node, p, at, gathered)
     elif proto != EXT_NONE:
         icmp6_send(node, p, ICMP6_PARAMETER, UNKNOWN_HEADER, next)
 

@@ -245,3 +245,26 @@ def test_nobody_speaks_from_loopback_to_a_link() -> None:
     send(wire, parts[:1])
     (frame,) = wire.node.advance(wire.now + 2 * SECOND).packets(None)
     assert bytes(frame[22:38]) == packed6("fd12:3456:789a:0:1::1")
+
+
+@pytest.mark.parametrize(
+    ("proto", "body", "told"),
+    [
+        (UDP, b"", None),  # nobody speaks about what is too short
+        (TCP, b"\0" * 8, None),
+        (253, b"", b"\4\1" + struct.pack("!I", 40)),  # unknown, as the fragment header says
+        (
+            44,
+            struct.pack("!BBHI", UDP, 0, 0, 7),
+            b"\4\0" + struct.pack("!I", 48),
+        ),  # a fragment header once more
+    ],
+)
+def test_a_fragment_that_is_whole_is_what_it_holds(
+    wire: Wire, proto: int, body: bytes, told: bytes | None
+) -> None:
+    """ipv6_frag_rcv: without offset and more, what is behind the header is delivered, cut off or not (RFC 6946)."""
+    atomic = struct.pack("!BBHI", proto, 0, 0, 68) + body
+    _, reason, out = wire.from_a(NODE, atomic, proto=44)
+    errors = [frame[54:56] + frame[58:62] for _, frame in out if frame[20] == ICMP6 and frame[54] < 128]
+    assert (reason, errors) == ("LOCAL_DELIVERY", [told] if told else [])
