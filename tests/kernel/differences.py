@@ -56,8 +56,8 @@ OURS = (
     (
         'path MTU that an ICMPv6 "packet too big" or an ICMP "fragmentation needed" tells the node',
         "the kernel keeps it for the destination and forwards by it (`ip6_update_pmtu`, `ip6_dst_mtu_maybe_forward`; "
-        "of IPv4 `ipv4_update_pmtu`, seen once in 519 histories); ours does not, and IPv6's histories tell no less than "
-        "the link's",
+        "of IPv4 `ipv4_update_pmtu`, seen once in 519 histories); ours does not, and histories of IPv6 tell no less "
+        "than the link's",
     ),
     (
         "IPv6 anycast addresses of subnets",
