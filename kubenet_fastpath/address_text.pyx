@@ -3,6 +3,8 @@
 A column of texts is read where it lies, without the GIL: numpy's `S` and `U`, Arrow's strings by the PyCapsule interface
 of its C data interface (so pyarrow, polars and Arrow-backed pandas need not be imported). Texts that are Python
 objects are pinned first.
+
+Longer than its neighbours, for each of these columns has a reader of its own, and they share what parses and pins.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -5,6 +5,8 @@ that are used. A connection is confirmed last, after all hooks; until then no pa
 expired is as good as gone, and its row is reclaimed by whoever meets it, or by the sweep that follows every
 new connection by a few rows; so an idle table costs nothing, and a run's result does not depend on how its
 packets were cut into batches.
+
+Longer than its neighbours: a row, its index and its chains change together, and each way in has its way back here.
 """
 
 from libc.stdint cimport INT64_MIN

@@ -1,4 +1,7 @@
-"""The fast path does what the full path does: of two nodes one has none, and a history cannot tell them apart."""
+"""The fast path does what the full path does: of two nodes one has none, and a history cannot tell them apart.
+
+One file, for all its cases are driven by one pair of nodes and the events that it knows.
+"""
 
 from __future__ import annotations
 

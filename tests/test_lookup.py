@@ -1,4 +1,7 @@
-"""The command `lookup`: against `ipaddress` and a search through the list, from every kind of source."""
+"""The command `lookup`: against `ipaddress` and a search through the list, from every kind of source.
+
+One file, for every source goes through the same search.
+"""
 
 import csv
 import gzip

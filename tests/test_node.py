@@ -1,4 +1,7 @@
-"""One packet's way through a kubenet node, case by case (T.. are the vectors of the semantics specification)."""
+"""One packet's way through a kubenet node, case by case (T.. are the vectors of the semantics specification).
+
+One file, in the order of the specification.
+"""
 
 from __future__ import annotations
 

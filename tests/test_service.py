@@ -1,4 +1,7 @@
-"""Services and host ports: against kube-proxy's chains walked one by one, and case by case."""
+"""Services and host ports: against kube-proxy's chains walked one by one, and case by case.
+
+One file, for the chains are the model of services and of host ports alike.
+"""
 
 from __future__ import annotations
 

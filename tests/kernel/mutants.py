@@ -6,6 +6,8 @@
 
 A mutant is one replacement in one module of a copied source tree, `build/mutants`; the module that comes of it is put
 in the place of the right one for a soak in the mode that it concerns (see `soak`). It is not part of the tests.
+
+Most of it is the list.
 """
 
 from __future__ import annotations
