@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -191,9 +192,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: What the system's refusals of a file ask for.
+MENDS = {
+    errno.ENOENT: "; give one that is there",
+    errno.EACCES: "; give one that you may open",
+    errno.EISDIR: "; give a file",
+    errno.ENOTDIR: "; give a folder",
+    errno.ENOSPC: "; make room there",
+}
+
+
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}{MENDS.get(error.errno or 0, '')}"
     return str(error) or type(error).__name__
 
 

@@ -66,7 +66,7 @@ def test_a_gzipped_capture(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["missing.pcap"], ["missing.pcap", "No such file"]),
+        (["missing.pcap"], ["missing.pcap", "No such file", "give one that is there"]),
         (["."], ["Is a directory"]),
         ([__file__], ["no capture"]),
         ([SAMPLE, "--pod-cidr", "10.244.1.5/24"], ["10.244.1.5/24"]),
