@@ -34,7 +34,7 @@ class Figure:
     @classmethod
     def of(cls, times: list[float]) -> Figure:
         low, _, high = quantiles(times, n=4) if len(times) > 1 else times * 3
-        return cls(round(median(times), 2), round(low, 2), round(high, 2))
+        return cls(*(float(f"{time:.5g}") for time in (median(times), low, high)))
 
     def row(self) -> list[float]:
         """As the results keep it."""
@@ -50,7 +50,8 @@ def by_turns(
 ) -> dict[Key, list[float]]:
     """ns a packet of each round of each of these, in CPU time of this thread; by its own `timer` of one that has one.
 
-    In its turn each runs once for the caches, which the one before it has filled, and is measured then.
+    In its turn each runs once for the caches, which the one before it has filled, and is measured then. A clock that
+    stands still meanwhile, as a guest's may for the time that its host took, counts as 1 ns.
     """
     took: dict[Key, list[float]] = {key: [] for key in things}
     for number in range(rounds):
@@ -62,7 +63,7 @@ def by_turns(
             tick = getattr(thing, "timer", clock)
             began = tick()
             thing.run()
-            took[key].append((tick() - began) / thing.packets)
+            took[key].append(max(1, tick() - began) / thing.packets)
     return took
 
 

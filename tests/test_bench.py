@@ -21,6 +21,7 @@ from bench.catalogue import PARTS  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.traces import Addressing, Flows, NewFlows, Trace  # noqa: E402
 from bench.traces import Path as Way  # noqa: E402
+from bench.turns import Figure, by_turns  # noqa: E402
 
 
 @pytest.fixture
@@ -221,3 +222,21 @@ def test_a_trace_is_put_back(monkeypatch):
     assert (trace.bytes != before).any()
     trace.restore()
     np.testing.assert_array_equal(trace.bytes, before)
+
+
+class Quick:
+    """A round of a million packets that no clock notices."""
+
+    packets = 1_000_000
+
+    def restore(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
+def test_a_clock_that_stands_still_gives_no_figure_of_nothing():
+    """The kept figures go into ratios and geometric means."""
+    took = by_turns({"quick": Quick()}, 3, lambda said: None, clock=lambda: 7)
+    assert took["quick"] == [1e-6] * 3
+    assert Figure.of(took["quick"]).row() == [1e-6] * 3
+    assert Figure.of([1 / 3, 1 / 3]).ns == 0.33333
