@@ -9,7 +9,7 @@ What few histories would come to by chance is a script: a few steps that belong 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from frames import ACK, FIN, ICMP, RST, SYN, TCP, UDP
 from hypothesis import strategies as st
@@ -229,21 +229,24 @@ _plain = [_fresh] * 8 + [_reply] * 8 + [_error, _error, _again, _again, _pieces,
 steps = st.one_of(*_plain)
 
 
-def _listening(ports: list[str], kinds: tuple[str, str], group: int, six: bool) -> list[Step]:
-    """A querier, somebody who listens or stops, and data."""
-    who = [ports[0], ports[1], ports[1], ports[2]]
-    what = ["query", "report", kinds[0], kinds[1]]
-    return [Group(port, kind, group, six) for port, kind in zip(who, what, strict=True)]
+def _listening(
+    ports: list[str], kinds: tuple[str, str], group: int, six: bool, waits: list[Wait]
+) -> list[Step]:
+    """A querier, who counts once its listeners had time to answer; somebody who listens or stops; and data."""
+    who = [ports[1], ports[1], ports[2]]
+    what = ["report", kinds[0], kinds[1]]
+    rest = [Group(port, kind, group, six) for port, kind in zip(who, what, strict=True)]
+    return [Group(ports[0], "query", group, six), *waits, *rest]
 
 
-def _talk(first: Fresh, answers: list[Reply]) -> list[Step]:
-    """A connection of TCP or an exchange of other packets, each the answer to the one before."""
-    return [first, *answers]
+def _visits(first: Fresh, sports: list[int]) -> list[Step]:
+    """One client at one door, again and again."""
+    return [replace(first, sport=sport) for sport in sports]
 
 
-def _lost(step: Fresh | Pieces, waits: list[Wait]) -> list[Step]:
-    """What waits, for a neighbour or for the rest of it."""
-    return [step, *waits]
+def _then(first: Step, steps: list[Step]) -> list[Step]:
+    """A step, and what shows what it has done."""
+    return [first, *steps]
 
 
 _whole = st.builds(
@@ -274,23 +277,44 @@ _handshake = [
     Reply(back=0, flags=SYN | ACK, spoil=0),
     Reply(back=0, flags=ACK, spoil=0),
 ]
-_scripts = [
-    st.builds(
-        _listening,
-        st.lists(_ports, min_size=3, max_size=3),
-        st.tuples(st.sampled_from(KINDS), st.sampled_from(["data", "data", "report", "leave"])),
-        st.integers(0, 3),
-        st.booleans(),
+_listenings = st.builds(
+    _listening,
+    st.lists(_ports, min_size=3, max_size=3),
+    st.tuples(st.sampled_from(KINDS), st.sampled_from(["data", "data", "report", "leave"])),
+    st.integers(0, 3),
+    st.booleans(),
+    st.sampled_from([[], [Wait(150)], [Wait(150)]]),
+)
+_visitor = st.builds(
+    replace, _whole, port=st.sampled_from([*PODS, *[UPLINK] * 4]), door=st.sampled_from(range(71))
+)
+_large = st.builds(
+    replace,
+    _whole,
+    df=st.sampled_from([True, True, False]),
+    size=st.just(1440),
+    flags=st.just(SYN),
+    mac=st.just(0),
+)
+_narrow = st.sampled_from([Change(n) for n, (kind, *_) in enumerate(CHANGES) if kind == "mtu"])
+_own = st.sampled_from(range(30, 34))  # of `World.targets`: the node's addresses
+#: Scripts of packets alone.
+scripts = [
+    st.builds(_then, _whole, st.lists(_turn, min_size=1, max_size=4)),
+    st.builds(_then, _whole, st.lists(_turn, max_size=4).map(lambda more: [*_handshake, *more])),
+    st.builds(_visits, _visitor, st.lists(st.sampled_from([1024, 1025, 40000]), min_size=2, max_size=3)),
+    # to the node's address, and not to its MAC
+    st.builds(replace, _whole, dst=_own, mac=st.sampled_from([2, 3]), door=st.none()).map(
+        lambda step: [step]
     ),
-    st.builds(_talk, _whole, st.lists(_turn, min_size=1, max_size=4)),
-    st.builds(_talk, _whole, st.lists(_turn, max_size=4).map(lambda more: [*_handshake, *more])),
 ]
+_others = [_listenings, st.builds(_then, _narrow, st.lists(_large, min_size=1, max_size=2))]
 _slow = st.builds(
-    _lost,
+    _then,
     st.one_of(_whole, _pieces),
     st.lists(st.sampled_from([Wait(1200), Wait(2400)]), min_size=1, max_size=2),
 )
 _single = [each.map(lambda step: [step]) for each in (*[*_plain, _group] * 4, _wait, _change, _change)]
-histories = st.lists(st.one_of(*_single, *_scripts * 4, _slow, _slow), min_size=14, max_size=40).map(
-    lambda parts: [step for part in parts for step in part][:64]
-)
+histories = st.lists(
+    st.one_of(*_single, *scripts * 4, *_others * 4, _slow, _slow), min_size=14, max_size=40
+).map(lambda parts: [step for part in parts for step in part][:64])

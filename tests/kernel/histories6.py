@@ -25,7 +25,7 @@ from frames import (
 from hypothesis import strategies as st
 
 from kernel.answers6 import spoilt6
-from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, steps
+from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, scripts, steps
 from kernel.nodes import doors, six_view
 from kernel.world import GATEWAY_MAC, World
 
@@ -62,8 +62,13 @@ def _of(six: bool, step: Step, extra: int) -> Six | Step:
 
 
 _extra = st.sampled_from([0] * 9 + [1, 2, 3, 4, 5, 6, 7, 8])
-_either = st.builds(_of, st.sampled_from([True, True, True, True, False]), steps, _extra)
-both = st.lists(_either, min_size=12, max_size=40)
+_six = st.sampled_from([True, True, True, True, False])
+_either = st.builds(_of, _six, steps, _extra)
+_script = st.builds(lambda six, script: [_of(six, step, 0) for step in script], _six, st.one_of(*scripts))
+#: One at a time, and scripts between.
+both = st.lists(st.one_of(*[_either.map(lambda step: [step])] * 4, _script), min_size=12, max_size=40).map(
+    lambda parts: [step for part in parts for step in part][:48]
+)
 #: Time passes between some steps.
 slowly = st.lists(
     st.one_of(*[_either] * 14, st.builds(Wait, ms=st.sampled_from([150, 600, 1200]))),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from golden_node import service_of
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import note
 from hypothesis import strategies as st
 
 from kernel.agreement import connections, ours
@@ -24,6 +24,7 @@ from kernel.namespaces import why_not
 from kernel.nodes import dual_stack, node_of, six_view
 from kernel.pair import Pair
 from kernel.rules import restore, stale
+from kernel.trial import hold
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -36,6 +37,7 @@ variants = st.fixed_dictionaries(
         "port_mapper": st.sampled_from(["portmap", "portmap", "kubelet"]),
         "random_fully": st.booleans(),
         "hairpin": st.sampled_from(["promisc", "promisc", "promisc", "veth", "none"]),
+        "bridge_nf": st.sampled_from([True, True, False]),
     }
 )
 
@@ -109,40 +111,8 @@ def run(mode: str, variant: dict[str, Any], history: list[Six | Step], count: Ca
 def test_dual_stack(
     mode: str, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
 ) -> None:
-    made = itertools.count()
-    compared, unrepeated = 0, list[str]()
+    def both_nodes(variant: dict[str, Any], history: list[Six | Step], count: Callable[[int], None]) -> None:
+        run(mode, variant, history, count)
 
-    def count(n: int) -> None:
-        nonlocal compared
-        compared += n
-
-    @settings(
-        max_examples=pytestconfig.getoption("--histories") or 8,
-        deadline=None,
-        database=None,
-        report_multiple_bugs=False,
-        derandomize=pytestconfig.getoption("--hypothesis-seed", None) is None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate,) if pytestconfig.getoption("--no-shrink") else (Phase.generate, Phase.shrink),
-    )
-    @given(
-        variant=variants,
-        bridge_nf=st.sampled_from([True, True, False]),
-        history=st.one_of(both, both, both, slowly),
-    )
-    def check(variant: dict[str, Any], bridge_nf: bool, history: list[Six | Step]) -> None:
-        next(made)
-        for left in reversed(range(TRIES)):
-            try:
-                run(mode, variant | {"bridge_nf": bridge_nf}, history, count)
-                return
-            except AssertionError as error:
-                if left == 0:
-                    raise
-                note("once more")
-                unrepeated.append(str(error))
-
-    try:
-        check()
-    finally:
-        record_property("histories", (next(made), compared, unrepeated))
+    drawn = st.one_of(both, both, both, slowly)
+    hold(both_nodes, lambda *_: TRIES, variants, drawn, pytestconfig, record_property)

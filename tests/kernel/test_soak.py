@@ -13,23 +13,21 @@ was a deadline which two clocks saw on different sides. How many runs these were
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from kernel.histories import Step, Wait, histories
 from kernel.namespaces import why_not
 from kernel.nodes import MODES, node_of
 from kernel.pair import run
+from kernel.trial import hold
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
-TRIES = 4  # of a history with timers; a difference is there each time
 ALL = "net.ipv4.conf.all."
 CONNTRACK = "net.netfilter.nf_conntrack_"
 sysctls = st.fixed_dictionaries(
@@ -66,42 +64,17 @@ def _settled(variant: dict[str, Any]) -> dict[str, Any]:
     return variant | {"sysctls": given}
 
 
+def _tries(variant: dict[str, Any], history: list[Step]) -> int:
+    """A difference of a node whose timers run is one if it is there each time."""
+    timed = variant["quick"] or variant["arp"] != "known" or any(isinstance(step, Wait) for step in history)
+    return 4 if timed else 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_histories(
     mode: str, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
 ) -> None:
-    histories_run = itertools.count()
-    compared, unrepeated = 0, list[str]()
+    def both(variant: dict[str, Any], history: list[Step], count: Callable[[int], None]) -> None:
+        run(node_of(mode, **_settled(variant)), history, count, prompt=variant["arp"] == "prompt")
 
-    def count(n: int) -> None:
-        nonlocal compared
-        compared += n
-
-    @settings(
-        max_examples=pytestconfig.getoption("--histories") or 8,
-        deadline=None,
-        database=None,
-        report_multiple_bugs=False,
-        derandomize=pytestconfig.getoption("--hypothesis-seed", None) is None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate,) if pytestconfig.getoption("--no-shrink") else (Phase.generate, Phase.shrink),
-    )
-    @given(variant=variants, history=histories)
-    def check(variant: dict[str, Any], history: list[Step]) -> None:
-        next(histories_run)
-        settled, prompt = _settled(variant), variant["arp"] == "prompt"
-        timed = variant["quick"] or variant["arp"] != "known" or any(isinstance(s, Wait) for s in history)
-        for left in reversed(range(TRIES if timed else 1)):
-            try:
-                run(node_of(mode, **settled), history, count, prompt=prompt)
-                return
-            except AssertionError as error:
-                if left == 0:
-                    raise
-                note("once more")
-                unrepeated.append(str(error))
-
-    try:
-        check()
-    finally:
-        record_property("histories", (next(histories_run), compared, unrepeated))
+    hold(both, _tries, variants, histories, pytestconfig, record_property)
