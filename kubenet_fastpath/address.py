@@ -146,8 +146,10 @@ def ipv6_text(address: SupportsIndex) -> str:
     return str(IPv6Address(ipv6(address)))
 
 
-def ipv6_prefix(prefix: str) -> tuple[int, int]:
+def ipv6_prefix(prefix: str, *, mask_host_bits: bool = False) -> tuple[int, int]:
     """Return network and length of an IPv6 prefix; an address alone is a /128.
+
+    Bits set behind the prefix length are refused, or cleared on request.
 
     Raises
     ------
@@ -158,7 +160,7 @@ def ipv6_prefix(prefix: str) -> tuple[int, int]:
     64
     """
     try:
-        network = IPv6Network(prefix)
+        network = IPv6Network(prefix, strict=not mask_host_bits)
     except ValueError as error:
         raise AddressError(f"not an IPv6 prefix: {prefix!r} ({error})") from None
     return int(network.network_address), network.prefixlen

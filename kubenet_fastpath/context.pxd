@@ -5,9 +5,8 @@ kernel's hook order. Everything a stage may write is in these two structs and th
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
 
-from .address_pool cimport address_pool_t, pool_intern
+from .address_pool cimport address_pool_t, pool_intern, prefix_t
 from .connection cimport NO_CONN
 from .defrag cimport defrag_t
 from .fdb cimport fdb_t
@@ -55,12 +54,8 @@ cdef struct address_t:
     uint32_t ip
     uint32_t mask
 
-cdef struct prefix6_t:          # the address is in network order
-    uint8_t ip[16]
-    uint8_t length
-
 cdef struct address6_t:
-    prefix6_t prefix
+    prefix_t prefix
     uint32_t handle
 
 cdef struct interface_t:
@@ -250,11 +245,11 @@ cdef struct node_t:
     bint bridge_nf6             # net.bridge.bridge-nf-call-ip6tables
     bint masquerade6
     uint16_t n_direct6
-    prefix6_t direct6[MAX_CIDRS]
-    prefix6_t cluster6
+    prefix_t direct6[MAX_CIDRS]
+    prefix_t cluster6
     bint dedup6                 # ebtables' pair for IPv6
-    prefix6_t dedup_gateway6
-    prefix6_t dedup_pods6
+    prefix_t dedup_gateway6
+    prefix_t dedup_pods6
     icmp_limit_t icmp6          # peers and interval; the rest is that of `icmp`
     uint32_t recent6[64]
     uint32_t fragment_id        # of the next datagram that is fragmented
@@ -276,13 +271,6 @@ cdef inline void record(node_t* node, const packet_t* p, uint8_t stage, uint32_t
 cdef inline bint writable(node_t* node, packet_t* p) noexcept nogil:
     """Give the packet bytes of its own if they are shared (skb_ensure_writable). False without memory."""
     return True if not p.shared else unshare(node, p)
-
-
-cdef inline bint in_prefix6(const uint8_t* address, const prefix6_t* prefix) noexcept nogil:
-    """Whether 16 bytes are inside a prefix."""
-    cdef uint32_t whole = prefix.length // 8, rest = prefix.length % 8
-    return memcmp(address, prefix.ip, whole) == 0 and (
-        rest == 0 or (address[whole] ^ prefix.ip[whole]) >> (8 - rest) == 0)
 
 
 cdef inline uint32_t source_of(const node_t* node, const packet_t* p) noexcept nogil:

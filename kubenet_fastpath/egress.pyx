@@ -10,9 +10,9 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from .address_pool cimport POOL_NONE, pool_read
+from .address_pool cimport POOL_NONE, in_prefix, pool_read
 from .context cimport (
-    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, destination_of, emit, in_prefix6, interface_t, node_t, packet_t, record, scratch, writable,
+    IF_BRIDGE, IF_BRIDGE_PORT, IF_NONE, NO_CONN, NO_HOP, destination_of, emit, interface_t, node_t, packet_t, record, scratch, writable,
 )
 from .conntrack cimport CT_INVALID, CT_UNTRACKED
 from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
@@ -48,8 +48,8 @@ cdef bint duplicate(const node_t* node, const packet_t* p, uint16_t dev) noexcep
     if not node.dedup or load_mac(p.frame + ETH_SRC) != node.interface[dev].mac:
         return False
     if node.dedup6 and p.ethertype == ETH_IP6:
-        return not in_prefix6(p.frame + p.l3 + IP6_SRC, &node.dedup_gateway6) and (
-            in_prefix6(p.frame + p.l3 + IP6_SRC, &node.dedup_pods6))
+        return not in_prefix(p.frame + p.l3 + IP6_SRC, &node.dedup_gateway6) and (
+            in_prefix(p.frame + p.l3 + IP6_SRC, &node.dedup_pods6))
     if p.ethertype != ETH_IP:
         return False
     src = load32(p.frame + p.l3 + IP_SRC)

@@ -13,9 +13,9 @@ from .conntrack cimport (
     confirm_t, conn_t, ct_confirm, ct_conn, ct_discard, ct_kill, ct_track, ct_track_hashed, ctinfo_t, segment_t,
 )
 from .connection cimport kf_tuple_copy
-from .address_pool cimport POOL_NONE
+from .address_pool cimport POOL_NONE, in_prefix
 from .context cimport (
-    IF_BRIDGE, NO_HOP, ROUTE_LOCAL, destination_of, header_length, in_prefix6, node_t, packet_t, protocol_of, record, snat_rule_t,
+    IF_BRIDGE, NO_HOP, ROUTE_LOCAL, destination_of, header_length, node_t, packet_t, protocol_of, record, snat_rule_t,
     source_of, writable,
 )
 from .frame cimport (
@@ -81,7 +81,7 @@ cdef bint masqueraded6(const node_t* node, const uint8_t* dst) noexcept nogil:
     if not node.masquerade6 or owns6(node, dst):
         return False
     for k in range(node.n_direct6):
-        if in_prefix6(dst, &node.direct6[k]):
+        if in_prefix(dst, &node.direct6[k]):
             return False
     return True
 

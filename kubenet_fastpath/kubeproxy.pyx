@@ -12,8 +12,8 @@ either way, but for the 1e-10 to which kube-proxy rounds.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .address_pool cimport pool_read
-from .context cimport destination_of, header_length, in_prefix6, protocol_of
+from .address_pool cimport address_read, in_prefix, pool_read
+from .context cimport destination_of, header_length, protocol_of
 from .frame cimport ETH_IP, L4_DPORT, PROTO_SCTP, PROTO_TCP, PROTO_UDP, load16
 from .route cimport owns
 from .route6 cimport owns6
@@ -33,7 +33,7 @@ cdef inline bint in_cluster(const node_t* node, uint32_t ip, uint8_t family) noe
     cdef uint8_t[16] address
     if family == 6:
         pool_read(node.pool, ip, address)
-        return in_prefix6(address, &node.cluster6)
+        return in_prefix(address, &node.cluster6)
     return (ip ^ node.cluster.ip) & node.cluster.mask == 0
 
 
@@ -92,20 +92,24 @@ cdef const endpoint_t* external(node_t* node, packet_t* p, const door_t* door, c
     return draw(node, p, door, True, to)
 
 
-cdef bint let_in(const service_table_t* t, const door_t* door, uint32_t src) noexcept nogil:
+cdef bint let_in(const node_t* node, const door_t* door, const tuple_t* to) noexcept nogil:
     """KUBE-FW: whether a source is in one of the ranges."""
+    cdef uint8_t[16] source
     cdef const range_t* row
     if door.ranges == 0:
         return True
-    row = &t.range[door.ranges - 1]
-    while (src ^ row.network) & row.mask and not row.last:
+    address_read(node.pool, to.src, to.family, source)
+    row = &node.services.range[door.ranges - 1]
+    while not in_prefix(source, &row.prefix) and not row.last:
         row += 1
-    return (src ^ row.network) & row.mask == 0
+    return in_prefix(source, &row.prefix)
 
 
 cdef const endpoint_t* host_port(node_t* node, packet_t* p, const door_t* door, const tuple_t* to) noexcept nogil:
     cdef const host_port_t* row = &node.services.host_port[door.first]
-    if (to.src ^ row.network) & row.mask == 0:
+    cdef uint8_t[16] source
+    address_read(node.pool, to.src, to.family, source)
+    if in_prefix(source, &row.masqueraded):
         p.mark |= row.mark
     return &row.pod
 
@@ -124,17 +128,17 @@ cdef const endpoint_t* service_endpoint(node_t* node, packet_t* p, const tuple_t
     if door != NULL:
         if door.kind == DOOR_CLUSTER_IP:
             endpoint = draw(node, p, door, door.internal_local, to)
-        elif let_in(t, door, to.src):
+        elif let_in(node, door, to):
             endpoint = external(node, p, door, to)
     if endpoint == NULL:
         door = door_find(t, &t.doors, SPACE_NODE_PORT | six, 0, to.proto, to.dport)
         if door != NULL and is_own(node, to.dst, to.family):
             endpoint = external(node, p, door, to)
-    if endpoint == NULL and t.host_doors.used and not six:
-        door = door_find(t, &t.host_doors, SPACE_HOST_PORT, to.dst, to.proto, to.dport)
+    if endpoint == NULL and t.host_doors.used:
+        door = door_find(t, &t.host_doors, SPACE_HOST_PORT | six, to.dst, to.proto, to.dport)
         if door == NULL:
-            door = door_find(t, &t.host_doors, SPACE_HOST_PORT, 0, to.proto, to.dport)
-        if door != NULL and owns(node, to.dst):
+            door = door_find(t, &t.host_doors, SPACE_HOST_PORT | six, 0, to.proto, to.dport)
+        if door != NULL and is_own(node, to.dst, to.family):
             endpoint = host_port(node, p, door, to)
     return endpoint
 

@@ -28,11 +28,11 @@ from .ipam import HostLocal
 from .lock import Lock
 from .neighbour import NeighbourTable
 from .node_config import NodeConfig
-from .node_plan import LOOPBACK, Interface, InterfaceKind, Ip6Plan, NextHop, RouteType
+from .node_plan import LOOPBACK, HostPortRow, Interface, InterfaceKind, Ip6Plan, NextHop, RouteType
 from .pipeline import Pipeline
-from .plan import HostPortRow, link_local, plan_host_port, plan_node, plan_pod_port, plan_routes, pod_macs
+from .plan import link_local, plan_host_port, plan_node, plan_pod_port, plan_routes, pod_macs
 from .result import Counters, Port, Result
-from .service import Endpoint, PortMapper, Service
+from .service import PROTOCOLS, Endpoint, PortMapper, Service
 from .service_plan import (
     EXTERNAL_IP,
     FORWARD_DROP,
@@ -497,8 +497,10 @@ class Node:
 
     def _plan_services(self, services: Iterable[Service]) -> ServicePlan:
         """Their rows, and behind them what the node forwards to nobody."""
-        node = ipv4(self.config.node_address)
-        plan = plan_services(services, self._is_local, node, self.config.zone, self._number)
+        own = [self.config.node_address]
+        if self.config.dual_stack:
+            own.append(self.config.node_address6)
+        plan = plan_services(services, self._is_local, own, self.config.zone, self._number)
         drops = (Refusal(EXTERNAL_IP, *where, FORWARD_DROP) for where in self.plan.forward_drops)
         return replace(plan, refusals=(*plan.refusals, *drops))
 
@@ -538,17 +540,30 @@ class Node:
             doomed |= chosen
         self.connections.delete(index=rows["index"][doomed])
 
-    def _plan_host_ports(self, pod: Pod, address: int) -> list[HostPortRow]:
-        rows = [plan_host_port(row, address, self.plan, self.config.port_mapper) for row in pod.host_ports]
+    def _plan_host_ports(self, pod: Pod, *addresses: str) -> list[HostPortRow]:
+        planned = (
+            plan_host_port(row, address, self.plan, self.config.port_mapper)
+            for row in pod.host_ports
+            for address in addresses
+        )
+        rows = [row for row in planned if row is not None]
         taken = [row for others in self._host_ports.values() for row in others]
-        for number, (ip, proto, port, *_) in enumerate(rows):
-            for other_ip, *other in (row[:3] for row in taken + rows[:number]):
-                if other == [proto, port] and (ip == other_ip or not ip or not other_ip):
-                    raise ConfigError(f"host port {port} of pod {pod.name} is taken")
+        for number, row in enumerate(rows):
+            for other in taken + rows[:number]:
+                same = (other.family, other.proto, other.port) == (row.family, row.proto, row.port)
+                if same and (row.ip == other.ip or not row.ip or not other.ip):
+                    raise ConfigError(f"host port {row.port} of pod {pod.name} is taken")
         return rows
 
     def _publish_host_ports(self) -> None:
-        self._services.replace_host_ports([row for rows in self._host_ports.values() for row in rows])
+        pin = self.addresses.pin
+        self._services.replace_host_ports(
+            [
+                row if row.family == 4 else row._replace(ip=pin(row.ip), pod=pin(row.pod))
+                for rows in self._host_ports.values()
+                for row in rows
+            ]
+        )
         kubelets = self.config.port_mapper is PortMapper.KUBELET and bool(self._host_ports)
         self._pipeline.set_localhost_masquerade(kubelets)
 
@@ -580,16 +595,19 @@ class Node:
             if len(self._pods) >= room:
                 raise TableFull(f"the node has {room} pods, no more fit")
             address = self._addresses.reserve(pod.ip) if pod.ip is not None else self._addresses.allocate()
+            address6 = None
             try:
-                host_ports = self._plan_host_ports(pod, address)
                 address6 = self._reserve6(pod)
+                ip6 = None if address6 is None else ipv6_text(address6)
+                host_ports = self._plan_host_ports(pod, ipv4_text(address), *((ip6,) if ip6 else ()))
             except (ConfigError, TableFull):
                 self._addresses.release(address)
+                if address6 is not None and self._addresses6 is not None:
+                    self._addresses6.release(address6)
                 raise
             lladdr, host = pod_macs(pod, address, self.plan.pod_host_mac)
             taken = {port.index for port in self.ports.values()} | set(self._devices.values())
             index = next(i for i in range(len(taken) + 1) if i not in taken)
-            ip6 = None if address6 is None else ipv6_text(address6)
             filled = replace(
                 pod, ip=ipv4_text(address), ip6=ip6, mac=mac_text(lladdr), host_mac=mac_text(host)
             )
@@ -610,7 +628,8 @@ class Node:
             if host_ports:
                 self._host_ports[pod.name] = host_ports
                 self._publish_host_ports()
-                self._delete_stale([StaleFlow(None, row[2], None) for row in host_ports if row[1] == 17])
+                udp = [row for row in host_ports if row.proto == PROTOCOLS["udp"]]
+                self._delete_stale([StaleFlow(None, row.port, None, row.family) for row in udp])
             return port
 
     def _reserve6(self, pod: Pod) -> int | None:

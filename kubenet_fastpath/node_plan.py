@@ -73,6 +73,23 @@ class SourceNat:
     ports: tuple[int, int] | None
 
 
+class HostPortRow(NamedTuple):
+    """A host port as `ServiceTable.replace_host_ports` takes it, of one family.
+
+    Addresses are as tables have them, `ip` 0 is every one of the node; clients in `network`/`length` get `mark`.
+    """
+
+    family: int
+    ip: int
+    proto: int
+    port: int
+    pod: int
+    pod_port: int
+    network: int
+    length: int
+    mark: int
+
+
 class SnatRule(NamedTuple):
     """SNAT of what comes from a network and goes to one address and port."""
 
@@ -129,7 +146,6 @@ class NodePlan:
     ageing_s: float
     pod_port: Interface
     pod_host_mac: int | None  # of the veths' ends on the host; None: made of the pod's address
-    pod_mask: int  # of pods' addresses, as portmap takes them
     permanent_neighbours: bool
     announce: bool
     host_port_mark: int

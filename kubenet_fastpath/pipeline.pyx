@@ -19,7 +19,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from .address_pool cimport AddressPool, pool_intern, pool_keep, pool_pin, pool_sweep
+from .address_pool cimport AddressPool, pool_intern, pool_keep, pool_pin, pool_sweep, prefix_t
 from .arp cimport arp_forget, arp_proxy_answer, arp_receive
 from .bridge cimport bridge_receive
 from .conntrack cimport (
@@ -27,7 +27,7 @@ from .conntrack cimport (
 )
 from .context cimport (
     IF_BRIDGE_PORT, IF_NONE, IF_ROUTED, MAX_ADDRESSES, MAX_CIDRS, MAX_SNAT_RULES, NO_HOP, NO_INTERFACE, PACKET_BROADCAST, PACKET_HOST,
-    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, destination_of, interface_t, nexthop_t, node_t, out_t, packet_t, prefix6_t, record, release_scratch, scratch, source_of, unlikely,
+    PACKET_MULTICAST, PACKET_OTHERHOST, ROUTE_LOCAL, destination_of, interface_t, nexthop_t, node_t, out_t, packet_t, record, release_scratch, scratch, source_of, unlikely,
 )
 from .defrag cimport defrag_expire, defrag_next_due, defrag_t, expired_t, queue_t
 from .egress cimport lose, solicit, waited
@@ -277,8 +277,8 @@ cdef void run_timers(node_t* node, int64_t now) noexcept nogil:
     node.now = max(node.now, now)
 
 
-cdef prefix6_t make_prefix6(const uint8_t[::1] octets, uint8_t length):
-    cdef prefix6_t prefix
+cdef prefix_t make_prefix(const uint8_t[::1] octets, uint8_t length):
+    cdef prefix_t prefix
     memcpy(prefix.ip, &octets[0], 16)
     prefix.length = length
     return prefix
@@ -419,15 +419,15 @@ cdef class Pipeline:
         node.fib6 = self.routes6.fib
         node.bridge_nf6, node.masquerade6 = bridge_nf, masquerade
         for i, (network, length) in enumerate(direct):
-            node.direct6[i] = make_prefix6(network, length)
+            node.direct6[i] = make_prefix(network, length)
         node.n_direct6 = len(direct)
-        node.cluster6 = make_prefix6(cluster[0], cluster[1])
+        node.cluster6 = make_prefix(cluster[0], cluster[1])
         node.icmp6.interval = icmp_interval_ns
         node.local_hop6, node.anycast_hop6 = local_hop, anycast_hop
         node.dedup6 = dedup is not None
         if dedup is not None:
-            node.dedup_gateway6 = make_prefix6(dedup[0], 128)
-            node.dedup_pods6 = make_prefix6(dedup[1], dedup[2])
+            node.dedup_gateway6 = make_prefix(dedup[0], 128)
+            node.dedup_pods6 = make_prefix(dedup[1], dedup[2])
 
     def reseed(self, uint64_t seed):
         """The node's random choices start anew from here."""
@@ -468,7 +468,7 @@ cdef class Pipeline:
             i.address[k].ip, i.address[k].mask = ip, mask
         i.n_addresses = len(addresses)
         for k, (octets, length) in enumerate(addresses6):
-            i.address6[k].prefix = make_prefix6(octets, length)
+            i.address6[k].prefix = make_prefix(octets, length)
             i.address6[k].handle = pool_intern(self.node.pool, i.address6[k].prefix.ip)
             pool_pin(self.node.pool, i.address6[k].handle)
         i.n_addresses6, i.link_hop = len(addresses6), link_hop

@@ -14,6 +14,7 @@ from .azure_cni import AzureCni
 from .config import Hairpin, Kubenet, Masquerade, Neighbour, NodeConfig, Pod, Route
 from .errors import ConfigError
 from .node_plan import (
+    HostPortRow,
     Interface,
     InterfaceKind,
     Ip6Plan,
@@ -24,7 +25,7 @@ from .node_plan import (
     SnatRule,
     SourceNat,
 )
-from .service import PROTOCOLS, HostPort, PortMapper
+from .service import PROTOCOLS, HostPort, PortMapper, address_number
 
 MARK_MASQ = 0x4000  #: KUBE-MARK-MASQ
 MARK_HOST_PORT = 0x2000  #: portmap's own, where it has no externalSetMarkChain
@@ -32,8 +33,6 @@ AZURE_HOST_MAC = 0xAAAAAAAAAAAA
 
 AZURE_DNS, AZURE_METADATA = 0xA83F8110, 0xA9FEA9FE  #: 168.63.129.16 (WireServer, too), 169.254.169.254
 WIRESERVER_PORTS = (80, 32526)
-
-HostPortRow = tuple[int, int, int, int, int, int, int, int]
 
 
 def mask_of(prefix_len: int) -> int:
@@ -299,7 +298,6 @@ def plan_kubenet(config: Kubenet) -> NodePlan:
             hairpin=config.hairpin is Hairpin.VETH,
         ),
         pod_host_mac=None,
-        pod_mask=mask_of(pods_len),
         permanent_neighbours=config.permanent_neighbours,
         announce=config.arp_notify,
         host_port_mark=MARK_MASQ,
@@ -342,7 +340,6 @@ def plan_azure_cni(config: AzureCni) -> NodePlan:
             name="", kind=InterfaceKind.ROUTED, mac=0, mtu=config.mtu, proxy_arp=config.proxy_arp
         ),
         pod_host_mac=AZURE_HOST_MAC,
-        pod_mask=0xFFFFFFFF,
         permanent_neighbours=config.permanent_neighbours,
         announce=False,
         host_port_mark=MARK_HOST_PORT,
@@ -400,14 +397,29 @@ def pod_macs(pod: Pod, address: int, host: int | None) -> tuple[int, int]:
     )
 
 
-def plan_host_port(row: HostPort, pod: int, plan: NodePlan, mapper: PortMapper) -> HostPortRow:
-    """A host port as `ServiceTable.replace_host_ports` takes it.
+def plan_host_port(row: HostPort, pod: str, plan: NodePlan, mapper: PortMapper) -> HostPortRow | None:
+    """A host port's row for one of its pod's addresses, None: it is only at an address of the other family.
 
-    portmap masquerades whoever has an address of the pod's subnet, and 127.0.0.1 (which no packet that comes in has);
-    kubelet only the pod itself, and it looks at no host address.
+    Addresses are integers still. portmap masquerades whoever has an address of the pod's subnet, and 127.0.0.1 (which
+    no packet that comes in has); kubelet only the pod itself, and it looks at no host address.
     """
     portmap = mapper is PortMapper.PORTMAP
-    mask = plan.pod_mask if portmap else 0xFFFFFFFF
-    mark = plan.host_port_mark if portmap else MARK_MASQ
-    host = ipv4(row.host_ip) if portmap and row.host_ip is not None else 0
-    return host, PROTOCOLS[row.protocol], row.port, pod, row.pod_port, pod & mask, mask, mark
+    host = row.host_ip if portmap else None
+    family, bits = (6, 128) if is_ipv6(pod) else (4, 32)
+    if host is not None and is_ipv6(host) != is_ipv6(pod):
+        return None
+    length = bits
+    if portmap and not plan.routed:
+        length = (plan.pods if family == 4 or plan.ip6 is None else plan.ip6.pods).prefix_len
+    address = address_number(pod)
+    return HostPortRow(
+        family=family,
+        ip=0 if host is None else address_number(host),
+        proto=PROTOCOLS[row.protocol],
+        port=row.port,
+        pod=address,
+        pod_port=row.pod_port,
+        network=address >> bits - length << bits - length,
+        length=length,
+        mark=plan.host_port_mark if portmap else MARK_MASQ,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .address import ipv4, ipv4_prefix, ipv6, is_ipv6
+from .address import ipv4, ipv4_prefix, ipv6, ipv6_prefix, is_ipv6
 from .errors import ConfigError
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}  #: Kubernetes' protocols and their numbers
@@ -152,6 +152,7 @@ class Service:
     source_ranges : tuple of str
         Prefixes that alone may use these (`loadBalancerSourceRanges`); all if empty. Whoever else comes by them is
         dropped without a word. An address of the node in a range lets the load balancer's own addresses in, too.
+        Prefixes of the other family do not count (`MapCIDRsByIPFamily`).
     external_traffic_policy, internal_traffic_policy : TrafficPolicy
         With `LOCAL`, only endpoints of this node are reached from outside, or by the cluster IP; clients from
         outside keep their address then.
@@ -199,10 +200,8 @@ class Service:
             raise ConfigError(
                 f"service {self.name} has addresses of both families: kube-proxy sees one service of each"
             )
-        if self.source_ranges and self.family == 6:
-            raise ConfigError(f"service {self.name}: source_ranges of IPv6 are not built")
         for prefix in self.source_ranges:
-            ipv4_prefix(prefix, mask_host_bits=True)
+            (ipv6_prefix if is_ipv6(prefix) else ipv4_prefix)(prefix, mask_host_bits=True)
         if self.health_check_node_port is not None:
             check_port("health_check_node_port", self.health_check_node_port)
         if self.affinity_s is not None and not 1 <= self.affinity_s <= 86400:
@@ -215,6 +214,11 @@ class Service:
     def family(self) -> int:
         """4 or 6."""
         return 6 if is_ipv6(self.cluster_ip) else 4
+
+    @property
+    def own_ranges(self) -> tuple[str, ...]:
+        """Those of `source_ranges` that are of the service's family."""
+        return tuple(prefix for prefix in self.source_ranges if is_ipv6(prefix) == (self.family == 6))
 
     @property
     def outside(self) -> tuple[str, ...]:
@@ -234,7 +238,7 @@ class HostPort:
     protocol : str
         `tcp`, `udp` or `sctp`.
     host_ip : str, optional
-        Only at this address of the node.
+        Only at this address of the node, and so for its family alone.
     """
 
     port: int
@@ -247,4 +251,4 @@ class HostPort:
         check_port("host port", self.port)
         check_port("pod_port", self.pod_port)
         if self.host_ip is not None:
-            ipv4(self.host_ip)
+            address_number(self.host_ip)

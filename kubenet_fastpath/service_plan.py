@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .address import ipv4, ipv4_prefix
+from .address import ipv4_prefix, ipv6_prefix, is_ipv6
 from .errors import ConfigError
 from .service import PROTOCOLS, Endpoint, Service, ServicePort, TrafficPolicy, address_number
 
@@ -40,7 +40,7 @@ class Chain:
     external_local: bool
     internal_local: bool
     affinity: int
-    ranges: tuple[tuple[int, int], ...]  # network, mask
+    ranges: tuple[tuple[int, int], ...]  # network, length
     family: int = 4
 
 
@@ -105,12 +105,13 @@ def _for_zone(service: Service, endpoints: list[Endpoint], zone: str | None) -> 
     return [e for e in endpoints if hinted and zone in e.zones and not e.terminating] or endpoints
 
 
-def _ranges(service: Service, node: int) -> tuple[tuple[int, int], ...]:
+def _ranges(service: Service, node: Iterable[str]) -> tuple[tuple[int, int], ...]:
     """KUBE-FW's sources: of a node among them also the load balancer's addresses, which it has when it calls them."""
-    prefixes = [ipv4_prefix(text, mask_host_bits=True) for text in service.source_ranges]
-    rows = [(network, (0xFFFFFFFF << 32 - length) & 0xFFFFFFFF) for network, length in prefixes]
-    if any(not (node ^ network) & mask for network, mask in rows):
-        rows += [(ipv4(ip), 0xFFFFFFFF) for ip in service.load_balancer_ips]
+    bits, read = (32, ipv4_prefix) if service.family == 4 else (128, ipv6_prefix)
+    rows = [read(text, mask_host_bits=True) for text in service.own_ranges]
+    own = [address_number(ip) for ip in node if is_ipv6(ip) == (service.family == 6)]
+    if any(not (ip ^ network) >> bits - length for ip in own for network, length in rows):
+        rows += [(address_number(ip), bits) for ip in service.load_balancer_ips]
     return tuple(rows)
 
 
@@ -118,7 +119,7 @@ def _chain(
     service: Service,
     port: ServicePort,
     is_local: Callable[[Endpoint], bool],
-    node: int,
+    node: Iterable[str],
     zone: str | None,
     number: Numbering,
 ) -> Chain:
@@ -146,7 +147,7 @@ def _chain(
 def plan_services(
     services: Iterable[Service],
     is_local: Callable[[Endpoint], bool],
-    node: int = 0,
+    node: Iterable[str] = (),
     zone: str | None = None,
     number: Numbering = address_number,
 ) -> ServicePlan:
@@ -157,8 +158,8 @@ def plan_services(
     services : iterable of Service
     is_local : callable
         Whether an endpoint is on this node.
-    node : int
-        The node's address, which source ranges may hold.
+    node : iterable of str
+        The node's addresses, which source ranges may hold.
     zone : str, optional
         Where the node is.
     number : callable, optional
@@ -183,7 +184,7 @@ def plan_services(
         owner[key] = service.name
 
     for service in services:
-        guarded = {number(ip) for ip in service.load_balancer_ips} if service.source_ranges else set()
+        guarded = {number(ip) for ip in service.load_balancer_ips} if service.own_ranges else set()
         if service.health_check_node_port is not None:
             claim(service, 0, PROTOCOLS["tcp"], service.health_check_node_port)
         for port in service.ports:
@@ -201,7 +202,7 @@ def plan_services(
                 if usable or (kind != CLUSTER_IP and chain.targets):
                     doors.append(Door(kind, ip, chain.proto, at, row, ip in guarded))
                 if ip in guarded and chain.targets:  # KUBE-PROXY-FIREWALL comes first
-                    refusals.append(Refusal(kind, ip, chain.proto, at, SOURCE_RANGE))
+                    refusals.append(Refusal(kind, ip, chain.proto, at, SOURCE_RANGE, service.family))
                 elif not usable:
                     why = NO_LOCAL_ENDPOINTS if chain.targets else NO_ENDPOINTS
                     refusals.append(Refusal(kind, ip, chain.proto, at, why, service.family))

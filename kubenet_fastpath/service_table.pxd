@@ -3,6 +3,8 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from .address_pool cimport prefix_t
+
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
 
@@ -40,8 +42,7 @@ cdef struct endpoint_t:
 
 cdef struct host_port_t:        # CNI-DN-*, KUBE-HP-*
     endpoint_t pod
-    uint32_t network            # clients that are masqueraded
-    uint32_t mask
+    prefix_t masqueraded        # clients
     uint32_t mark               # theirs
 
 cdef enum refusal_t:            # why a packet that still has this address is refused
@@ -51,8 +52,7 @@ cdef enum refusal_t:            # why a packet that still has this address is re
     REFUSE_FORWARD = 3              # dropped: the node's own rule in FORWARD
 
 cdef struct range_t:            # -s of a rule of KUBE-FW
-    uint32_t network
-    uint32_t mask
+    prefix_t prefix
     bint last                   # of its service's
 
 cdef struct door_t:             # a cache line; a free one has kind 0. Of a service: KUBE-SVC, KUBE-SVL and KUBE-EXT

@@ -7,7 +7,7 @@ services is built beside the old one and put in its place at once; lists of clie
 
 cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_splitmix(uint64_t* state)
@@ -101,6 +101,15 @@ cdef door_t service_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port
     return door
 
 
+cdef prefix_t make_prefix(int family, network, uint8_t length):
+    cdef prefix_t prefix
+    cdef bytes octets = network.to_bytes(4 if family == 4 else 16, "big")
+    memset(&prefix, 0, sizeof(prefix_t))
+    memcpy(prefix.ip, <const uint8_t*>octets, len(octets))
+    prefix.length = length
+    return prefix
+
+
 @cython.final
 cdef class Clients:
     """One list of clients; a table's endpoints point into it."""
@@ -162,8 +171,8 @@ cdef class ServiceTable:
         for chain in plan.chains:
             first.append(at)
             guards.append(place + 1)
-            for network, mask in chain.ranges:
-                ranges[place].network, ranges[place].mask = network, mask
+            for network, length in chain.ranges:
+                ranges[place].prefix = make_prefix(chain.family, network, length)
                 place += 1
             if chain.ranges:
                 ranges[place - 1].last = True
@@ -196,9 +205,8 @@ cdef class ServiceTable:
 
         Parameters
         ----------
-        rows : sequence of (ip, proto, port, pod_ip, pod_port, network, mask, mark)
-            Of two with one address, protocol and port the first one counts. `network` and `mask` are those of
-            clients that are masqueraded, and `mark` is the one that they get.
+        rows : sequence of node_plan.HostPortRow
+            Of two with one address, protocol and port the first one counts.
         """
         cdef doors_t doors
         cdef door_t door
@@ -207,10 +215,10 @@ cdef class ServiceTable:
             free(table)
             free(doors.row)
             raise MemoryError(f"no memory for {len(rows)} host ports")
-        for i, (ip, proto, port, pod_ip, pod_port, network, mask, mark) in enumerate(rows):
-            table[i].pod.ip, table[i].pod.port = pod_ip, pod_port
-            table[i].network, table[i].mask, table[i].mark = network, mask, mark
-            door = make_door(DOOR_HOST_PORT, ip, proto, port)
+        for i, (family, ip, proto, port, pod_ip, pod_port, network, length, mark) in enumerate(rows):
+            table[i].pod.ip, table[i].pod.port, table[i].pod.family = pod_ip, pod_port, family
+            table[i].masqueraded, table[i].mark = make_prefix(family, network, length), mark
+            door = make_door(DOOR_HOST_PORT, ip, proto, port, family)
             door.first = i
             doors_add(&self.table, &doors, door)
         free(self.table.host_doors.row)

@@ -235,6 +235,94 @@ def test_service_and_its_refusal() -> None:
     assert [frame[54:56] for _, frame in out] == [b"\1\4"]
 
 
+@pytest.mark.parametrize(
+    ("ranges", "src", "passes"),
+    [
+        (("2001:db8::/64",), OUTSIDE, True),
+        (("2001:db8::/126", "2001:db8::5/126"), OUTSIDE, True),  # host bits are let pass, as Kubernetes does
+        (("2001:db8::/126",), OUTSIDE, False),
+        (("2001:db8::4/127",), OUTSIDE, False),
+        (
+            ("fd00:10::/64",),
+            "2001:db8:20::1",
+            True,
+        ),  # the node is in it, and speaks with the address that it calls
+        (("198.51.100.0/24",), OUTSIDE, True),  # of the other family: no range
+        (("198.51.100.0/24", "fd00:10::/64"), OUTSIDE, False),
+    ],
+)
+def test_source_ranges(ranges: tuple[str, ...], src: str, passes: bool) -> None:
+    balanced = "2001:db8:20::1"
+    port = kf.ServicePort(port=80, endpoints=(f"[{FAR}]:8080",), node_port=30080)
+    web = kf.Service(
+        name="d/web",
+        cluster_ip="fd00:20::1",
+        ports=(port,),
+        load_balancer_ips=(balanced,),
+        source_ranges=ranges,
+    )
+    wire = Wire(kubenet(services=(web,)))
+    verdict, reason, _ = wire.to_node(src, balanced, tcp(1000, 80, SYN), TCP)
+    assert (verdict, reason) == (("ROUTED", "MASQUERADE") if passes else ("DROP", "SOURCE_RANGE"))
+    assert wire.to_node(src, NODE, tcp(1001, 30080, SYN), TCP)[:2] == ("ROUTED", "MASQUERADE")
+
+
+def test_host_port() -> None:
+    rows = (
+        kf.HostPort(port=8080, pod_port=80),
+        kf.HostPort(port=5353, pod_port=53, protocol="udp", host_ip=BRIDGE),
+        kf.HostPort(port=5353, pod_port=54, protocol="udp", host_ip="10.244.1.1"),
+        kf.HostPort(port=5353, pod_port=55, protocol="tcp", host_ip="10.244.1.1"),
+    )
+    wire = Wire(kubenet())
+    wire.to_node(OUTSIDE, NODE, udp(999, 8080))
+    port = wire.node.attach(kf.Pod("c", host_ports=rows))
+    pod = str(port.pod.ip6)
+
+    def reached(src: str, dst: str, segment: bytes, proto: int = UDP) -> bytes | None:
+        """The segment that comes to the pod, behind its source."""
+        frames = [
+            f for name, f in wire.to_node(src, dst, segment, proto)[2] if name == "c" and f[20] == proto
+        ]
+        return frames[0][22:38] + frames[0][54:58] if frames else None
+
+    def said(src: str, sport: int, dport: int) -> bytes:
+        return packed6(src) + struct.pack("!HH", sport, dport)
+
+    assert reached(OUTSIDE, NODE, tcp(1000, 8080, SYN), TCP) == said(OUTSIDE, 1000, 80)
+    assert reached(OUTSIDE, BRIDGE, tcp(1001, 8080, SYN), TCP) == said(OUTSIDE, 1001, 80)
+    assert reached(OUTSIDE, BRIDGE, udp(1000, 5353)) == said(OUTSIDE, 1000, 53)
+    assert reached(OUTSIDE, NODE, udp(1000, 5353)) is None  # another address of the node
+    assert reached(OUTSIDE, BRIDGE, tcp(1000, 5353, SYN), TCP) is None  # IPv4's alone
+    # portmap masquerades the pod's whole subnet, with the address of where it goes; kubelet the pod alone
+    wire.send(
+        wire.a, eth6(BRIDGE_MAC, str(wire.a.pod.mac), ipv6(str(wire.a.pod.ip6), NODE, TCP, tcp(7, 8080, SYN)))
+    )
+    rows6 = wire.node.connections.to_records(family=6)
+    (own,) = rows6[(rows6["sport"] == 7) & (rows6["proto"] == TCP)]
+    assert (bytes(own["reply_src"]), bytes(own["reply_dst"])) == (packed6(pod), packed6(BRIDGE))
+    with pytest.raises(kf.ConfigError, match="host port 8080 of pod d is taken"):
+        wire.node.attach(kf.Pod("d", host_ports=(kf.HostPort(port=8080, pod_port=1, host_ip=NODE),)))
+    assert wire.node.attach(kf.Pod("d", ip6=None)).pod.ip6 is not None
+    kubelet = Wire(kubenet(port_mapper=kf.PortMapper.KUBELET))
+    kubelet.node.attach(kf.Pod("c", host_ports=rows[:2]))
+    a = kubelet.a.pod
+    kubelet.send(kubelet.a, eth6(BRIDGE_MAC, str(a.mac), ipv6(str(a.ip6), NODE, TCP, tcp(7, 8080, SYN))))
+    (own,) = kubelet.node.connections.to_records(family=6)
+    assert bytes(own["reply_dst"]) == packed6(str(a.ip6))
+    wire.node.detach("c")
+    assert wire.to_node(OUTSIDE, NODE, tcp(2000, 8080, SYN), TCP)[0] == "LOCAL"
+
+
+def test_a_host_port_ends_older_udp_flows_of_both_families() -> None:
+    wire = Wire(kubenet())
+    wire.to_node(OUTSIDE, NODE, udp(999, 8080))
+    wire.to_node(OUTSIDE, NODE, udp(999, 8081))
+    assert len(wire.node.connections) == 2
+    wire.node.attach(kf.Pod("c", host_ports=(kf.HostPort(port=8080, pod_port=80, protocol="udp"),)))
+    assert wire.node.connections.to_records(family=6)["dport"].tolist() == [8081]
+
+
 def test_udp_flows_of_a_service_that_is_gone() -> None:
     port = kf.ServicePort(port=53, protocol="udp", endpoints=(f"[{FAR}]:53",))
     wire = Wire(kubenet(services=(kf.Service(name="d/dns", cluster_ip="fd00:20::a", ports=(port,)),)))

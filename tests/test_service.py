@@ -214,7 +214,7 @@ def _targets(
         name="d/s", cluster_ip=VIP, topology_aware=True, internal_traffic_policy=policy,
         ports=(ServicePort(port=80, endpoints=given),),
     )  # fmt: skip
-    (chain,) = plan_services([one], lambda e: bool(e.local), 0, zone).chains
+    (chain,) = plan_services([one], lambda e: bool(e.local), (), zone).chains
     chosen = chain.targets if policy is TrafficPolicy.CLUSTER else chain.local
     return {str(IPv4Address(target.ip)) for target in chosen}
 

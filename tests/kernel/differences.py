@@ -64,10 +64,6 @@ OURS = (
         "a solicitation of one is answered at once, where the kernel waits up to `proxy_delay`; histories run with 0",
     ),
     (
-        "host ports, source ranges and SNAT rules of IPv6",
-        "portmap's, KUBE-FW's and SWIFT-POSTROUTING's rules are IPv4's alone",
-    ),
-    (
         "IPv6 options of CALIPSO, IOAM and mobility; source routes",
         "the first two are skipped like unknown ones; a routing header with segments left is refused, whatever its "
         "type",

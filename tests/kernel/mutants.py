@@ -222,8 +222,8 @@ MUTANTS = (
     Mutant(
         "source ranges: all come in",
         "kubeproxy",
-        "    return (src ^ row.network) & row.mask == 0\n\n\ncdef const endpoint_t* host_port",
-        "    return True\n\n\ncdef const endpoint_t* host_port",
+        "    return in_prefix(source, &row.prefix)\n",
+        "    return True\n",
     ),
     Mutant(
         "host port: none",

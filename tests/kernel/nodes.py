@@ -136,8 +136,8 @@ def six_view(node: dict[str, Any]) -> dict[str, Any]:
     """A dual-stack node as ip6tables and its own IPv6 see it: a node with IPv6 addresses alone."""
     six = node["six"]
     pods = [pod | {"ip": pod["ip6"]} for pod in node["pods"]]
-    fields = ("services", "cluster_cidr", "nonmasq", "far")
-    view = node | {name: six[name] for name in fields} | {"pods": pods, "hostports": [], "to_ports": None}
+    fields = ("services", "cluster_cidr", "nonmasq", "far", "hostports")
+    view = node | {name: six[name] for name in fields} | {"pods": pods, "to_ports": None}
     view["eth0"] = node["eth0"] | {"ip": six["eth0"]}
     if "cbr0" in node:
         view["cbr0"] = node["cbr0"] | {"ip": six["cbr0"]}
@@ -174,11 +174,13 @@ def dual_stack(node: dict[str, Any], *, bridge_nf: bool = True) -> dict[str, Any
             "name": f"{service['name']}6",
             "ip": "fd00:20::" + service["ip"].rpartition(".")[2],
             "external_ips": ["2001:db8:20::" + ip.rpartition(".")[2] for ip in service.get("external_ips", ())],
-            "balancer_ips": [],
-            "ranges": [],
+            "balancer_ips": ["2001:db8:20::" + ip.rpartition(".")[2] for ip in service.get("balancer_ips", ())],
+            "ranges": ["fd00:10::/125"] if service.get("ranges") else [],
         }
         for service in _services([f"[{a}]" for a in addresses], f"[{six['far']}]")
     ]  # fmt: skip
+    of = {pod["ip"]: pod["ip6"] for pod in node["pods"]}
+    six["hostports"] = [row | {"ip": of[row["ip"]]} for row in node["hostports"]]
     six["services"][0]["eps"] = ["[fd00:10::64]:6443"]
     sysctls = node["sysctls"] | {"net.bridge.bridge-nf-call-ip6tables": int(bridge_nf)}
     return node | {"six": six, "sysctls": sysctls}

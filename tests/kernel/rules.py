@@ -43,6 +43,11 @@ def host(endpoint: str) -> str:
     return endpoint.rpartition(":")[0].strip("[]")
 
 
+def endpoint(ip: str, port: int) -> str:
+    """The other way."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 def single(ip: str) -> str:
     """The prefix that is one address."""
     return f"{ip}/128" if ":" in ip else f"{ip}/32"
@@ -143,6 +148,7 @@ def _service(nat: Table, filters: Table, node: dict[str, Any], service: Service)
 
 
 def _host_ports(nat: Table, node: dict[str, Any]) -> None:
+    six = ":" in node["cluster_cidr"]
     if node.get("port_mapper", "kubelet") == "kubelet":
         entrance = "-m addrtype --dst-type LOCAL -j KUBE-HOSTPORTS"
         for row in node["hostports"]:
@@ -151,15 +157,15 @@ def _host_ports(nat: Table, node: dict[str, Any]) -> None:
             nat.add("KUBE-HOSTPORTS", f"{proto} --dport {row['hostport']} -j {chain}")
             nat.add(
                 chain,
-                f"-s {row['ip']}/32 -j {MASQ}",
-                f"{proto} -j DNAT --to-destination {row['ip']}:{row['port']}",
+                f"-s {single(row['ip'])} -j {MASQ}",
+                f"{proto} -j DNAT --to-destination {endpoint(row['ip'], row['port'])}",
             )
         nat.add("PREROUTING", entrance)
         nat.add("OUTPUT", entrance)
-        nat.add("POSTROUTING", "-s 127.0.0.0/8 -o cbr0 -j MASQUERADE")
+        nat.add("POSTROUTING", f"-s {'::1/128' if six else '127.0.0.0/8'} -o cbr0 -j MASQUERADE")
         return
     kubenet = node["mode"] == "kubenet"
-    length = 24 if kubenet else 32
+    length = node["cbr0"]["ip"].partition("/")[2] if kubenet else 128 if six else 32
     set_mark = MASQ if kubenet else "CNI-HOSTPORT-SETMARK"
     entrance = "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT"
     nat.add("PREROUTING", entrance)
@@ -172,8 +178,10 @@ def _host_ports(nat: Table, node: dict[str, Any]) -> None:
         chain = f"CNI-DN-{suffix(row['name'])}"
         match = f"-p {row['proto']} -m {row['proto']} --dport {row['hostport']}"
         nat.add("CNI-HOSTPORT-DNAT", f"-p {row['proto']} -m multiport --dports {row['hostport']} -j {chain}")
-        nat.add(chain, f"-s {row['ip']}/{length} {match} -j {set_mark}", f"-s 127.0.0.1/32 {match} -j {set_mark}",
-                f"{match} -j DNAT --to-destination {row['ip']}:{row['port']}")  # fmt: skip
+        nat.add(chain, f"-s {row['ip']}/{length} {match} -j {set_mark}")
+        if not six:
+            nat.add(chain, f"-s 127.0.0.1/32 {match} -j {set_mark}")
+        nat.add(chain, f"{match} -j DNAT --to-destination {endpoint(row['ip'], row['port'])}")
 
 
 def _masquerade(nat: Table, node: dict[str, Any]) -> None:
