@@ -483,7 +483,7 @@ MUTANTS = (
     Mutant(
         "IPv6 masquerade: nothing is left alone",
         "hooks",
-        "        if in_prefix6(dst, &node.direct6[k]):\n",
+        "        if in_prefix(dst, &node.direct6[k]):\n",
         "        if False:\n",
         DUAL,
     ),
