@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .address_pool cimport pool_find, pool_read
 from .connection cimport CT_UNTRACKED
-from .context cimport NO_HOP, ROUTE_ANYCAST, destination_of, interface_t, source_of
+from .context cimport NO_HOP, ROUTE_ANYCAST, ROUTE_LOCAL, destination_of, interface_t, source_of
 from .egress cimport finish, group_mac6, send_discovery
 from .frame cimport (
     ETH_LEN, ICMP6_ADVERTISE, ICMP6_REDIRECT, ICMP6_ROUTER, ICMP6_SOLICIT, ICMP6_SOLICIT_ROUTER, ICMP_CHECK, ICMP_CODE,
@@ -169,6 +169,8 @@ cdef void send_redirect6(node_t* node, packet_t* p, uint16_t dev, uint32_t targe
         return
     index = neigh_create(node.neighbours6, dev, target, p.now)
     if index == NO_NEIGHBOUR:
+        return
+    if node.hops[hop].type == ROUTE_LOCAL:              # to itself, who believes no redirect from a global address
         return
     n = &node.neighbours6.row[index]
     known = n.state & NUD_VALID != 0

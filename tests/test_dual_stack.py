@@ -333,6 +333,14 @@ def test_udp_flows_of_a_service_that_is_gone() -> None:
     assert len(wire.node.connections) == 1
 
 
+def test_no_redirect_leaves_for_the_node_itself(wire: Wire) -> None:
+    """IPv6 asks no route about a source, so a packet may say that the node sent it; its redirect ends in lo."""
+    verdict, _, out = wire.to_node(NODE, "fd00:10::77", udp(1000, 9))
+    assert verdict in ("ROUTED", "HELD")
+    assert [frame[54] for _, frame in out] == [135]
+    assert wire.node.neighbours6.to_records()["ip"].tolist()
+
+
 def test_the_node_itself(wire: Wire) -> None:
     echo = struct.pack("!BBHHH", 128, 0, 0, 7, 1) + b"ping"
     verdict, _, out = wire.from_a(BRIDGE, echo, ICMP6)
