@@ -154,7 +154,7 @@ CHANGES: tuple[tuple[str, ...], ...] = (
     ("flap", "pod3"),
 )
 
-_ports = st.sampled_from([*PODS, UPLINK])
+ports = st.sampled_from([*PODS, UPLINK])
 _spoil = st.sampled_from([0] * 12 + [1, 2, 3, 4, 5, 6])
 _small = st.integers(0, 3)
 _door = st.one_of(st.none(), st.integers(0, 70), st.integers(0, 70))
@@ -168,7 +168,7 @@ _flags = st.sampled_from(
 )
 _fresh = st.builds(
     Fresh,
-    port=_ports,
+    port=ports,
     src=st.sampled_from([0] * 10 + [1, 2, 3, 4]),
     dst=st.integers(0, 40),
     mac=st.sampled_from([0] * 8 + [1, 1, 2, 3]),
@@ -204,7 +204,7 @@ _error = st.builds(
 _again = st.builds(Again, back=_small, spoil=_spoil, bit=st.integers(0, 600))
 _pieces = st.builds(
     Pieces,
-    port=_ports,
+    port=ports,
     dst=st.integers(0, 40),
     sport=st.sampled_from([1024, 1025]),
     dport=st.sampled_from(PORTS),
@@ -215,14 +215,12 @@ _pieces = st.builds(
 )
 _ask = st.builds(
     Ask,
-    port=_ports,
+    port=ports,
     target=st.one_of(st.integers(0, 12), st.integers(0, 50)),
     op=st.sampled_from([1, 1, 1, 2]),
 )
 
-_group = st.builds(
-    Group, port=_ports, kind=st.sampled_from(KINDS), group=st.integers(0, 3), six=st.booleans()
-)
+_group = st.builds(Group, port=ports, kind=st.sampled_from(KINDS), group=st.integers(0, 3), six=st.booleans())
 _wait = st.builds(Wait, ms=st.sampled_from([150, 150, 150, 1200, 2400]))
 _change = st.builds(Change, which=st.integers(0, len(CHANGES) - 1))
 _plain = [_fresh] * 8 + [_reply] * 8 + [_error, _error, _again, _again, _pieces, _pieces, _ask, _scale]
@@ -249,9 +247,9 @@ def _then(first: Step, steps: list[Step]) -> list[Step]:
     return [first, *steps]
 
 
-_whole = st.builds(
+whole = st.builds(
     Fresh,
-    port=_ports,
+    port=ports,
     src=st.just(0),
     dst=st.one_of(st.integers(0, 7), st.integers(0, 50)),
     mac=st.sampled_from([0, 0, 0, 1]),
@@ -279,18 +277,18 @@ _handshake = [
 ]
 _listenings = st.builds(
     _listening,
-    st.lists(_ports, min_size=3, max_size=3),
+    st.lists(ports, min_size=3, max_size=3),
     st.tuples(st.sampled_from(KINDS), st.sampled_from(["data", "data", "report", "leave"])),
     st.integers(0, 3),
     st.booleans(),
     st.sampled_from([[], [Wait(150)], [Wait(150)]]),
 )
 _visitor = st.builds(
-    replace, _whole, port=st.sampled_from([*PODS, *[UPLINK] * 4]), door=st.sampled_from(range(71))
+    replace, whole, port=st.sampled_from([*PODS, *[UPLINK] * 4]), door=st.sampled_from(range(71))
 )
 _large = st.builds(
     replace,
-    _whole,
+    whole,
     df=st.sampled_from([True, True, False]),
     size=st.just(1440),
     flags=st.just(SYN),
@@ -300,18 +298,16 @@ _narrow = st.sampled_from([Change(n) for n, (kind, *_) in enumerate(CHANGES) if 
 _own = st.sampled_from(range(30, 34))  # of `World.targets`: the node's addresses
 #: Scripts of packets alone.
 scripts = [
-    st.builds(_then, _whole, st.lists(_turn, min_size=1, max_size=4)),
-    st.builds(_then, _whole, st.lists(_turn, max_size=4).map(lambda more: [*_handshake, *more])),
+    st.builds(_then, whole, st.lists(_turn, min_size=1, max_size=4)),
+    st.builds(_then, whole, st.lists(_turn, max_size=4).map(lambda more: [*_handshake, *more])),
     st.builds(_visits, _visitor, st.lists(st.sampled_from([1024, 1025, 40000]), min_size=2, max_size=3)),
     # to the node's address, and not to its MAC
-    st.builds(replace, _whole, dst=_own, mac=st.sampled_from([2, 3]), door=st.none()).map(
-        lambda step: [step]
-    ),
+    st.builds(replace, whole, dst=_own, mac=st.sampled_from([2, 3]), door=st.none()).map(lambda step: [step]),
 ]
 _others = [_listenings, st.builds(_then, _narrow, st.lists(_large, min_size=1, max_size=2))]
 _slow = st.builds(
     _then,
-    st.one_of(_whole, _pieces),
+    st.one_of(whole, _pieces),
     st.lists(st.sampled_from([Wait(1200), Wait(2400)]), min_size=1, max_size=2),
 )
 _single = [each.map(lambda step: [step]) for each in (*[*_plain, _group] * 4, _wait, _change, _change)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from frames import (
@@ -25,7 +25,7 @@ from frames import (
 from hypothesis import strategies as st
 
 from kernel.answers6 import spoilt6
-from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, scripts, steps
+from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, ports, scripts, steps, whole
 from kernel.nodes import doors, six_view
 from kernel.world import GATEWAY_MAC, World
 
@@ -65,10 +65,44 @@ _extra = st.sampled_from([0] * 9 + [1, 2, 3, 4, 5, 6, 7, 8])
 _six = st.sampled_from([True, True, True, True, False])
 _either = st.builds(_of, _six, steps, _extra)
 _script = st.builds(lambda six, script: [_of(six, step, 0) for step in script], _six, st.one_of(*scripts))
+_OWN, _REFUSED = (
+    range(28, 32),
+    range(46, 49),
+)  # of `World6.targets`: the node's own, and routes that lead nowhere
+
+
+def _whole6(
+    extra: st.SearchStrategy[int] | None = None, **fields: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Six]:
+    """A sound packet of no service, but for these fields."""
+    return st.builds(
+        Six, st.builds(replace, whole, mac=st.just(0), door=st.none(), **fields), extra or st.just(0)
+    )
+
+
+#: What few packets would be by chance.
+_rare = st.one_of(
+    st.builds(
+        Six,
+        st.builds(
+            Ask,
+            port=ports,
+            target=st.one_of(st.integers(0, 12), st.sampled_from(_OWN)),
+            op=st.sampled_from([1, 1, 1, 2]),
+        ),
+        st.integers(0, 5),
+    ),
+    _whole6(dst=st.sampled_from(_REFUSED)),
+    _whole6(dst=st.sampled_from(_OWN), proto=st.sampled_from([ICMP, ICMP, 253, TCP, UDP])),
+    _whole6(st.integers(1, 8)),
+    _whole6(
+        proto=st.just(ICMP), dport=st.just(5353), ttl=st.just(1)
+    ),  # an error that is lost: one of `QUERIES`
+).map(lambda step: [step])
 #: One at a time, and scripts between.
-both = st.lists(st.one_of(*[_either.map(lambda step: [step])] * 4, _script), min_size=12, max_size=40).map(
-    lambda parts: [step for part in parts for step in part][:48]
-)
+both = st.lists(
+    st.one_of(*[_either.map(lambda step: [step])] * 4, _script, _rare), min_size=12, max_size=40
+).map(lambda parts: [step for part in parts for step in part][:48])
 #: Time passes between some steps.
 slowly = st.lists(
     st.one_of(*[_either] * 14, st.builds(Wait, ms=st.sampled_from([150, 600, 1200]))),
