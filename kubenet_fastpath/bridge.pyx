@@ -258,9 +258,9 @@ cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
     of it, that is in `up`; else up.frame is NULL.
     """
     cdef uint32_t bridge = node.interface[p.port].bridge
-    cdef uint8_t[16] to
+    cdef uint8_t[16] to6
     cdef bint six = node.bridge_nf6 and p.ethertype == ETH_IP6
-    cdef uint32_t at, size
+    cdef uint32_t to = 0
     cdef interface_t* br = &node.interface[bridge]
     cdef uint64_t dst = load_mac(p.frame + ETH_DST), src = load_mac(p.frame + ETH_SRC)
     cdef int end
@@ -280,13 +280,16 @@ cdef int bridge_receive(node_t* node, packet_t* p, packet_t* up) noexcept nogil:
         end = check_header6(p) if six else check_header(p)
         if end != PASS:
             return end
-        at, size = IP6_DST if six else IP_DST, 16 if six else 4
-        memcpy(to, p.frame + p.l3 + at, size)
-        end = enter_netfilter6(node, p) if six else enter_netfilter(node, p)
+        if six:
+            memcpy(to6, p.frame + p.l3 + IP6_DST, 16)
+            end = enter_netfilter6(node, p)
+        else:
+            to = load32(p.frame + p.l3 + IP_DST)
+            end = enter_netfilter(node, p)
         if end != PASS:
             return end
         p.hooked = True
-        if memcmp(p.frame + p.l3 + at, to, size) != 0:
+        if memcmp(p.frame + p.l3 + IP6_DST, to6, 16) != 0 if six else load32(p.frame + p.l3 + IP_DST) != to:
             end = redirect(node, p, bridge)
             if end != PASS:
                 return end

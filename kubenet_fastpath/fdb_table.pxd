@@ -60,6 +60,14 @@ cdef struct fdb_counters_t:
     uint64_t bad_source     # frames that came from a multicast or zero address
     uint64_t full           # frames from an unknown address while `limit` entries were learned
 
+cdef enum: FDB_LATELY = 64
+
+cdef struct fdb_lately_t:   # an entry that was found lately
+    uint64_t key            # 0: none
+    uint64_t changes        # of the table then: it is the same as long as these are
+    uint32_t row
+    uint16_t value          # what its line says
+
 cdef struct fdb_t:          # the table; opaque to its users
     kf_index index          # of csrc/pair.h: key -> port, and the row
     fdb_entry_t* entry      # a slab of `capacity` rows, of which `rows` have ever been used
@@ -75,6 +83,7 @@ cdef struct fdb_t:          # the table; opaque to its users
     uint64_t changes        # an entry went, moved, or was set anew: what was known of it may be wrong
     uint64_t secret[2]
     fdb_counters_t counters
+    fdb_lately_t lately[FDB_LATELY]     # by the last bits of the key
 
 cdef bint fdb_init(fdb_t* f, int64_t ageing, uint32_t limit, uint64_t seed, int64_t now) noexcept nogil
 cdef void fdb_free(fdb_t* f) noexcept nogil
@@ -129,10 +138,26 @@ cdef inline int32_t fdb_lookup_hashed(const fdb_t* f, uint64_t key, uint64_t has
     return port
 
 
+cdef inline const fdb_lately_t* fdb_known(fdb_t* f, uint64_t key) noexcept nogil:
+    """The entry of a key, NULL: it has none. Hosts send more than one frame: without a hash, mostly."""
+    cdef fdb_lately_t* lately = &f.lately[key % FDB_LATELY]
+    cdef kf_place place
+    if lately.key == key and lately.changes == f.changes and key:
+        return lately
+    place = kf_pair_find(&f.index, key, fdb_hash(f, key))
+    if place.line == NULL:
+        return NULL
+    lately.key, lately.changes = key, f.changes
+    lately.row, lately.value = place.ref[0], place.line.value[place.slot]
+    return lately
+
+
 cdef inline int32_t fdb_lookup(fdb_t* f, uint64_t mac, uint16_t vlan) noexcept nogil:
     """Port of an address, FDB_LOCAL or FDB_UNKNOWN. Expiry is not tested, as in the kernel: call fdb_age."""
-    cdef uint64_t key = fdb_key(mac, vlan)
-    return fdb_lookup_hashed(f, key, fdb_hash(f, key))
+    cdef const fdb_lately_t* known = fdb_known(f, fdb_key(mac, vlan))
+    if known == NULL:
+        return FDB_UNKNOWN
+    return FDB_LOCAL if known.value == FDB_NO_PORT else <int32_t>known.value
 
 
 cdef inline void fdb_learn_hashed(fdb_t* f, uint64_t key, uint64_t hash,
@@ -148,7 +173,11 @@ cdef inline void fdb_learn_hashed(fdb_t* f, uint64_t key, uint64_t hash,
 cdef inline void fdb_learn(fdb_t* f, uint64_t mac, uint16_t vlan, uint16_t port, int64_t now) noexcept nogil:
     """Learn, refresh or move the source of a frame (br_fdb_update)."""
     cdef uint64_t key = fdb_key(mac, vlan)
-    fdb_learn_hashed(f, key, fdb_hash(f, key), port, now)
+    cdef const fdb_lately_t* known = fdb_known(f, key)
+    if known != NULL and known.value == port and f.ageing != 0:
+        f.entry[known.row].updated = now
+    else:
+        fdb_learn_hashed(f, key, fdb_hash(f, key), port, now)
 
 
 cdef inline uint32_t fdb_row(const fdb_t* f, uint64_t mac, uint16_t port) noexcept nogil:

@@ -19,12 +19,9 @@ from .route cimport owns
 from .route6 cimport owns6
 from .service_table cimport (
     DOOR_CLUSTER_IP, DOOR_EXTERNAL_IP, NEAR, REFUSE_FORWARD, REFUSE_NO_ENDPOINTS, REFUSE_SOURCE_RANGE, SPACE_ADDRESS, SPACE_HOST_PORT, SPACE_IP6, SPACE_NODE_PORT, clients_check, clients_set,
-    clients_t, door_find, door_t, host_port_t, range_t, service_table_t,
+    clients_t, door_find, door_t, host_port_t, one_of, range_t, service_table_t,
 )
 from .verdict cimport PASS, R_NO_ENDPOINTS, R_NO_LOCAL_ENDPOINTS, R_SOURCE_RANGE, R_WIRESERVER, drop
-
-cdef extern from "csrc/hash.h" nogil:
-    uint64_t kf_splitmix(uint64_t* state)
 
 cdef int64_t SECOND = 1_000_000_000
 
@@ -45,11 +42,6 @@ cdef inline bint is_own(const node_t* node, uint32_t ip, uint8_t family) noexcep
     return owns6(node, address)
 
 
-cdef inline uint32_t some(node_t* node, uint32_t n) noexcept nogil:
-    """One of n, each as likely."""
-    return <uint32_t>((kf_splitmix(&node.rng) >> 32) * n >> 32) if n > 1 else 0
-
-
 cdef const endpoint_t* draw(node_t* node, packet_t* p, const door_t* door, bint local,
                             const tuple_t* to) noexcept nogil:
     """KUBE-SVC, or KUBE-SVL for this node's endpoints alone; NULL when there are none."""
@@ -67,10 +59,10 @@ cdef const endpoint_t* draw(node_t* node, packet_t* p, const door_t* door, bint 
                 chosen = i
                 break
         else:
-            chosen = some(node, n)
+            chosen = one_of(&node.rng, n)
         clients_set(clients[chosen], to.src, p.now)
     else:
-        chosen = some(node, n)
+        chosen = one_of(&node.rng, n)
         if n <= NEAR and not local:
             endpoint = door.near
     endpoint += chosen

@@ -2,7 +2,7 @@
 
 Four passes. The first reads each frame once: is it plain, what is its tuple, are its checksums right. It asks for the hash's
 bucket. The second asks for the connection that the bucket names; of a new one for what its first packet will touch. The
-third is for bursts with first packets alone, and the fourth for frames that are not of IP on a bridge with many stations.
+third is for bursts with first packets alone: whom theirs are chained to, what services answer from; and the fourth for frames that are not of IP on a bridge with many stations.
 A burst's working set has to fit into an L1 or its L2 neighbour: 64 packets, some ten lines each.
 """
 
@@ -17,7 +17,7 @@ from .flowtable cimport (
     kf_ref_row, kf_tag,
 )
 from .frame cimport ETH_DST, ETH_LEN, ETH_SRC, load_mac
-from .service_table cimport door_prefetch
+from .service_table cimport NEAR, SPACE_ADDRESS, door_find, door_prefetch, door_t, endpoint_t, one_of
 
 cdef extern from "csrc/glance.h" nogil:
     void kf_look(kf_glance* g, const uint8_t* base, const int64_t* offset, const uint32_t* length, size_t n,
@@ -61,6 +61,31 @@ cdef uint32_t* look_ahead_new(node_t* node, const kf_glance* g, Py_ssize_t k) no
     return chain
 
 
+cdef void look_behind_doors(fastpath_t* f, node_t* node, Py_ssize_t size) noexcept nogil:
+    """Ask for where the answers of new connections to services will be looked for: with several endpoints, the one that
+    will be drawn if nothing but these draws before."""
+    cdef ct_t* t = node.conntrack
+    cdef uint64_t rng = node.rng
+    cdef Py_ssize_t i
+    cdef tuple_t tuple, reply
+    cdef const door_t* door
+    cdef const endpoint_t* endpoint
+    for i in range(size):
+        if f.chain[i] == NULL:
+            continue
+        tuple = tuple_of(&f.glance, i)
+        door = door_find(node.services, &node.services.doors, SPACE_ADDRESS, tuple.dst, tuple.proto, tuple.dport)
+        if door == NULL or door.affinity or door.internal_local or door.n == 0:
+            continue
+        endpoint = &node.services.endpoint[door.first]
+        if door.n <= NEAR:
+            endpoint = &door.near[0]
+        endpoint += one_of(&rng, door.n)
+        tuple_invert(&reply, &tuple)
+        reply.src, reply.sport = endpoint.ip, endpoint.port
+        kf_prefetch_insert(&t.index, ct_hash(t, &reply))
+
+
 cdef uint32_t look_up(const ct_t* t, const kf_glance* g, Py_ssize_t k, uint64_t hash) noexcept nogil:
     """What ct_find would find, or what has expired and it would reclaim; changes nothing. NOBODY: there is none."""
     cdef uint8_t tag = kf_tag(hash)
@@ -102,12 +127,15 @@ cdef void look_further(fastpath_t* f, node_t* node, Py_ssize_t size, bint many) 
             if next:
                 kf_prefetch(&t.row[next - 1])
                 kf_prefetch(&t.row[next - 1].packets)
+    if node.services.doors.used != 0:
+        look_behind_doors(f, node, size)
     if node.mask:               # how a source was mapped is looked for all along its chain
         for i in range(size):
             if f.chain[i] != NULL and f.chain[i][0]:
                 next = t.row[f.chain[i][0] - 1].by_source_next
                 if next:
                     kf_prefetch(&t.row[next - 1])
+                    kf_prefetch(&t.row[next - 1].packets)
 
 
 cdef void look_at_stations(fastpath_t* f, node_t* node, const batch_t* b, Py_ssize_t first,

@@ -7,6 +7,7 @@ from .address_pool cimport prefix_t
 
 cdef extern from "csrc/hash.h" nogil:
     uint64_t kf_hash64(uint64_t word, const uint64_t* secret)
+    uint64_t kf_splitmix(uint64_t* state)
 
 cdef extern from "csrc/bucket.h" nogil:
     void kf_prefetch(const void* p)
@@ -76,6 +77,7 @@ cdef struct doors_t:            # open addressing, half full at most
     uint64_t mask
     uint32_t used
     uint64_t[8] seen            # a bit for each hash that is there: of few doors nearly all misses end here
+    uint32_t spaces             # a bit for each space that has a door
 
 cdef struct service_table_t:
     doors_t doors
@@ -93,6 +95,11 @@ cdef void clients_set(clients_t* clients, uint32_t ip, int64_t now) noexcept nog
 cdef bint clients_check(const clients_t* clients, uint32_t ip, int64_t seconds, int64_t now) noexcept nogil
 
 
+cdef inline uint32_t one_of(uint64_t* rng, uint32_t n) noexcept nogil:
+    """One of n, each as likely."""
+    return <uint32_t>((kf_splitmix(rng) >> 32) * n >> 32) if n > 1 else 0
+
+
 cdef inline void door_prefetch(const service_table_t* t, uint32_t ip, uint8_t proto, uint16_t port) noexcept nogil:
     """Fetch the row that a service at this address and port would be in."""
     kf_prefetch(&t.doors.row[kf_hash64(<uint64_t>ip << 32 | <uint64_t>port << 16 | <uint32_t>proto << 8, t.secret)
@@ -104,7 +111,7 @@ cdef inline const door_t* door_find(const service_table_t* t, const doors_t* doo
     """The door at an address and port, NULL if there is none. One probe on average, however many there are."""
     cdef uint64_t i
     cdef const door_t* door
-    if doors.used == 0:
+    if not doors.spaces >> space & 1:
         return NULL
     i = kf_hash64(<uint64_t>ip << 32 | <uint64_t>port << 16 | <uint32_t>proto << 8 | space, t.secret)
     if not doors.seen[i >> 61] >> (i >> 55 & 63) & 1:

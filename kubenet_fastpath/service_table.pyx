@@ -9,9 +9,6 @@ cimport cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-cdef extern from "csrc/hash.h" nogil:
-    uint64_t kf_splitmix(uint64_t* state)
-
 cdef extern from "csrc/slab.h" nogil:
     void* kf_lines_alloc(size_t size)
 
@@ -61,6 +58,7 @@ cdef bint doors_init(doors_t* doors, size_t n) noexcept nogil:
     doors.row = <door_t*>kf_lines_alloc(size * sizeof(door_t))
     doors.mask, doors.used = size - 1, 0
     memset(doors.seen, 0, sizeof(doors.seen))
+    doors.spaces = 0
     return doors.row != NULL
 
 
@@ -72,6 +70,7 @@ cdef void doors_add(const service_table_t* t, doors_t* doors, door_t door) noexc
         i += 1
     doors.row[i & doors.mask] = door
     doors.used += 1
+    doors.spaces |= <uint32_t>1 << door.space
 
 
 cdef door_t make_door(uint8_t kind, uint32_t ip, uint8_t proto, uint16_t port, int family=4):
