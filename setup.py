@@ -59,6 +59,7 @@ MODULES = [
     "igmp",
     "mld",
     "neighbour",
+    "path_mtu",
     "service_table",
     "recorder",
     "context",

@@ -16,6 +16,7 @@ from .fragment cimport geometry_t
 from .frame cimport ETH_IP, IP6_DST, IP6_SRC, IP_DST, IP_PROTO, IP_SRC, load32
 from .multicast cimport multicast_t
 from .neighbour cimport neigh_table_t
+from .path_mtu cimport path_mtus_t
 from .recorder cimport recorder_t
 from .service_table cimport service_table_t
 
@@ -183,6 +184,7 @@ cdef struct node_t:
     defrag_t* defrag
     neigh_table_t* neighbours
     service_table_t* services
+    path_mtus_t* path_mtus
     multicast_t multicast       # of the bridge
     int64_t proxy_delay         # ns, neigh/default/proxy_delay
     proxied_t* proxied          # in the order of arrival

@@ -19,7 +19,7 @@ from .fdb cimport FDB_LOCAL, FDB_UNKNOWN, fdb_lookup
 from .frame cimport (
     ARP_LEN, ARP_OP, ARP_REQUEST, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ETH_ARP, ETH_DST, ETH_IP, ETH_IP6, ETH_LEN, ETH_SRC,
     ETH_TYPE, ICMP6_SOLICIT, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_HOPS, IP6_LEN, IP6_NEXT, IP6_PAYLOAD,
-    IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_FRAG, IP_SRC, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
+    IP6_SRC, PROTO_ICMP6, csum_addresses, csum_fold, csum_partial, IP_DF, IP_DST, IP_FRAG, IP_SRC, VLAN_LEN, load16, load32, load_mac, store16, store32, store_mac,
 )
 from .fragment cimport FRAGMENT_BRIDGED, FRAGMENT_CLONED, fragment_next, fragment_start, fragment_start6, fragmenter_t, geometry_t
 from .hooks cimport let_go, postrouting
@@ -27,6 +27,7 @@ from .neighbour cimport (
     NEIGH_ASK, NEIGH_SEND, NO_NEIGHBOUR, NUD_CONNECTED, NUD_PROBE, held_t, neigh_create, neigh_crowded, neigh_hold, neigh_resolve, neigh_table_t,
     neighbour_t, resolve_t,
 )
+from .path_mtu cimport path_mtu, path_mtu_forward
 from .recorder cimport STAGE_BRIDGE, STAGE_DUPLICATE, STAGE_NEIGHBOUR, STAGE_POSTROUTING
 from .route cimport owns, select_address
 from .route6 cimport has_address6
@@ -373,10 +374,20 @@ cdef int finish(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noex
     return fate(V_HELD, R_NEIGHBOUR)
 
 
+cdef uint32_t path_of(node_t* node, const packet_t* p, uint16_t dev) noexcept nogil:
+    """The largest packet that goes whole (ip_skb_dst_mtu, ip6_skb_dst_mtu)."""
+    cdef uint32_t link = node.interface[dev].mtu
+    if node.path_mtus.row == NULL or p.hop == NO_HOP:
+        return link
+    if p.ethertype == ETH_IP and not p.ours:
+        return path_mtu_forward(node.path_mtus, p.hop, load32(p.frame + p.l3 + IP_DST), link, node.now)
+    return path_mtu(node.path_mtus, p.hop, destination_of(node, p), link, node.now)
+
+
 cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) noexcept nogil:
     """PASS when the packet left; HELD while its next hop's MAC is asked for; else why it was dropped."""
     cdef int end = postrouting(node, p, dev, next_hop)
-    cdef uint32_t mtu = node.interface[dev].mtu
+    cdef uint32_t mtu = path_of(node, p, dev)
     cdef fragmenter_t f
     cdef packet_t piece
     cdef const geometry_t* origin = p.origin
@@ -388,6 +399,8 @@ cdef int ip_output(node_t* node, packet_t* p, uint16_t dev, uint32_t next_hop) n
         sizeless = origin[0]
         sizeless.max_size = 0xFFFF
         origin = &sizeless
+    elif origin != NULL and p.ethertype != ETH_IP and not p.ours and origin.max_size > mtu:
+        return drop(R_PKT_TOO_BIG)
     if origin != NULL and origin.max_size < mtu:
         mtu = origin.max_size
     if p.length - p.l3 <= mtu:

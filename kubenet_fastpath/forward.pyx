@@ -23,6 +23,7 @@ from .icmp cimport icmp_send, reject, send_redirect, spend_unreachable
 from .local cimport local_deliver
 from .options cimport OPTIONS_OK, OPTIONS_SOURCE_ROUTE, options_compile, options_forward
 from .recorder cimport STAGE_FORWARD, STAGE_REASSEMBLY, STAGE_ROUTE
+from .path_mtu cimport path_mtu_forward
 from .reassembly cimport FATE_HELD, FATE_WHOLE, datagram_t
 from .route cimport route_input
 from .verdict cimport (
@@ -123,13 +124,16 @@ cdef int how(node_t* node, const packet_t* p) noexcept nogil:
 cdef int ip_forward(node_t* node, packet_t* p) noexcept nogil:
     cdef uint8_t* l3 = p.frame + p.l3
     cdef nexthop_t* hop = &node.hops[p.hop]
-    cdef uint32_t mtu = node.interface[hop.dev].mtu, next_hop
+    cdef uint32_t link = node.interface[hop.dev].mtu, next_hop
+    cdef uint32_t mtu = path_mtu_forward(node.path_mtus, p.hop, load32(l3 + IP_DST), link, node.now)
     cdef int end
     if p.type != PACKET_HOST:
         return drop(R_UNICAST_IN_L2_MULTICAST)
     if l3[IP_TTL] <= 1:
         icmp_send(node, p, ICMP_TIME_EXCEEDED, 0, 0)
         return drop(R_TTL)
+    if mtu != link:
+        node.unsettled = True           # for so long as that holds
     if p.length - p.l3 > mtu and load16(l3 + IP_FRAG) & IP_DF and (
             p.origin == NULL or (p.origin.max_size > mtu and not p.hooked)):
         icmp_send(node, p, ICMP_UNREACH, FRAG_NEEDED, mtu)

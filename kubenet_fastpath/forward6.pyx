@@ -19,6 +19,7 @@ from .icmp6 cimport icmp6_send, reject6
 from .local6 cimport local_deliver6
 from .ndisc cimport send_redirect6
 from .options6 cimport options6_parse
+from .path_mtu cimport path_mtu
 from .recorder cimport STAGE_FORWARD, STAGE_ROUTE
 from .route6 cimport is_link_local6, is_loopback6, is_member6, is_multicast6, is_unspecified6, route6_input
 from .verdict cimport (
@@ -72,6 +73,9 @@ cdef int ip6_forward(node_t* node, packet_t* p) noexcept nogil:
             reject6(node, p, False)
         return end
     end = ip_output(node, p, hop.dev, next_hop)
+    if end == drop(R_PKT_TOO_BIG) and not p.missing and not (p.origin != NULL and p.hooked):     # ip6_fragment
+        mtu = path_mtu(node.path_mtus, p.hop, destination_of(node, p), node.interface[hop.dev].mtu, node.now)
+        icmp6_send(node, p, ICMP6_TOO_BIG, 0, mtu)
     return how(node, p) if end == PASS else end
 
 

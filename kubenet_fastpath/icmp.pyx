@@ -22,6 +22,7 @@ from .frame cimport (
 )
 from .hooks cimport output_hook
 from .options cimport OPTIONS_MAX, OPTIONS_NO_ECHO, options_answer_to, options_echo
+from .path_mtu cimport path_mtu
 from .recorder cimport STAGE_OUTPUT
 from .route cimport route_find, select_address
 from .verdict cimport PASS, R_IP_INNOROUTES, R_LOCAL_DELIVERY, V_LOCAL, drop, fate
@@ -226,7 +227,7 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     """Tell the sender of `p` what became of it, unless the rules forbid it (__icmp_send)."""
     cdef uint8_t* l3 = p.frame + p.l3
     cdef uint8_t* icmp
-    cdef uint32_t src, dst = load32(l3 + IP_DST), speaker, hop, quote
+    cdef uint32_t src, dst = load32(l3 + IP_DST), speaker, hop, quote, room = QUOTE_PACKET
     cdef uint8_t options[OPTIONS_MAX]
     cdef packet_t made
     cdef int end
@@ -251,7 +252,11 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     quote = options_echo(node, p, speaker, options)
     if quote == OPTIONS_NO_ECHO:
         return
-    quote = min(p.length - p.l3, <uint32_t>(QUOTE_PACKET - IP_LEN - ICMP_LEN) - quote)
+    if node.hops[hop].type != ROUTE_LOCAL:
+        room = min(room, path_mtu(node.path_mtus, hop, src, node.interface[node.hops[hop].dev].mtu, node.now))
+    if room <= 2 * IP_LEN + ICMP_LEN + quote:           # not even the header has room
+        return
+    quote = min(p.length - p.l3, room - <uint32_t>(IP_LEN + ICMP_LEN) - quote)
     icmp = local_packet(node, &made, p, PROTO_ICMP, speaker, src, (l3[IP_TOS] & 0x1E) | INTERNETCONTROL,
                         ICMP_LEN + quote)
     if icmp == NULL:

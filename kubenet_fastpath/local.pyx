@@ -7,21 +7,24 @@ icmp_echo, icmp_timestamp), udp.c (__udp4_lib_rcv), tcp_ipv4.c (tcp_v4_send_rese
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, node_t, packet_t, record
+from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, node_t, packet_t, record
 from .frame cimport (
-    ICMP_CHECK, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, ICMP_TYPE, ICMP_UNREACH,
-    IP_DF, IP_DST, IP_FRAG, IP_ID, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_IGMP,
+    ICMP_CHECK, ICMP_CODE, ICMP_ECHO, ICMP_ECHOREPLY, ICMP_LEN, ICMP_REST, ICMP_TIMESTAMP, ICMP_TIMESTAMPREPLY, ICMP_TYPE, ICMP_UNREACH,
+    IP_DF, IP_DST, IP_FRAG, IP_ID, IP_LEN, IP_PROTO, IP_SRC, IP_TOS, IP_TOTAL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_IGMP,
     PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_ACKFLAG, TCP_CHECK, TCP_FIN, TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_RST,
     TCP_SEQ, TCP_SYN, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum, csum_fold, csum_partial, csum_pseudo, load16, load32,
     store16, store32,
 )
 from .hooks cimport input_hook
 from .icmp cimport icmp_send, local_out, local_packet, reject
+from .path_mtu cimport path_told
 from .recorder cimport STAGE_INPUT
+from .route cimport owns, route_find
 from .verdict cimport PASS, R_LOCAL_DELIVERY, R_NO_ENDPOINTS, V_LOCAL, drop, fate
 
 cdef enum:
     PORT_UNREACH = 3
+    FRAG_NEEDED = 4
     PROT_UNREACH = 2
     DAY_MS = 86_400_000
 
@@ -30,6 +33,30 @@ cdef void send(node_t* node, packet_t* made) noexcept nogil:
     cdef int end = local_out(node, made)
     if end != PASS and end >> 8 == 0:
         node.generated_drops += 1
+
+
+cdef void learn_path(node_t* node, const uint8_t* quote, uint32_t n, uint32_t mtu) noexcept nogil:
+    """"Fragmentation needed", about n bytes of a packet (icmp_unreach, ipv4_update_pmtu).
+
+    Of all that the node says only answers to echo requests count (icmp_err): for the rest a socket would have to be there.
+    """
+    cdef uint32_t header, dst, hop
+    cdef const nexthop_t* next
+    if n < IP_LEN:
+        return
+    header = (quote[0] & 15) * 4
+    if header < IP_LEN or n < header + ICMP_LEN or quote[IP_PROTO] != PROTO_ICMP or quote[header] != ICMP_ECHOREPLY:
+        return
+    dst = load32(quote + IP_DST)
+    if not owns(node, load32(quote + IP_SRC)) or dst == 0 or dst >> 28 == 14:
+        return
+    hop = route_find(node, dst)
+    if hop == NO_HOP or node.hops[hop].type != ROUTE_UNICAST:
+        return
+    next = &node.hops[hop]
+    if quote[IP_SRC] == 127 and not node.interface[next.dev].route_localnet:
+        return
+    node.changes += path_told(node.path_mtus, hop, dst, node.interface[next.dev].mtu, mtu, node.now)
 
 
 cdef void answer_icmp(node_t* node, packet_t* p, const uint8_t* l3, const uint8_t* l4, uint32_t n,
@@ -57,6 +84,8 @@ cdef void answer_icmp(node_t* node, packet_t* p, const uint8_t* l3, const uint8_
         reply[ICMP_TYPE] = ICMP_TIMESTAMPREPLY
         n = ICMP_LEN + 12
     else:
+        if l4[ICMP_TYPE] == ICMP_UNREACH and l4[ICMP_CODE] == FRAG_NEEDED and p.missing == 0:
+            learn_path(node, l4 + ICMP_LEN, n - ICMP_LEN, load16(l4 + ICMP_REST + 2))
         return
     made.missing = p.missing
     store16(reply + ICMP_CHECK, 0)

@@ -4,23 +4,26 @@ Source: net/ipv6/ip6_input.c (ip6_protocol_deliver_rcu), icmp.c (icmpv6_rcv, icm
 tcp_ipv6.c (tcp_v6_send_reset), exthdrs.c (ipv6_destopt_rcv, ipv6_rthdr_rcv), reassembly.c (ipv6_frag_rcv).
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
-from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, record
-from .address_pool cimport pool_read
+from .context cimport NO_HOP, PACKET_HOST, ROUTE_LOCAL, ROUTE_UNICAST, nexthop_t, record
+from .address_pool cimport POOL_NONE, pool_intern, pool_read
+from .extension cimport extension_skip
 from .frame cimport (
     EXT_DESTINATION, EXT_FRAGMENT, EXT_NONE, EXT_ROUTING, FRAGMENT_LEN, ICMP6_ECHO, ICMP6_ECHOREPLY, ICMP6_PARAMETER, ICMP6_REDIRECT,
-    ICMP6_SOLICIT_ROUTER, ICMP6_UNREACH, ICMP_CHECK, ICMP_LEN, ICMP_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC, PROTO_ICMP6,
+    ICMP6_SOLICIT_ROUTER, ICMP6_TOO_BIG, ICMP6_UNREACH, ICMP_CHECK, ICMP_LEN, ICMP_REST, ICMP_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC, PROTO_ICMP6,
     PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, TCP_CHECK, TCP_LEN, UDP_CHECK, UDP_LEN, UDP_LENGTH, csum_addresses, csum_fold,
-    csum_partial, load16, store16,
+    csum_partial, load16, load32, store16,
 )
 from .header6 cimport lacks_headers
 from .hooks cimport input_hook
 from .icmp6 cimport icmp6_send, local_packet6, reject6, send6
 from .local cimport wants_reset, write_reset
+from .neighbour cimport NO_NEIGHBOUR, neigh_find
 from .ndisc cimport ndisc_receive
 from .options6 cimport options6_parse
+from .path_mtu cimport path_told6
 from .recorder cimport STAGE_INPUT
 from .route6 cimport is_multicast6, route6_output, select_address6
 from .verdict cimport PASS, R_LOCAL_DELIVERY, R_NO_ENDPOINTS, V_LOCAL, drop, fate
@@ -63,6 +66,32 @@ cdef void answer_echo(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n, 
     send6(node, &made, dev)
 
 
+cdef void learn_path(node_t* node, const packet_t* p, const uint8_t* quote, uint32_t n, uint32_t mtu) noexcept nogil:
+    """"Packet too big", about n bytes of an ICMPv6 packet, whosever that was (icmpv6_notify, ip6_update_pmtu)."""
+    cdef uint8_t proto
+    cdef uint16_t fragment
+    cdef uint32_t hop, dst, neighbour
+    cdef const nexthop_t* next
+    cdef int32_t at
+    if n < IP6_LEN:
+        return
+    proto = quote[IP6_NEXT]
+    at = extension_skip(quote, n, IP6_LEN, &proto, &fragment)
+    if at < 0 or proto != PROTO_ICMP6 or n < <uint32_t>at + ICMP_LEN or is_multicast6(quote + IP6_DST):
+        return
+    hop = route6_output(node, p.dev, quote + IP6_DST)
+    if hop == NO_HOP or node.hops[hop].type != ROUTE_UNICAST:
+        return
+    next = &node.hops[hop]
+    dst = pool_intern(node.pool, quote + IP6_DST)
+    if dst == POOL_NONE:
+        return
+    neighbour = neigh_find(node.neighbours6, next.dev, next.gateway if next.gateway else dst)
+    if neighbour != NO_NEIGHBOUR:                       # dst_confirm_neigh
+        node.neighbours6.row[neighbour].confirmed = node.now
+    path_told6(node.path_mtus, hop, dst, node.interface[next.dev].mtu, mtu, node.now)
+
+
 cdef void answer_icmp(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n, bint unicast) noexcept nogil:
     if n < ICMP_LEN or not intact(p, l4, n):
         return
@@ -70,6 +99,8 @@ cdef void answer_icmp(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n, 
         answer_echo(node, p, l4, n, unicast)
     elif ICMP6_SOLICIT_ROUTER <= l4[ICMP_TYPE] <= ICMP6_REDIRECT and p.missing == 0:
         ndisc_receive(node, p, l4, n)
+    elif l4[ICMP_TYPE] == ICMP6_TOO_BIG and p.missing == 0:
+        learn_path(node, p, l4 + ICMP_LEN, n - ICMP_LEN, load32(l4 + ICMP_REST))
 
 
 cdef void reset_tcp(node_t* node, packet_t* p, const uint8_t* l4, uint32_t n) noexcept nogil:

@@ -29,6 +29,7 @@ from .lock import Lock
 from .neighbour import NeighbourTable
 from .node_config import NodeConfig
 from .node_plan import LOOPBACK, HostPortRow, Interface, InterfaceKind, Ip6Plan, NextHop, RouteType
+from .path_mtu import PathMtuTable
 from .pipeline import Pipeline
 from .plan import link_local, plan_host_port, plan_node, plan_pod_port, plan_routes, pod_macs
 from .result import Counters, Port, Result
@@ -74,6 +75,8 @@ class Node:
         The node's tables.
     routes6, neighbours6, fragments6
         The same of IPv6; empty if the node has none.
+    path_mtus : PathMtuTable
+        What ICMP has told the node itself of paths, of both families.
     addresses : AddressPool
         IPv6 addresses by the numbers that tables have for them.
     services : tuple of Service
@@ -131,6 +134,7 @@ class Node:
         self.fragments6 = FragmentTable(
             timeout_s=config.fragment6_timeout_s, max_distance=0, seed=config.seed
         )
+        self.path_mtus = PathMtuTable(seed=config.seed)
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
@@ -159,6 +163,7 @@ class Node:
             self.neighbours6,
             self.fragments6,
             self.addresses,
+            self.path_mtus,
         )
         self._pipeline.workers = workers
         nat = plan.source_nat

@@ -10,6 +10,7 @@ from .fdb import ForwardingDatabase
 from .fib import RouteTable
 from .fragment_table import FragmentTable
 from .neighbour import NeighbourTable
+from .path_mtu import PathMtuTable
 from .service_table import ServiceTable
 
 @final
@@ -34,6 +35,8 @@ class Pipeline:
     def fragments6(self) -> FragmentTable: ...
     @property
     def addresses(self) -> AddressPool: ...
+    @property
+    def path_mtus(self) -> PathMtuTable: ...
     def __init__(
         self,
         routes: RouteTable,
@@ -46,6 +49,7 @@ class Pipeline:
         neighbours6: NeighbourTable,
         fragments6: FragmentTable,
         addresses: AddressPool,
+        path_mtus: PathMtuTable,
     ) -> None: ...
     def configure(
         self,

@@ -17,7 +17,7 @@ from .isa import available
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from .address_pool cimport AddressPool, pool_intern, pool_keep, pool_pin, pool_sweep, prefix_t
 from .arp cimport arp_forget, arp_proxy_answer, arp_receive
@@ -52,6 +52,7 @@ from .neighbour cimport (
     NEIGH_KNOWN, NEIGH_NOTHING, NEIGH_PROBE, NUD_FAILED, NeighbourTable, event_t, held_t, neigh_table_t, neigh_take, neigh_timer,
 )
 from .options cimport options_read_again
+from .path_mtu cimport NO_PATH, PATH_DEPTH, PathMtuTable, path_mtu_t, path_relinked
 from .parallel cimport KF_CREW_MOST, parallel_check, parallel_free, parallel_new, parallel_run, parallel_shape, parallel_t
 from .recorder cimport STAGE_RECEIVE, STAGE_VERDICT, recorder_rows, recorder_start, recorder_t
 from .resolution cimport release
@@ -305,6 +306,9 @@ cdef void keep_addresses(node_t* node) noexcept nogil:
     for i in range(node.neighbours6.n_rows):
         if node.neighbours6.row[i].dev != FREE_NEIGHBOUR:
             pool_keep(node.pool, node.neighbours6.row[i].ip)
+    for i in range(node.path_mtus.n_buckets * PATH_DEPTH):
+        if node.path_mtus.row[i].hop != NO_PATH and node.path_mtus.row[i].six:
+            pool_keep(node.pool, node.path_mtus.row[i].ip)
     if node.icmp6.peer != NULL:
         for i in range(node.icmp6.mask + 1):
             if node.icmp6.peer[i].ip:
@@ -335,16 +339,19 @@ cdef class Pipeline:
     cdef readonly NeighbourTable neighbours6
     cdef readonly FragmentTable fragments6
     cdef readonly AddressPool addresses
+    cdef readonly PathMtuTable path_mtus
 
     def __cinit__(self, RouteTable routes not None, ForwardingDatabase fdb not None,
                   ConnectionTable connections not None, NeighbourTable neighbours not None,
                   FragmentTable fragments not None, ServiceTable services not None, RouteTable routes6 not None,
-                  NeighbourTable neighbours6 not None, FragmentTable fragments6 not None, AddressPool addresses not None):
+                  NeighbourTable neighbours6 not None, FragmentTable fragments6 not None, AddressPool addresses not None,
+                  PathMtuTable path_mtus not None):
         self.routes, self.fdb, self.connections = routes, fdb, connections
         self.neighbours, self.fragments, self.services = neighbours, fragments, services
         self.node.fib, self.node.fdb, self.node.conntrack = routes.fib, fdb.table, connections.table
         self.node.neighbours, self.node.defrag = &neighbours.table, fragments.table
         self.node.services = &services.table
+        self.path_mtus, self.node.path_mtus = path_mtus, &path_mtus.table
         self.routes6, self.neighbours6, self.addresses = routes6, neighbours6, addresses
         self.fragments6, self.node.defrag6 = fragments6, fragments6.table
         self.node.neighbours6, self.node.pool = &neighbours6.table, &addresses.pool
@@ -438,6 +445,19 @@ cdef class Pipeline:
         self.node.mask_localhost = on
         self.node.changes += 1
 
+    cdef void relink(self, uint16_t index, uint32_t mtu):
+        """A link carries `mtu` bytes from now on, or is gone if that is 0, and its paths with it."""
+        cdef uint32_t i
+        cdef path_mtu_t* path
+        for i in range(self.node.path_mtus.n_buckets * PATH_DEPTH):
+            path = &self.node.path_mtus.row[i]
+            if path.hop == NO_PATH or self.node.hops[path.hop].dev != index:
+                continue
+            if mtu == 0:
+                path.hop = NO_PATH
+            elif mtu != self.node.interface[index].mtu:
+                path_relinked(path, self.node.interface[index].mtu, mtu)
+
     def set_interface(self, uint16_t index, *, kind, mac, mtu, addresses=(), bridge=0, promiscuous=False, hairpin=False,
                       proxy_arp=False, rp_filter=0, send_redirects=True, route_localnet=False, group_fwd_mask=0, addresses6=(),
                       link_hop=0xFFFFFFFF):
@@ -460,6 +480,7 @@ cdef class Pipeline:
         if kind == IF_NONE:
             multicast_forget(&self.node.multicast, index)
             arp_forget(&self.node, index)
+        self.relink(index, 0 if kind == IF_NONE else mtu)
         i.kind, i.mac, i.mtu, i.bridge = kind, mac, mtu, bridge
         i.promiscuous, i.hairpin, i.proxy_arp = promiscuous, hairpin, proxy_arp
         i.rp_filter, i.send_redirects, i.route_localnet = rp_filter, send_redirects, route_localnet
@@ -479,20 +500,27 @@ cdef class Pipeline:
         multicast_forget(&self.node.multicast, index)
         arp_forget(&self.node, index)
         self.node.changes += 1
+        self.relink(index, 0)
         if index < self.node.n_interfaces:
             memset(&self.node.interface[index], 0, sizeof(interface_t))
 
     def set_hops(self, hops):
         """Replace the next hops: (type, dev, gateway, source) each; the FIB's results are indices into them."""
-        cdef nexthop_t* row = <nexthop_t*>malloc(max(1, len(hops)) * sizeof(nexthop_t))
+        cdef nexthop_t* row = <nexthop_t*>calloc(max(1, len(hops)), sizeof(nexthop_t))
+        cdef path_mtu_t* path
+        cdef uint32_t i, n = <uint32_t>len(hops)
         if row == NULL:
             raise MemoryError("no memory for next hops")
         try:
-            for i, (kind, dev, gateway, source) in enumerate(hops):
-                row[i].type, row[i].dev, row[i].gateway, row[i].source = kind, dev, gateway, source
+            for k, (kind, dev, gateway, source) in enumerate(hops):
+                row[k].type, row[k].dev, row[k].gateway, row[k].source = kind, dev, gateway, source
         except BaseException:
             free(row)
             raise
+        for i in range(self.node.path_mtus.n_buckets * PATH_DEPTH):
+            path = &self.node.path_mtus.row[i]
+            if path.hop != NO_PATH and (path.hop >= n or memcmp(&row[path.hop], &self.node.hops[path.hop], sizeof(nexthop_t)) != 0):
+                path.hop = NO_PATH
         free(self.node.hops)
         self.node.hops, self.node.n_hops = row, len(hops)
         self.node.changes += 1

@@ -61,6 +61,7 @@ FLOORS = (
         "flowtable",
         "multicast",
         "neighbour",
+        "path_mtu",
         "node_config",
         "service_plan",
     ),

@@ -84,7 +84,7 @@ def error_about6(frame: bytes, step: Error) -> bytes | None:
         if kind == 12
         else (137, 0)
     )
-    rest = struct.pack("!I", 1500) if kind == 2 else bytes(4)  # less would be kept as the path MTU
+    rest = struct.pack("!I", step.mtu) if kind == 2 else bytes(4)
     l4 = struct.pack("!BBH", kind, code, 0) + rest + quote
     speaker = "2001:db8::1" if step.by_router or dst.startswith("ff") else dst
     return eth6(frame[6:12].hex(":"), frame[:6].hex(":"), ipv6(speaker, src, ICMP6, l4))

@@ -79,6 +79,16 @@ def quoted(frame: bytes) -> Flow | None:
     return flow_of(frame[:14] + frame[at + 8 :])
 
 
+def told_mtu(frame: bytes) -> int | None:
+    """The MTU that an ICMP error says a packet was too big for."""
+    if frame[12:14] == b"\x86\xdd" and len(frame) > 62:
+        return int.from_bytes(frame[58:62], "big") if frame[20] == ICMP6 and frame[54] == 2 else None
+    at = 14 + (frame[14] & 15) * 4 if len(frame) > 34 else 0
+    if frame[12:14] != b"\x08\x00" or frame[23] != ICMP or frame[at : at + 2] != b"\3\4":
+        return None
+    return int.from_bytes(frame[at + 6 : at + 8], "big")
+
+
 def _mixed(z: np.ndarray) -> np.ndarray:
     """splitmix64's output for a state."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -130,6 +140,7 @@ class Choices:
         self.own = {node["eth0"]["ip"].split("/")[0]} | (
             {node["cbr0"]["ip"].split("/")[0]} if "cbr0" in node else set()
         )
+        self.mtus = {"eth0": node["mtu"]} | {pod["port"]: node["mtu"] for pod in node["pods"]}
         self._rng = np.random.default_rng(seed)
         self._held: dict[tuple[str, str], str] = {}  # endpoints that services with affinity gave to clients
         self._first: dict[tuple[bytes, bytes], tuple[int | None, int | None]] = {}
@@ -186,6 +197,8 @@ class Choices:
                 place = listed.dport if listed.dport != flow.sport else None
             elif service.get("affinity"):
                 target = self._latest(service, flow, chosen, kernel)
+            elif narrow := self._too_big(out, chosen):
+                target = narrow
             else:  # a pod that came to itself, where it is not let through, under whatever address
                 own = {flow.src} | {
                     pod["ip"]
@@ -202,6 +215,18 @@ class Choices:
                     # of a bridge's pods there would be a frame, so what an error is about went elsewhere
                     target = next((e for e in chosen if not is_local(self.node, service, e)), target)
         return self._drawn(target, chosen, service, flow, place)
+
+    def _too_big(self, out: list[tuple[str, bytes]], chosen: list[str]) -> str | None:
+        """An endpoint behind a link of the MTU that the packet was too big for, if it was."""
+        told = {told_mtu(frame) for _, frame in out} - {None}
+        return next((e for e in chosen if self._mtu(host(e)) in told), None)
+
+    def _mtu(self, ip: str) -> int:
+        """The MTU of the link to an endpoint."""
+        port = next((pod["port"] for pod in self.node["pods"] if pod["ip"] == ip), "eth0")
+        if port == "eth0" or "cbr0" not in self.node:
+            return int(self.mtus[port])
+        return int(self.mtus.get("cbr0", min(self.mtus[pod["port"]] for pod in self.node["pods"])))
 
     def _drawn(
         self, target: str | None, chosen: list[str], service: dict[str, Any], flow: Flow, place: int | None

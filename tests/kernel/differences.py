@@ -37,6 +37,11 @@ DRAWN = (
         "`ip6_fragment` keeps them where each has room in front for the options (`skb_headroom`), which hangs on the "
         "driver; ours keeps them, and histories send none, for packet sockets leave no room",
     ),
+    (
+        "whose path MTU makes room for a new one",
+        "six to ten stay in each bucket, drawn (`update_or_create_fnhe`, `rt6_insert_exception`), of a table for "
+        "each next hop; ours has one table, and eight stay",
+    ),
     ("times in answers to ICMP timestamps", "the time of day; a node of ours has its packets' time"),
     ("reachable time of a neighbour", "drawn in 15 to 45 s every five minutes; here its base of 30 s"),
     (
@@ -46,18 +51,22 @@ DRAWN = (
     ),
 )
 
+# What the kernel does in a namespace, and not where a node lives.
+NAMESPACED = (
+    (
+        "errors about packets whose route goes while they wait for a MAC",
+        "with the last route by a gateway the kernel makes the cached ones `blackhole_netdev`'s (`rt_fibinfo_free`), "
+        "which is init_net's: there it says what it has to say (`__icmp_send`), on a node to the sender, in a test to "
+        "nobody; the nodes of histories have one more route by each gateway",
+    ),
+)
+
 # What is not the kernel's way yet.
 OURS = (
     (
         "the node's own MLD, DAD and router advertisements",
         "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it "
         "takes nothing from others' advertisements but their MACs, as a router does",
-    ),
-    (
-        'path MTU that an ICMPv6 "packet too big" or an ICMP "fragmentation needed" tells the node',
-        "the kernel keeps it for the destination and forwards by it (`ip6_update_pmtu`, `ip6_dst_mtu_maybe_forward`; "
-        "of IPv4 `ipv4_update_pmtu`, seen once in 519 histories); ours does not, and histories of IPv6 tell no less "
-        "than the link's",
     ),
     (
         "IPv6 anycast addresses of subnets",
@@ -104,6 +113,10 @@ Made by `differences.py`. All 166 recorded cases pass; whatever else the histori
 ## What the kernel draws
 
 {table(DRAWN)}
+
+## What hangs on the namespaces of the tests
+
+{table(NAMESPACED)}
 
 ## What is not built
 

@@ -61,6 +61,7 @@ class Error:
     kind: tuple[int, int]
     quoted: int
     by_router: bool
+    mtu: int = 1400  # of a link that the frame was too big for
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ _reply = st.builds(
     drift=st.sampled_from([0] * 12 + [1, -1, 1000, 64240, 70000, -70000, 1 << 31]),
     size=st.sampled_from([0, 0, 0, 1, 1000]),
 )
+_mtu = st.sampled_from([1400, 1400, 1400, 1300, 1280, 1000, 552, 400, 0])
 _error = st.builds(
     Error,
     back=_small,
@@ -200,6 +202,7 @@ _error = st.builds(
     ),
     quoted=st.sampled_from([0, 4, 7, 8, 16, 28, 100]),
     by_router=st.booleans(),
+    mtu=_mtu,
 )
 _again = st.builds(Again, back=_small, spoil=_spoil, bit=st.integers(0, 600))
 _pieces = st.builds(
@@ -245,6 +248,14 @@ def _visits(first: Fresh, sports: list[int]) -> list[Step]:
 def _then(first: Step, steps: list[Step]) -> list[Step]:
     """A step, and what shows what it has done."""
     return [first, *steps]
+
+
+def _squeezed(port: str, host: int, own: int, error: Error, other: Fresh, sizes: list[int]) -> list[Step]:
+    """Somebody pings the node, says how much of an answer gets through, and pings again; another one writes to him."""
+    ping = replace(other, port=port, dst=own, proto=ICMP, dport=9, sport=1024)
+    pings: list[Step] = [replace(ping, size=size) for size in sizes]
+    back = host if port == UPLINK else PODS.index(port)
+    return [pings[0], error, *pings[1:], replace(other, dst=back)]
 
 
 whole = st.builds(
@@ -304,7 +315,28 @@ scripts = [
     # to the node's address, and not to its MAC
     st.builds(replace, whole, dst=_own, mac=st.sampled_from([2, 3]), door=st.none()).map(lambda step: [step]),
 ]
-_others = [_listenings, st.builds(_then, _narrow, st.lists(_large, min_size=1, max_size=2))]
+
+
+def told(host: int, own: list[int]) -> st.SearchStrategy[list[Step]]:
+    """Somebody says what gets through of the node's answers; the first host and the node are these of the targets."""
+    error = st.builds(
+        Error,
+        back=st.just(0),
+        kind=st.just((3, 4)),
+        quoted=st.sampled_from([8, 28, 28, 548]),
+        by_router=st.booleans(),
+        mtu=_mtu,
+    )
+    other = st.builds(replace, whole, door=st.none(), size=st.sampled_from([400, 1200, 1440, 1460]))
+    sizes = st.lists(st.sampled_from([0, 600, 1200, 1440, 1460]), min_size=2, max_size=3)
+    return st.builds(_squeezed, ports, st.just(host), st.sampled_from(own), error, other, sizes)
+
+
+_others = [
+    _listenings,
+    st.builds(_then, _narrow, st.lists(_large, min_size=1, max_size=2)),
+    told(26, [30, 30, 31]),
+]
 _slow = st.builds(
     _then,
     st.one_of(whole, _pieces),

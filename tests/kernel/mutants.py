@@ -240,6 +240,31 @@ MUTANTS = (
         "        return drop(R_PKT_TOO_BIG)\n",
     ),
     Mutant(
+        "path MTU: none is locked",
+        "path_mtu",
+        "    locked = mtu < LEAST_PATH_MTU\n",
+        "    locked = False\n",
+    ),
+    Mutant(
+        "path MTU: the least that was ever told",
+        "path_mtu",
+        "        if path.locked:\n            return False\n",
+        "        if False:\n            return False\n",
+    ),
+    Mutant(
+        "path MTU: of whatever the node has said",
+        "local",
+        " or quote[header] != ICMP_ECHOREPLY:\n",
+        ":\n",
+    ),
+    Mutant(
+        "path MTU of IPv6: too small for it",
+        "path_mtu",
+        "    if mtu < LEAST_PATH_MTU6 or mtu >= (link",
+        "    if mtu >= (link",
+        DUAL,
+    ),
+    Mutant(
         "refragmentation: as large as fits",
         "egress",
         "    if origin != NULL and origin.max_size < mtu:\n        mtu = origin.max_size\n",

@@ -16,6 +16,11 @@ CASES = Path(__file__).parents[1] / "golden" / "cases"
 MODES = ("kubenet", "azcni", "overlay", "podsubnet")
 BALANCER = ("20.1.2.3", "20.1.2.4")  # addresses of a load balancer, which leaves them as they are
 
+# A route to nobody by every gateway of `histories.CHANGES`. When the last route by one goes, the kernel makes the
+# cached routes of packets that wait for it blackhole_netdev's, which is init_net's: that a neighbour has failed is then
+# told there, which is right for a node and not for one in a namespace.
+ANCHORS = tuple(f"203.0.113.{n}/32 via 10.240.0.{n} dev eth0" for n in (1, 5, 9))
+
 _TIMEOUTS = (
     {f"tcp_timeout_{state}": 1 for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait")}
     | {"tcp_timeout_close": 1, "tcp_timeout_established": 3, "tcp_timeout_max_retrans": 2}
@@ -119,6 +124,7 @@ def node_of(mode: str, **given: Any) -> dict[str, Any]:
         {"name": "pod1_d", "proto": "tcp", "hostport": 8080, "ip": pods[0], "port": 80},
         {"name": "pod3_d", "proto": "udp", "hostport": 5353, "ip": pods[2], "port": 53},
     ]
+    node["routes"] = [*node["routes"], *ANCHORS]
     node["sysctls"] |= given.get("sysctls", {})
     if given.get("quick"):
         node["sysctls"] |= QUICK

@@ -160,6 +160,7 @@ class Pair:
             if name != "cbr0" or kubenet:
                 self.kernel.change("link", "set", self._device(name), "mtu", mtu)
                 node.set_mtu(name, int(mtu))
+                self.choices.mtus[name] = int(mtu)
         elif words[0] == "eth0" or kubenet:
             for state in ("down", "up"):
                 self.kernel.change("link", "set", self._device(words[0]), state)

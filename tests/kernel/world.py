@@ -266,7 +266,7 @@ def _error_about(frame: bytes, step: Error, number: int) -> bytes | None:
     at, src, dst = _head(frame)
     quote = frame[14 : at + step.quoted]
     kind, code = step.kind
-    rest = struct.pack("!HH", 0, 1400) if step.kind == (3, 4) else bytes(4)
+    rest = struct.pack("!HH", 0, step.mtu) if step.kind == (3, 4) else bytes(4)
     l4 = struct.pack("!BBH", kind, code, 0) + rest + quote
     l3 = ipv4("198.51.100.1" if step.by_router else dst, src, ICMP, l4, ident=number)
     return with_checksums(eth(frame[6:12].hex(":"), frame[:6].hex(":"), l3))
