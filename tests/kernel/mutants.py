@@ -75,8 +75,8 @@ MUTANTS = (
         "br_netfilter: headers not checked",
         "bridge",
         "        end = check_header6(p) if six else check_header(p)\n"
-        "        if end != PASS:\n            return end\n        at, size =",
-        "        at, size =",
+        "        if end != PASS:\n            return end\n        if six:\n            memcpy(to6",
+        "        if six:\n            memcpy(to6",
     ),
     Mutant(
         "bridged DNAT: TTL counts",
