@@ -80,7 +80,9 @@ def _whole6(
 ) -> st.SearchStrategy[Six]:
     """A sound packet of no service, but for these fields."""
     return st.builds(
-        Six, st.builds(replace, whole, mac=st.just(0), door=st.none(), **fields), extra or st.just(0)
+        Six,
+        st.builds(replace, whole, mac=st.just(0), door=st.none(), **fields),
+        st.just(0) if extra is None else extra,
     )
 
 
