@@ -64,6 +64,11 @@ NAMESPACED = (
 # What is not the kernel's way yet.
 OURS = (
     (
+        "path MTUs of IPv6 when the route changes and its gateway does not",
+        "the kernel's exceptions are a route's (`fib6_nh`), ours a next hop's, as both have it of IPv4 (`fib_nh`): "
+        "they stay; histories do not change routes of IPv6",
+    ),
+    (
         "the node's own MLD, DAD and router advertisements",
         "the node says no MLD reports (histories leave the kernel's out), its addresses are there at once, and it "
         "takes nothing from others' advertisements but their MACs, as a router does",
