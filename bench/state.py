@@ -159,6 +159,7 @@ def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list
     row_of = np.tile(np.concatenate(rows), 2)
     peer = peer_of(octets(both), absent)
     found, conn, again = [], np.empty(KEYS, np.uint32), np.empty(KEYS, np.uint32)
+    reply = np.empty(KEYS, np.bool_)
     for pattern in ("uniform", "Zipf", "misses"):
         chosen = choose(entries, "uniform" if pattern == "misses" else pattern, random)
         wanted = both[chosen]
@@ -166,8 +167,8 @@ def connections(name: str, entries: int, rounds: int, absent: list[str]) -> list
             wanted["dport"] ^= 0x8000
         arrays, keys = columns(wanted), octets(wanted)
         for size in CALLS:
-            parts = [(wanted[cut], conn[cut]) for cut in cuts(size)]
-            columns_of = [([a[cut] for a in arrays], again[cut]) for cut in cuts(size)]
+            parts = [(wanted[cut], (conn[cut], reply[cut])) for cut in cuts(size)]
+            columns_of = [([a[cut] for a in arrays], (again[cut], reply[cut])) for cut in cuts(size)]
 
             def ready(parts: Any = parts) -> None:
                 for keys, out in parts:

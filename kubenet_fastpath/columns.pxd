@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .connection cimport tuple_t
 from .flowtable cimport ct_t
 from .nat cimport nat_range_t
+from .rows cimport frames_t
 
 cdef struct columns_t:      # n rows each; those that may be NULL say what stands for them
     Py_ssize_t n
@@ -15,6 +16,8 @@ cdef struct columns_t:      # n rows each; those that may be NULL say what stand
     const uint16_t* dport
     const uint8_t* proto
     const tuple_t* tuple    # instead of those and of `zone`, for finding; NULL: none
+    frames_t frames         # instead of all that a packet has itself; frames.data NULL: none
+    const uint32_t* wire    # bytes of each frame on the wire
     const int64_t* now      # ns
     bint one_time           # now[0] holds for all rows
     const uint16_t* length  # bytes of the IPv4 packet; NULL: as short as it can be

@@ -1,20 +1,25 @@
-"""Tracking and finding columns of tuples: hashed and their lines fetched a vector ahead, then one by one."""
+"""Tracking and finding columns of tuples, or frames: hashed and their lines fetched a vector ahead, then one by one."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from .address_pool cimport POOL_NONE, pool_find, pool_intern
 from .connection cimport (
-    CT_DROP, CT_ESTABLISHED_REPLY, CT_INVALID, IPS_CONFIRMED, NO_CONN, conn_t, ctinfo_t, segment_t, tuple_invert, tuple_t,
+    CT_DROP, CT_ESTABLISHED_REPLY, CT_INVALID, CT_RELATED, CT_RELATED_REPLY, CT_UNTRACKED, IPS_CONFIRMED, NO_CONN, conn_t,
+    ctinfo_t, segment_t, tuple_invert, tuple_ports, tuple_t,
 )
+from .extension cimport extension_skip
 from .flowtable cimport (
     CONFIRM_OK, ct_confirm, ct_conn, ct_find, ct_hash, ct_prefetch, ct_prefetch_conn, ct_source, kf_index, kf_prefetch,
 )
 from .frame cimport (
-    ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP_LEN, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_ACKFLAG,
-    TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_LEN, UDP_LENGTH, store16, store32,
+    ETH_IP, ETH_IP6, ETH_LEN, ETH_TYPE, ICMP_ID, ICMP_LEN, ICMP_MAX_TYPE, IP6_DST, IP6_LEN, IP6_NEXT, IP6_PAYLOAD, IP6_SRC,
+    IP_DST, IP_FRAG, IP_LEN, IP_MF, IP_OFFSET, IP_PROTO, IP_SRC, IP_TOTAL, L4_DPORT, L4_SPORT, PROTO_ICMP, PROTO_TCP, PROTO_UDP,
+    TCP_ACK, TCP_ACKFLAG, TCP_FLAGS, TCP_LEN, TCP_OFFSET, TCP_SEQ, TCP_WINDOW, UDP_LEN, UDP_LENGTH, load16, load32, store16,
+    store32,
 )
 from .nat cimport MANIP_DST, MANIP_SRC, nat_setup, nat_setup_null
-from .tracker cimport ct_track_hashed, is_icmp_error
+from .tracker cimport ct_track, ct_track_hashed, is_icmp_error
 
 cdef extern from "csrc/flow_find.h" nogil:
     enum:
@@ -47,15 +52,92 @@ cdef extern from "csrc/flow_find.h" nogil:
 
 cdef enum:
     VECTOR = 64            # tuples hashed, and their lines fetched, before the first of them is tracked
+    TCP_MOST = 60          # bytes of a header of TCP
+    FRAMES_AHEAD = 8       # frames fetched ahead
 
-cdef void fetch(const ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple,
-                uint64_t* hash) noexcept nogil:
+
+cdef bint segment4(const uint8_t* l3, uint32_t there, uint32_t wire, segment_t* seg) noexcept nogil:
+    """An IPv4 packet of which so many bytes are there, and so many, padding included, were on the wire."""
+    cdef uint32_t header
+    if there < IP_LEN or l3[0] >> 4 != 4:
+        return False
+    header, seg.ip_len = (l3[0] & 15) * 4, load16(l3 + IP_TOTAL)
+    if header < IP_LEN or header > there or header > seg.ip_len or seg.ip_len > wire or load16(l3 + IP_FRAG) & (IP_MF | IP_OFFSET):
+        return False
+    seg.tuple.src, seg.tuple.dst, seg.tuple.proto, seg.tuple.family = load32(l3 + IP_SRC), load32(l3 + IP_DST), l3[IP_PROTO], 4
+    seg.l3, seg.l4 = NULL, l3 + header
+    return True
+
+
+cdef bint segment6(ct_t* t, const uint8_t* l3, uint32_t there, uint32_t wire, bint enter, segment_t* seg) noexcept nogil:
+    cdef uint16_t fragment
+    cdef int32_t header
+    if t.pool == NULL or there < IP6_LEN or l3[0] >> 4 != 6:
+        return False
+    seg.ip_len = <uint32_t>IP6_LEN + load16(l3 + IP6_PAYLOAD)
+    if seg.ip_len > wire:
+        return False
+    seg.tuple.proto, seg.tuple.family = l3[IP6_NEXT], 6
+    header = extension_skip(l3, min(there, seg.ip_len), IP6_LEN, &seg.tuple.proto, &fragment)
+    if header < 0 or fragment != 0 or <uint32_t>header > min(there, seg.ip_len):
+        return False
+    if enter:
+        seg.tuple.src, seg.tuple.dst = pool_intern(t.pool, l3 + IP6_SRC), pool_intern(t.pool, l3 + IP6_DST)
+    else:
+        seg.tuple.src, seg.tuple.dst = pool_find(t.pool, l3 + IP6_SRC), pool_find(t.pool, l3 + IP6_DST)
+    seg.l3, seg.l4 = l3, l3 + header
+    return seg.tuple.src != POOL_NONE and seg.tuple.dst != POOL_NONE
+
+
+cdef bint segment_of(ct_t* t, const columns_t* c, Py_ssize_t i, bint enter, segment_t* seg) noexcept nogil:
+    """What tracking reads of frame i, but ports; False: it is no IP packet, a fragment, or makes no sense.
+
+    With `enter`, addresses of IPv6 get their numbers; without, those that have none belong to nobody.
+    """
+    cdef const uint8_t* frame = c.frames.data + c.frames.offset[i]
+    cdef uint32_t size = c.frames.length[i], there, header, readable
+    cdef uint16_t kind
+    if size < ETH_LEN or c.wire[i] < size:
+        return False
+    kind, there = load16(frame + ETH_TYPE), size - ETH_LEN
+    if kind == ETH_IP:
+        if not segment4(frame + ETH_LEN, there, c.wire[i] - ETH_LEN, seg):
+            return False
+    elif kind != ETH_IP6 or c.range != NULL or not segment6(t, frame + ETH_LEN, there, c.wire[i] - ETH_LEN, enter, seg):
+        return False
+    header = <uint32_t>(seg.l4 - frame) - ETH_LEN
+    seg.tuple.zone, seg.l4_len = c.zone, seg.ip_len - header
+    seg.verify = there >= seg.ip_len
+    if not seg.verify:                  # the capture cut it off: nobody reads on but for header and length
+        readable = there - header
+        if seg.tuple.proto != PROTO_TCP and seg.tuple.proto != PROTO_UDP or readable < TCP_MOST:
+            seg.l4_len = min(seg.l4_len, readable)
+    return True
+
+
+cdef void pack_frames(ct_t* t, const columns_t* c, Py_ssize_t base, int m, kf_tuple* key) noexcept nogil:
+    """Tuples of frames; of those that have none one that nobody has."""
+    cdef segment_t seg
+    cdef Py_ssize_t i
+    for i in range(base, base + m):
+        if i + FRAMES_AHEAD < c.n:
+            kf_prefetch(c.frames.data + c.frames.offset[i + FRAMES_AHEAD] + ETH_LEN)
+        memset(&seg.tuple, 0, sizeof(tuple_t))
+        if not segment_of(t, c, i, False, &seg) or not tuple_ports(&seg.tuple, seg.l4, seg.l4_len):
+            memset(&seg.tuple, 0, sizeof(tuple_t))
+        memcpy(&key[i - base], &seg.tuple, sizeof(tuple_t))
+
+
+cdef void fetch(ct_t* t, const columns_t* c, Py_ssize_t base, int m, tuple_t* tuple, uint64_t* hash) noexcept nogil:
     cdef int k, step
     cdef uint32_t* chain[VECTOR]
+    if c.frames.data != NULL:
+        pack_frames(t, c, base, m, <kf_tuple*>tuple)
     for k in range(m):
-        tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
-        tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
-        tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
+        if c.frames.data == NULL:
+            tuple[k].src, tuple[k].dst = c.src[base + k], c.dst[base + k]
+            tuple[k].sport, tuple[k].dport = c.sport[base + k], c.dport[base + k]
+            tuple[k].proto, tuple[k].family, tuple[k].zone = c.proto[base + k], 4, c.zone
         hash[k] = ct_hash(t, &tuple[k])
         ct_prefetch(t, hash[k])
     for k in range(m):
@@ -106,7 +188,9 @@ cdef void columns_find(ct_t* t, int isa, const columns_t* c, uint32_t* conn, uin
     while base < c.n:
         m = <int>min(<Py_ssize_t>KF_FIND_VECTOR, c.n - base)
         quest.key = key
-        if c.tuple == NULL:
+        if c.frames.data != NULL:
+            pack_frames(t, c, base, m, key)
+        elif c.tuple == NULL:
             kf_pack(&tuples, isa, base, m, key)
         elif <size_t>c.tuple & 7:
             memcpy(key, c.tuple + base, m * sizeof(tuple_t))
@@ -153,12 +237,34 @@ cdef ctinfo_t track(ct_t* t, const columns_t* c, const segment_t* seg, uint64_t 
         t.counters.error += 1
         return CT_INVALID
     info = ct_track_hashed(t, seg, hash, now, conn)
+    return settle(t, c, info, now, conn)
+
+
+cdef ctinfo_t track_frame(ct_t* t, const columns_t* c, Py_ssize_t i, int64_t now, uint32_t* conn) noexcept nogil:
+    """The same for a frame; its tuple is made anew, for an IPv6 address may have got its number meanwhile."""
+    cdef segment_t seg
+    conn[0] = NO_CONN
+    if not segment_of(t, c, i, True, &seg):
+        return CT_UNTRACKED
+    return settle(t, c, ct_track(t, &seg, now, conn), now, conn)
+
+
+cdef ctinfo_t settle(ct_t* t, const columns_t* c, ctinfo_t info, int64_t now, uint32_t* conn) noexcept nogil:
+    """Translate and enter the connection that a packet began."""
     if conn[0] == NO_CONN or ct_conn(t, conn[0]).status & IPS_CONFIRMED:
         return info
     if c.range != NULL:
         nat_setup_null(t, conn[0], MANIP_DST, now, c.rng)
         nat_setup(t, conn[0], c.range, MANIP_SRC, now, c.rng)
     return info if ct_confirm(t, conn, now) == CONFIRM_OK else CT_DROP
+
+
+cdef inline void leave(ct_t* t, const columns_t* c, Py_ssize_t i, const tuple_t* tuple, uint8_t info,
+                       uint32_t conn) noexcept nogil:
+    """Note what packet i is behind translation: what the other direction's packets would answer."""
+    c.leaves[i] = tuple[0]
+    if conn != NO_CONN and info != CT_RELATED and info != CT_RELATED_REPLY:
+        tuple_invert(&c.leaves[i], &ct_conn(t, conn).original if info == CT_ESTABLISHED_REPLY else &ct_conn(t, conn).reply)
 
 
 cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* info) noexcept nogil:
@@ -169,13 +275,18 @@ cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* in
     cdef uint8_t[TCP_LEN] l4
     cdef segment_t seg
     cdef bint windowless = t.tcp.windowless
-    t.tcp.windowless = c.seq == NULL
+    t.tcp.windowless = c.seq == NULL and c.frames.data == NULL
     seg.l3, seg.l4, seg.verify = NULL, l4, False
     while base < c.n:
         m = <int>min(<Py_ssize_t>VECTOR, c.n - base)
         fetch(t, c, base, m, tuple, hash)
         for k in range(m):
             i = base + k
+            if c.frames.data != NULL:
+                info[i] = track_frame(t, c, i, c.now[0 if c.one_time else i], &conn[i])
+                if c.leaves != NULL:
+                    leave(t, c, i, &tuple[k], info[i], conn[i])
+                continue
             seg.tuple = tuple[k]
             if c.length:
                 seg.ip_len = c.length[i]
@@ -184,11 +295,7 @@ cdef void columns_track(ct_t* t, const columns_t* c, uint32_t* conn, uint8_t* in
             seg.l4_len = seg.ip_len - IP_LEN if seg.ip_len > IP_LEN else 0
             build_l4(l4, c, i, seg.l4_len)
             info[i] = track(t, c, &seg, hash[k], c.now[0 if c.one_time else i], &conn[i])
-            if c.leaves == NULL:
-                continue
-            c.leaves[i] = tuple[k]
-            if conn[i] != NO_CONN:      # what the other direction's packets would answer
-                tuple_invert(&c.leaves[i], &ct_conn(t, conn[i]).original if info[i] == CT_ESTABLISHED_REPLY
-                             else &ct_conn(t, conn[i]).reply)
+            if c.leaves != NULL:
+                leave(t, c, i, &tuple[k], info[i], conn[i])
         base += VECTOR
     t.tcp.windowless = windowless

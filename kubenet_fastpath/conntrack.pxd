@@ -33,4 +33,5 @@ cdef class ConnectionTable:
 
     cdef object rows(self, now, int family)
     cdef uint32_t handle(self, address) except? 0xFFFFFFFF
+    cdef object frames(self, columns_t* c, int64_t* time, batch, sport, dport, proto, now)
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone)

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .address_pool import AddressPool
+from .batch import PacketBatch
 from .records import ADDRESSES as ADDRESSES
 from .records import EVENT as EVENT
 from .records import EVENT6 as EVENT6
@@ -61,12 +62,12 @@ class ConnectionTable:
     def __getstate__(self) -> dict[str, Any]: ...
     def track(
         self,
-        src: NDArray[np.uint32],  # (N,)
-        dst: NDArray[np.uint32],  # (N,)
-        sport: NDArray[np.uint16],  # (N,)
-        dport: NDArray[np.uint16],  # (N,)
-        proto: NDArray[np.uint8],  # (N,)
-        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        src: NDArray[np.uint32] | PacketBatch,  # (N,); a batch has all columns itself
+        dst: NDArray[np.uint32] | None = None,  # (N,)
+        sport: NDArray[np.uint16] | None = None,  # (N,)
+        dport: NDArray[np.uint16] | None = None,  # (N,)
+        proto: NDArray[np.uint8] | None = None,  # (N,)
+        now: int | NDArray[np.int64] | None = None,  # ns, scalar or (N,)
         *,
         length: NDArray[np.uint16] | None = None,  # (N,) bytes
         flags: NDArray[np.uint8] | None = None,  # (N,)
@@ -77,12 +78,12 @@ class ConnectionTable:
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]: ...  # conn (N,), info (N,)
     def masquerade(
         self,
-        src: NDArray[np.uint32],  # (N,)
-        dst: NDArray[np.uint32],  # (N,)
-        sport: NDArray[np.uint16],  # (N,)
-        dport: NDArray[np.uint16],  # (N,)
-        proto: NDArray[np.uint8],  # (N,)
-        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        src: NDArray[np.uint32] | PacketBatch,  # (N,); a batch has all columns itself
+        dst: NDArray[np.uint32] | None = None,  # (N,)
+        sport: NDArray[np.uint16] | None = None,  # (N,)
+        dport: NDArray[np.uint16] | None = None,  # (N,)
+        proto: NDArray[np.uint8] | None = None,  # (N,)
+        now: int | NDArray[np.int64] | None = None,  # ns, scalar or (N,)
         *,
         address: int | tuple[int, int],
         ports: tuple[int, int] | None = None,
@@ -94,22 +95,26 @@ class ConnectionTable:
     ]: ...  # conn (N,), info (N,), leaves (N,) TUPLE
     def lookup(
         self,
-        src: NDArray[np.uint32],  # (N,)
-        dst: NDArray[np.uint32],  # (N,)
-        sport: NDArray[np.uint16],  # (N,)
-        dport: NDArray[np.uint16],  # (N,)
-        proto: NDArray[np.uint8],  # (N,)
-        now: int | NDArray[np.int64],  # ns, scalar or (N,)
+        src: NDArray[np.uint32] | PacketBatch,  # (N,); a batch has all columns itself
+        dst: NDArray[np.uint32] | None = None,  # (N,)
+        sport: NDArray[np.uint16] | None = None,  # (N,)
+        dport: NDArray[np.uint16] | None = None,  # (N,)
+        proto: NDArray[np.uint8] | None = None,  # (N,)
+        now: int | NDArray[np.int64] | None = None,  # ns, scalar or (N,)
         *,
         zone: int = 0,
-        out: NDArray[np.uint32] | None = None,  # (N,)
+        out: NDArray[np.uint32]
+        | tuple[NDArray[np.uint32], NDArray[np.bool_]]
+        | None = None,  # (N,), or both results
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...  # conn (N,), reply (N,)
     def lookup_tuples(
         self,
         tuples: NDArray[np.void],  # (N,) TUPLE
         now: int | NDArray[np.int64],  # ns, scalar or (N,)
         *,
-        out: NDArray[np.uint32] | None = None,  # (N,)
+        out: NDArray[np.uint32]
+        | tuple[NDArray[np.uint32], NDArray[np.bool_]]
+        | None = None,  # (N,), or both results
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]: ...
     def probes(
         self,

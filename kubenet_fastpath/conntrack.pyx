@@ -16,6 +16,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 
 from .address_pool cimport POOL_NONE, pool_intern
+from .batch import PacketBatch
 from .columns cimport columns_find, columns_t, columns_track
 from .connection cimport tuple_t
 from .errors import ConfigError, TableFull
@@ -27,6 +28,7 @@ from .listing import connections_named, connections_text, events_text, statistic
 from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
 from .records cimport events_take, ports_taken, record_insert, record_known, record_t, records_fill
 from .records import ADDRESSES, EVENT, EVENT6, PORTS, PORTS6, RECORD, RECORD6, census_name
+from .rows cimport frames_of
 from .snapshot cimport restore, snapshot
 from .tcp cimport TCPT_COUNT
 from .timeouts import Timeouts
@@ -37,6 +39,7 @@ cnp.import_array()
 cdef enum:
     MOST = (1 << 28) - 1    # connections: their tuples are named by 32 bits (kf_ref)
     MOST_EVENTS = 1 << 24
+    KEEP_GIL = 512          # so many tuples are found in the time that another thread takes to be woken
 
 COUNTERS = ("found", "invalid", "error", "insert", "insert_failed", "drop", "early_drop", "clash_resolve",
             "expired")
@@ -68,6 +71,20 @@ cdef object times_of(columns_t* c, int64_t* time, now):
     now = np.ascontiguousarray(now)
     c.now = <const int64_t*>vector_data(now)
     return now
+
+
+cdef tuple answer_of(object out, Py_ssize_t n):
+    """What a lookup of n tuples fills: indices, and whether they are of answers; the tuple given, if it has both."""
+    if type(out) is tuple and len(<tuple>out) == 2:
+        conn, reply = <object>(<tuple>out)[0], <object>(<tuple>out)[1]
+        vector_length(vector(conn, cnp.NPY_UINT32, True, "out[0]"), n, "out[0]")
+        vector_length(vector(reply, cnp.NPY_BOOL, True, "out[1]"), n, "out[1]")
+        if cnp.PyArray_CheckExact(conn) and cnp.PyArray_CheckExact(reply):
+            return <tuple>out
+        return vector(conn, cnp.NPY_UINT32, True, "out[0]"), vector(reply, cnp.NPY_BOOL, True, "out[1]")
+    conn = vector_new(n, cnp.NPY_UINT32) if out is None else vector(out, cnp.NPY_UINT32, True, "out")
+    vector_length(conn, n, "out")
+    return conn, vector_new(n, cnp.NPY_BOOL)
 
 
 cdef int family_of(int family) except -1:
@@ -237,14 +254,15 @@ cdef class ConnectionTable:
         `reserve`; chains by source, 4 each; the index, 14 to 28 each and a block of 2 MiB; events that are kept."""
         return ct_bytes(self.table)
 
-    def track(self, src, dst, sport, dport, proto, now, *, length=None, flags=None, seq=None, ack=None, window=None,
+    def track(self, src, dst=None, sport=None, dport=None, proto=None, now=None, *, length=None, flags=None, seq=None, ack=None, window=None,
               int zone=0):
         """Track packets, in order; a new connection is confirmed at once, without translation.
 
         Parameters
         ----------
         src, dst : (N,) ndarray of uint32
-            IPv4 addresses, host order.
+            IPv4 addresses, host order. `src` may be a `PacketBatch` instead: then its frames say what the columns
+            would, its times are `now` unless that is given, and only `zone` may be given besides.
         sport, dport : (N,) ndarray of uint16
             Ports. Of an ICMP query the identifier, and type << 8 | code; an ICMP error is INVALID here, for
             there is nothing that it could quote. Protocols without ports: 0.
@@ -277,11 +295,17 @@ cdef class ConnectionTable:
 
         Notes
         -----
-        SCTP needs the chunks of its packets, so its packets are INVALID here.
+        SCTP needs the chunks of its packets, so its packets are INVALID in columns.
+
+        Frames are read where they lie: of either family (IPv6 in a table with an address pool), TCP with all its numbers,
+        ICMP errors with what they quote, wrong L4 checksums found where the packet is whole. What is not IP or is tagged, a
+        fragment, and a header that makes no sense are UNTRACKED, and not counted.
         """
         cdef columns_t c
         cdef int64_t time
         held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
+        if c.frames.data != NULL and any(given is not None for given in (length, flags, seq, ack, window)):
+            raise TypeError("a PacketBatch has its packets' length, flags, seq, ack and window itself")
         if length is not None:
             length = rows_of(length, cnp.NPY_UINT16, c.n, "length")
             c.length = <const uint16_t*>vector_data(length)
@@ -304,14 +328,15 @@ cdef class ConnectionTable:
             columns_track(self.table, &c, conn_out, info_out)
         return conn, info
 
-    def masquerade(self, src, dst, sport, dport, proto, now, *, address, ports=None, bint random=False, length=None,
+    def masquerade(self, src, dst=None, sport=None, dport=None, proto=None, now=None, *, address, ports=None, bint random=False, length=None,
                    int zone=0):
         """Track packets, in order, and give new connections another source, as MASQUERADE and SNAT do.
 
         Parameters
         ----------
         src, dst, sport, dport, proto, now, length, zone
-            As for `track`; TCP segments come without numbers and with ACK alone, so they are taken up in the middle.
+            As for `track`; TCP segments in columns come without numbers and with ACK alone, so they are taken up in the
+            middle. Frames of a `PacketBatch` are not rewritten (`Node` does that); IPv6 is UNTRACKED.
         address : int
             The IPv4 address that new connections leave with, host order; or (first, last): of this range always the same
             one for a pair of hosts.
@@ -328,7 +353,8 @@ cdef class ConnectionTable:
         info : (N,) ndarray of uint8
             `CtInfo` of each packet. DROP: all ports are taken, or the table is full.
         leaves : (N,) structured ndarray of `TUPLE`
-            Addresses and ports behind translation, of packets and answers; without a connection, as they came.
+            Addresses and ports behind translation, of packets and answers; without a connection, as they came; of a frame
+            without a tuple, 0.
 
         Raises
         ------
@@ -357,6 +383,8 @@ cdef class ConnectionTable:
         if not 0 <= low <= high < 1 << 16:
             raise ValueError(f"ports must be within 0..65535, the first not behind the last: {ports}")
         held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
+        if c.frames.data != NULL and length is not None:
+            raise TypeError("a PacketBatch has its packets' length itself")
         if length is not None:
             length = rows_of(length, cnp.NPY_UINT16, c.n, "length")
             c.length = <const uint16_t*>vector_data(length)
@@ -373,35 +401,50 @@ cdef class ConnectionTable:
 
     cdef object columns(self, columns_t* c, int64_t* time, src, dst, sport, dport, proto, now, int zone):
         """Point c to the columns of tuples and their times; they live as long as what is given back."""
-        src = vector(src, cnp.NPY_UINT32, False, "src")
         memset(c, 0, sizeof(columns_t))
+        if not 0 <= zone < 1 << 16:
+            raise ValueError(f"zone must be 0..65535: {zone}")
+        c.zone = <uint16_t>zone
+        if dst is None:
+            return self.frames(c, time, src, sport, dport, proto, now)
+        src = vector(src, cnp.NPY_UINT32, False, "src")
         c.n = vector_size(src)
         dst = rows_of(dst, cnp.NPY_UINT32, c.n, "dst")
         sport = rows_of(sport, cnp.NPY_UINT16, c.n, "sport")
         dport = rows_of(dport, cnp.NPY_UINT16, c.n, "dport")
         proto = rows_of(proto, cnp.NPY_UINT8, c.n, "proto")
         now = times_of(c, time, now)
-        if not 0 <= zone < 1 << 16:
-            raise ValueError(f"zone must be 0..65535: {zone}")
-        c.zone = <uint16_t>zone
         c.src, c.dst = <const uint32_t*>vector_data(src), <const uint32_t*>vector_data(dst)
         c.sport, c.dport = <const uint16_t*>vector_data(sport), <const uint16_t*>vector_data(dport)
         c.proto = <const uint8_t*>vector_data(proto)
         return src, dst, sport, dport, proto, now
 
-    def lookup(self, src, dst, sport, dport, proto, now, *, int zone=0, out=None):
+    cdef object frames(self, columns_t* c, int64_t* time, batch, sport, dport, proto, now):
+        """The same of a batch."""
+        if not isinstance(batch, PacketBatch) or sport is not None or dport is not None or proto is not None:
+            raise TypeError(f"takes src, dst, sport, dport, proto and now, or a PacketBatch, not {type(batch).__name__} alone")
+        held = frames_of(batch, &c.frames)
+        c.n = c.frames.n
+        wire = vector(batch.wire_length, cnp.NPY_UINT32, False, "wire_length")
+        vector_length(wire, c.n, "wire_length")
+        c.wire = <const uint32_t*>vector_data(wire)
+        return held, wire, times_of(c, time, batch.time if now is None else now)
+
+    def lookup(self, src, dst=None, sport=None, dport=None, proto=None, now=None, *, int zone=0, out=None):
         """Find the connections that packets with these tuples would belong to; nothing is refreshed.
 
         Parameters
         ----------
         src, dst, sport, dport, proto
-            As for `track`.
+            As for `track`; or a `PacketBatch`, whose frames without a tuple (no IP, tagged, a fragment, a header that makes
+            no sense, an IPv6 address that the table does not know) find nothing.
         now : int or (N,) ndarray of int64
-            Time in ns; connections that have expired by then are not found.
+            Time in ns; connections that have expired by then are not found. A batch's own, unless it is given.
         zone : int
             Conntrack zone of all tuples.
         out : (N,) ndarray of uint32, optional
-            Receives the indices; allocated when omitted.
+            Receives the indices; or a tuple of this and a (N,) ndarray of bool, which receives `reply` too and is what is
+            returned: then nothing is allocated.
 
         Returns
         -------
@@ -418,14 +461,15 @@ cdef class ConnectionTable:
         cdef columns_t c
         cdef int64_t time
         held = self.columns(&c, &time, src, dst, sport, dport, proto, now, zone)
-        conn = vector_new(c.n, cnp.NPY_UINT32) if out is None else vector(out, cnp.NPY_UINT32, True, "out")
-        vector_length(conn, c.n, "out")
-        reply = vector_new(c.n, cnp.NPY_BOOL)
-        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
-        cdef uint8_t* reply_out = <uint8_t*>vector_data(reply)
-        with nogil:
+        answer = answer_of(out, c.n)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(<object>answer[0])
+        cdef uint8_t* reply_out = <uint8_t*>vector_data(<object>answer[1])
+        if c.n <= KEEP_GIL:
             columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
-        return conn, reply
+        else:
+            with nogil:
+                columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
+        return answer
 
     def lookup_tuples(self, tuples, now, *, out=None):
         """Find the connections of tuples that are ready as records: `lookup` without the packing of columns.
@@ -438,7 +482,8 @@ cdef class ConnectionTable:
         now : int or (N,) ndarray of int64
             Time in ns; connections that have expired by then are not found.
         out : (N,) ndarray of uint32, optional
-            Receives the indices; allocated when omitted.
+            Receives the indices; or a tuple of this and a (N,) ndarray of bool, which receives `reply` too and is what is
+            returned: then nothing is allocated.
 
         Returns
         -------
@@ -469,14 +514,15 @@ cdef class ConnectionTable:
         memset(&c, 0, sizeof(columns_t))
         c.n, c.tuple = vector_size(tuples), <const tuple_t*>vector_data(tuples)
         times = times_of(&c, &time, now)
-        conn = vector_new(c.n, cnp.NPY_UINT32) if out is None else vector(out, cnp.NPY_UINT32, True, "out")
-        vector_length(conn, c.n, "out")
-        reply = vector_new(c.n, cnp.NPY_BOOL)
-        cdef uint32_t* conn_out = <uint32_t*>vector_data(conn)
-        cdef uint8_t* reply_out = <uint8_t*>vector_data(reply)
-        with nogil:
+        answer = answer_of(out, c.n)
+        cdef uint32_t* conn_out = <uint32_t*>vector_data(<object>answer[0])
+        cdef uint8_t* reply_out = <uint8_t*>vector_data(<object>answer[1])
+        if c.n <= KEEP_GIL:
             columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
-        return conn, reply
+        else:
+            with nogil:
+                columns_find(self.table, self.isa_number, &c, conn_out, reply_out)
+        return answer
 
     def probes(self, src, dst, sport, dport, proto, *, int zone=0):
         """Return what a lookup of these tuples costs in memory, whether they are there or not; nothing changes.

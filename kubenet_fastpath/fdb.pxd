@@ -23,3 +23,5 @@ cdef class ForwardingDatabase:
 
     cdef int put(self, key, port, unsigned flags) except -1
     cdef object in_order(self, const uint64_t[::1] src, const uint64_t[::1] dst, port, now, vlan, out)
+    cdef object frames_in_order(self, batch, port, now, vlan, out)
+    cdef object frames_lookup(self, batch, vlan, out)

@@ -4,6 +4,8 @@ from typing import Final, SupportsIndex, TypeAlias, TypeVar, final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .batch import PacketBatch
+
 AGEING_MAX_S: Final[int]
 RECORD: Final[np.dtype[np.void]]
 RECORD_BYTES: Final[np.dtype[np.void]]
@@ -62,24 +64,24 @@ class ForwardingDatabase:
     ) -> None: ...
     def lookup(
         self,
-        mac: NDArray[np.uint64],  # (N,)
+        mac: NDArray[np.uint64] | PacketBatch,  # (N,)
         vlan: SupportsIndex | NDArray[np.uint16] = 0,  # or (N,)
         *,
         out: NDArray[np.int32] | None = None,  # (N,)
     ) -> NDArray[np.int32]: ...  # (N,)
     def learn(
         self,
-        mac: NDArray[np.uint64],  # (N,)
-        port: SupportsIndex | NDArray[np.uint16],  # or (N,)
-        now: SupportsIndex | NDArray[np.int64],  # or (N,), ns
+        mac: NDArray[np.uint64] | PacketBatch,  # (N,)
+        port: SupportsIndex | NDArray[np.uint16] | None = None,  # or (N,); a batch's own
+        now: SupportsIndex | NDArray[np.int64] | None = None,  # or (N,), ns; a batch's own
         vlan: SupportsIndex | NDArray[np.uint16] = 0,  # or (N,)
     ) -> None: ...
     def switch(
         self,
-        src: NDArray[np.uint64],  # (N,)
-        dst: NDArray[np.uint64],  # (N,)
-        port: SupportsIndex | NDArray[np.uint16],  # or (N,)
-        now: SupportsIndex | NDArray[np.int64],  # or (N,), ns
+        src: NDArray[np.uint64] | PacketBatch,  # (N,)
+        dst: NDArray[np.uint64] | None = None,  # (N,)
+        port: SupportsIndex | NDArray[np.uint16] | None = None,  # or (N,); a batch's own
+        now: SupportsIndex | NDArray[np.int64] | None = None,  # or (N,), ns; a batch's own
         vlan: SupportsIndex | NDArray[np.uint16] = 0,  # or (N,)
         *,
         out: NDArray[np.int32] | None = None,  # (N,)

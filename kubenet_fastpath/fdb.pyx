@@ -1,7 +1,7 @@
 """The bridge's forwarding database as a Python object. Its rows and rules are in `fdb_table`."""
 
 from array import array
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint16_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from operator import index
 from os import urandom
 
@@ -10,6 +10,7 @@ import numpy as np
 cimport numpy as cnp
 
 from .address import mac as parse_mac, mac_text
+from .batch import PacketBatch
 from .errors import AddressError
 from .isa import available
 
@@ -19,12 +20,17 @@ from .fdb_table cimport (
     fdb_record_t, fdb_remove, fdb_set,
 )
 
+from .frame cimport ETH_DST, ETH_LEN, ETH_SRC, load_mac
 from .isa cimport isa_number
+from .rows cimport frames_of, frames_t
 from .vector cimport vector, vector_data, vector_length, vector_new, vector_size
 
 cnp.import_array()
 
 cdef int64_t NANO = 1_000_000_000
+cdef enum:
+    CHUNK = 256             # frames whose addresses are read before the first of them is used
+
 AGEING_MAX_S = (2**32 - 1) // 100       # IFLA_BR_AGEING_TIME: 32 bits of USER_HZ
 
 RECORD = np.dtype([("mac", "u8"), ("vlan", "u2"), ("port", "i4"), ("static", "?"), ("local", "?"),
@@ -54,6 +60,19 @@ cdef object column(value, Py_ssize_t n, str typecode, low, high, str name):
     return value
 
 
+cdef object given(value, str name):
+    if value is None:
+        raise TypeError(f"{name} is missing: only a PacketBatch has it itself")
+    return value
+
+
+cdef int check_ports(const uint16_t[::1] ports) except -1:
+    for i in range(ports.shape[0]):
+        if ports[i] == FDB_NO_PORT:
+            bounded(ports[i], 0, FDB_NO_PORT - 1, "port")
+    return 0
+
+
 cdef int check_macs(const uint64_t* mac, Py_ssize_t n) except -1:
     cdef uint64_t seen = 0, worst = 0
     cdef Py_ssize_t i
@@ -64,6 +83,13 @@ cdef int check_macs(const uint64_t* mac, Py_ssize_t n) except -1:
             worst = max(worst, mac[i])
         parse_mac(worst)        # raises, and names it
     return 0
+
+
+cdef void read_macs(const frames_t* f, Py_ssize_t at, Py_ssize_t n, int where, uint64_t* mac) noexcept nogil:
+    """Addresses of n frames; of those that are too short 0, which is nobody's."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        mac[i] = load_mac(f.data + f.offset[at + i] + where) if f.length[at + i] >= ETH_LEN else 0
 
 
 cdef uint64_t key_of(key) except? 0xFFFFFFFFFFFFFFFF:
@@ -257,8 +283,9 @@ cdef class ForwardingDatabase:
 
         Parameters
         ----------
-        mac : (N,) ndarray of uint64
-            Destination addresses, first octet highest, below 2**48.
+        mac : (N,) ndarray of uint64, or PacketBatch
+            Destination addresses, first octet highest, below 2**48; or frames, which are read where they lie. A frame of
+            less than 14 bytes has none: `UNKNOWN`.
         vlan : int or (N,) ndarray of uint16
         out : (N,) ndarray of int32, optional
             Receives the result; allocated when omitted.
@@ -273,6 +300,8 @@ cdef class ForwardingDatabase:
         AddressError, ValueError
             For a number that is no MAC address, a wrong shape or type.
         """
+        if isinstance(mac, PacketBatch):
+            return self.frames_lookup(mac, vlan, out)
         mac = vector(mac, cnp.NPY_UINT64, False, "mac")
         cdef Py_ssize_t n = vector_size(mac)
         cdef const uint64_t* macs = <const uint64_t*>vector_data(mac)
@@ -293,19 +322,37 @@ cdef class ForwardingDatabase:
             fdb_lookup_batch(self.table, self.isa_number, macs, vlans, each, n, ports)
         return out
 
-    def learn(self, const uint64_t[::1] mac not None, port, now, vlan=0):
+    cdef object frames_lookup(self, batch, vlan, out):
+        cdef frames_t f
+        cdef uint64_t mac[CHUNK]
+        cdef Py_ssize_t at = 0, size
+        held = frames_of(batch, &f)
+        cdef const uint16_t[::1] vlans = column(vlan, f.n, "H", 0, 0xFFFF, "vlan")
+        cdef bint each = vlans.shape[0] == f.n
+        out = vector_new(f.n, cnp.NPY_INT32) if out is None else vector(out, cnp.NPY_INT32, True, "out")
+        vector_length(out, f.n, "out")
+        cdef int32_t* ports = <int32_t*>vector_data(out)
+        with nogil:
+            while at < f.n:
+                size = min(<Py_ssize_t>CHUNK, f.n - at)
+                read_macs(&f, at, size, ETH_DST, mac)
+                fdb_lookup_batch(self.table, self.isa_number, mac, &vlans[at if each else 0], each, size, ports + at)
+                at += size
+        return out
+
+    def learn(self, mac, port=None, now=None, vlan=0):
         """Learn, refresh or move source addresses, in packet order.
 
         Before each packet the garbage collections run that are due by its time.
 
         Parameters
         ----------
-        mac : (N,) ndarray of uint64
-            Source addresses, first octet highest, below 2**48.
+        mac : (N,) ndarray of uint64, or PacketBatch
+            Source addresses, first octet highest, below 2**48; or frames. One of less than 14 bytes teaches nothing.
         port : int or (N,) ndarray of uint16
-            Ingress ports, below 65535.
+            Ingress ports, below 65535. A batch's own, unless they are given.
         now : int or (N,) ndarray of int64
-            Times of the packets in ns.
+            Times of the packets in ns. A batch's own, unless they are given.
         vlan : int or (N,) ndarray of uint16
 
         Raises
@@ -313,16 +360,18 @@ cdef class ForwardingDatabase:
         AddressError, ValueError
             For a number that is no MAC address or port, a wrong shape or type. Nothing has changed then.
         """
-        self.in_order(mac, None, port, now, vlan, None)
+        if isinstance(mac, PacketBatch):
+            self.frames_in_order(mac, port, now, vlan, None)
+        else:
+            self.in_order(given(mac, "mac"), None, given(port, "port"), given(now, "now"), vlan, None)
 
-    def switch(self, const uint64_t[::1] src not None, const uint64_t[::1] dst not None, port, now, vlan=0, *,
-               out=None):
+    def switch(self, src, dst=None, port=None, now=None, vlan=0, *, out=None):
         """Learn the source of each frame as `learn` does, then look its destination up, in packet order.
 
         Parameters
         ----------
         src, dst : (N,) ndarray of uint64
-            Addresses, first octet highest, below 2**48.
+            Addresses, first octet highest, below 2**48; or `src` alone, a `PacketBatch`.
         port, now, vlan
             As in `learn`.
         out : (N,) ndarray of int32, optional
@@ -338,9 +387,42 @@ cdef class ForwardingDatabase:
         Refuses what `learn` refuses. A frame from a multicast or zero address teaches nothing and is looked
         up all the same; Linux drops it.
         """
-        out = np.empty(src.shape[0], np.int32) if out is None else out
-        self.in_order(src, dst, port, now, vlan, out)
+        if isinstance(src, PacketBatch):
+            if dst is not None:
+                raise TypeError("dst must be omitted: a PacketBatch has both addresses of its frames")
+            out = np.empty(len(src), np.int32) if out is None else out
+            self.frames_in_order(src, port, now, vlan, out)
+            return out
+        out = np.empty(len(given(src, "src")), np.int32) if out is None else out
+        self.in_order(src, given(dst, "dst"), given(port, "port"), given(now, "now"), vlan, out)
         return out
+
+    cdef object frames_in_order(self, batch, port, now, vlan, out):
+        """Learn a batch and, unless `out` is None, look its destinations up."""
+        cdef frames_t f
+        cdef uint64_t src[CHUNK]
+        cdef uint64_t dst[CHUNK]
+        cdef Py_ssize_t at = 0, size
+        held = frames_of(batch, &f)
+        cdef Py_ssize_t n = f.n
+        cdef const uint16_t[::1] vlans = column(vlan, n, "H", 0, 0xFFFF, "vlan")
+        cdef const uint16_t[::1] ports = column(batch.port if port is None else port, n, "H", 0, FDB_NO_PORT - 1, "port")
+        cdef const int64_t[::1] times = column(batch.time if now is None else now, n, "q", -INT64_MAX, INT64_MAX, "now")
+        cdef bint each_vlan = vlans.shape[0] == n, each_port = ports.shape[0] == n, each_time = times.shape[0] == n
+        cdef int32_t[::1] found = out
+        if out is not None:
+            check_length(found.shape[0], n, "out")
+        check_ports(ports)
+        with nogil:
+            while at < n:
+                size = min(<Py_ssize_t>CHUNK, n - at)
+                read_macs(&f, at, size, ETH_SRC, src)
+                if found is not None:
+                    read_macs(&f, at, size, ETH_DST, dst)
+                fdb_learn_batch(self.table, src, dst if found is not None else NULL, &ports[at if each_port else 0], each_port,
+                                &vlans[at if each_vlan else 0], each_vlan, &times[at if each_time else 0], each_time, size,
+                                &found[at] if found is not None else NULL)
+                at += size
 
     cdef object in_order(self, const uint64_t[::1] src, const uint64_t[::1] dst, port, now, vlan, out):
         cdef Py_ssize_t n = src.shape[0]
@@ -357,9 +439,7 @@ cdef class ForwardingDatabase:
             check_length(found.shape[0], n, "out")
             if n:
                 check_macs(&dst[0], n)
-        for i in range(ports.shape[0]):
-            if ports[i] == FDB_NO_PORT:
-                bounded(ports[i], 0, FDB_NO_PORT - 1, "port")
+        check_ports(ports)
         if n:
             if dst is not None:
                 wanted, result = &dst[0], &found[0]

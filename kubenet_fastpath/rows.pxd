@@ -1,6 +1,15 @@
-"""Whether the frames that columns tell of are inside their buffer."""
+"""Frames as columns tell of them: pointers to them, and whether they are inside their buffer."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef struct frames_t:       # n of them
+    Py_ssize_t n
+    const uint8_t* data
+    const int64_t* offset
+    const uint32_t* length
+
+# Point f to a batch's frames, all of which are inside its buffer; they live as long as what is given back.
+cdef object frames_of(object batch, frames_t* f)
 
 
 cdef inline Py_ssize_t outside_at(uint64_t size, const int64_t* offset, const uint32_t* length,

@@ -3,6 +3,28 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+cimport numpy as cnp
+
+from .vector cimport vector, vector_data, vector_length, vector_size
+
+cnp.import_array()
+
+
+cdef object frames_of(object batch, frames_t* f):
+    data = vector(batch.data, cnp.NPY_UINT8, False, "data")
+    offset = vector(batch.offset, cnp.NPY_INT64, False, "offset")
+    length = vector(batch.length, cnp.NPY_UINT32, False, "length")
+    cdef Py_ssize_t i
+    f.n = vector_size(offset)
+    vector_length(length, f.n, "length")
+    f.data, f.offset = <const uint8_t*>vector_data(data), <const int64_t*>vector_data(offset)
+    f.length = <const uint32_t*>vector_data(length)
+    i = outside_at(<uint64_t>vector_size(data), f.offset, f.length, f.n)
+    if i < f.n:
+        raise ValueError(f"frame {i} at offset {f.offset[i]} with length {f.length[i]} is outside the {vector_size(data)} "
+                         "bytes of data")
+    return data, offset, length
+
 
 def first_outside(int64_t size, const int64_t[::1] offset not None, const uint32_t[::1] length not None):
     """Number of the first frame that is not within a buffer of `size` bytes, or None.

@@ -56,7 +56,6 @@ FLOORS = (
         "fib_dense",
         "fib_rank",
         "fib_btree",
-        "fdb",
         "defrag",
         "flowtable",
         "multicast",
@@ -67,6 +66,7 @@ FLOORS = (
     ),
     (
         "reader",
+        "fdb",
         "fragment_table",
         "tracker",
         "igmp",
