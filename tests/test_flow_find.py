@@ -114,6 +114,37 @@ def test_what_has_expired_is_not_found_and_is_reclaimed(numbers: np.ndarray) -> 
     assert len(set(expired)) == 1
 
 
+def test_a_table_beyond_the_caches() -> None:
+    """Of a large table further rows and buckets are asked for before it is known who needs them."""
+    numbers = np.arange(140_000)
+    draw = np.random.default_rng(8)
+    chosen = draw.integers(0, 2 * len(numbers), 60_000)  # the latter half of them is not there
+    turned = draw.integers(0, 2, len(chosen)).astype(bool)
+    columns = [
+        np.where(turned, b, a).astype(a.dtype)
+        for a, b in zip(flows(chosen), answers(flows(chosen)), strict=True)
+    ]
+    now = np.sort(draw.integers(20, 31, len(chosen))) * SECOND
+    want = np.where((chosen < len(numbers)) & (now < 30 * SECOND), chosen, MISS)
+    expired = []
+    for variant in VARIANTS:
+        table = kf.ConnectionTable(capacity=len(numbers), seed=SEED, isa=variant)
+        for at in range(0, len(numbers), 4096):
+            conn, _ = table.track(*flows(numbers[at : at + 4096]), 0)
+            assert (conn == numbers[at : at + 4096]).all()
+        lines, rows = table.probes(*columns)
+        assert (lines > 1).sum() > 500
+        assert (rows > 1).sum() > 300
+        for n in (1, 64, 300, len(chosen)):
+            part = [c[:n] for c in columns]
+            conn, reply = table.lookup(*part, now[:n])
+            assert (conn == want[:n]).all()
+            assert (reply == (turned[:n] & (want[:n] != MISS))).all()
+        expired.append(table.counters["expired"])
+    assert expired[0] > 100
+    assert len(set(expired)) == 1
+
+
 @given(st.lists(st.integers(0, 40), max_size=80), st.integers(0, 7), st.sampled_from(VARIANTS))
 def test_records_may_lie_anywhere(numbers: list[int], offset: int, variant: str) -> None:
     held = Held(variant, np.arange(30), np.zeros(30, np.int64))
