@@ -272,6 +272,8 @@ class Choices:
             made = flow_of(frame)
             if made is None or made.proto != flow.proto or made.sport is None or made.sport == flow.sport:
                 continue
+            if flow.proto in QUERIES and made.dport != flow.dport:  # who asks for a MAC, and what errors say
+                continue
             if made.dport == flow.dport or endpoint(made.dst, made.dport) in chosen or made.dst != flow.dst:
                 return self._start(flow, made.sport)
         return None
@@ -288,7 +290,10 @@ class Choices:
         if flow.proto == ICMP6 and flow.dport == QUERIES[ICMP6][1]:
             return True
         shown = any(
-            made is not None and made.proto == flow.proto for made in (flow_of(frame) for _, frame in out)
+            made is not None
+            and made.proto == flow.proto
+            and (flow.proto not in QUERIES or made.dport == flow.dport)  # not who asks for a MAC
+            for made in (flow_of(frame) for _, frame in out)
         )
         return not shown and bool(chosen or self.node["masq"] != "none")
 

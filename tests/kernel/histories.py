@@ -297,7 +297,7 @@ _listenings = st.builds(
 _visitor = st.builds(
     replace, whole, port=st.sampled_from([*PODS, *[UPLINK] * 4]), door=st.sampled_from(range(71))
 )
-_large = st.builds(
+large = st.builds(
     replace,
     whole,
     df=st.sampled_from([True, True, False]),
@@ -305,7 +305,7 @@ _large = st.builds(
     flags=st.just(SYN),
     mac=st.just(0),
 )
-_narrow = st.sampled_from([Change(n) for n, (kind, *_) in enumerate(CHANGES) if kind == "mtu"])
+MTUS = [Change(n) for n, (kind, *_) in enumerate(CHANGES) if kind == "mtu"]
 _own = st.sampled_from(range(30, 34))  # of `World.targets`: the node's addresses
 #: Scripts of packets alone.
 scripts = [
@@ -334,7 +334,7 @@ def told(host: int, own: list[int]) -> st.SearchStrategy[list[Step]]:
 
 _others = [
     _listenings,
-    st.builds(_then, _narrow, st.lists(_large, min_size=1, max_size=2)),
+    st.builds(_then, st.sampled_from(MTUS), st.lists(large, min_size=1, max_size=2)),
     told(26, [30, 30, 31]),
 ]
 _slow = st.builds(

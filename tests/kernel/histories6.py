@@ -25,7 +25,22 @@ from frames import (
 from hypothesis import strategies as st
 
 from kernel.answers6 import spoilt6
-from kernel.histories import Ask, Fresh, Pieces, Scale, Step, Wait, ports, scripts, steps, told, whole
+from kernel.histories import (
+    CHANGES,
+    MTUS,
+    Ask,
+    Fresh,
+    Pieces,
+    Scale,
+    Step,
+    Wait,
+    large,
+    ports,
+    scripts,
+    steps,
+    told,
+    whole,
+)
 from kernel.nodes import doors, six_view
 from kernel.world import GATEWAY_MAC, World
 
@@ -47,6 +62,7 @@ ODD6 = (
     "2001:db8:bad:3::1",
 )
 QUERIES = (128, 128, 128, 129, 139, 1, 200)
+LEAST_MTU = 1280
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ def _of(six: bool, step: Step, extra: int) -> Six | Step:
     return Six(step, extra) if six else step
 
 
+_NONE = st.just(0)
 _extra = st.sampled_from([0] * 9 + [1, 2, 3, 4, 5, 6, 7, 8])
 _six = st.sampled_from([True, True, True, True, False])
 _either = st.builds(_of, _six, steps, _extra)
@@ -76,14 +93,10 @@ _OWN, _REFUSED = (
 
 
 def _whole6(
-    extra: st.SearchStrategy[int] | None = None, **fields: st.SearchStrategy[Any]
+    extra: st.SearchStrategy[int] = _NONE, **fields: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[Six]:
     """A sound packet of no service, but for these fields."""
-    return st.builds(
-        Six,
-        st.builds(replace, whole, mac=st.just(0), door=st.none(), **fields),
-        st.just(0) if extra is None else extra,
-    )
+    return st.builds(Six, st.builds(replace, whole, mac=st.just(0), door=st.none(), **fields), extra)
 
 
 #: What few packets would be by chance.
@@ -105,9 +118,17 @@ _rare = st.one_of(
         proto=st.just(ICMP), dport=st.just(5353), ttl=st.just(1)
     ),  # an error that is lost: one of `QUERIES`
 ).map(lambda step: [step])
+#: Links that carry less for a while, but as much as IPv6 needs (RFC 8200 section 5: a device without has none).
+_narrow = st.builds(
+    lambda change, packets: [change, *(_of(six, packet, 0) for six, packet in packets)],
+    st.sampled_from([change for change in MTUS if int(CHANGES[change.which][2]) >= LEAST_MTU]),
+    st.lists(st.tuples(_six, large), min_size=1, max_size=3),
+)
 #: One at a time, and scripts between.
 both = st.lists(
-    st.one_of(*[_either.map(lambda step: [step])] * 4, _script, _rare), min_size=12, max_size=40
+    st.one_of(*[_either.map(lambda step: [step])] * 8, _script, _script, _rare, _rare, _narrow),
+    min_size=12,
+    max_size=40,
 ).map(lambda parts: [step for part in parts for step in part][:48])
 #: Time passes between some steps.
 slowly = st.lists(
