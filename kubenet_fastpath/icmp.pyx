@@ -236,6 +236,8 @@ cdef void icmp_send(node_t* node, packet_t* p, uint8_t type, uint8_t code, uint3
     if dst >> 28 == 14 or (p.hop != NO_HOP and node.hops[p.hop].type == ROUTE_BROADCAST):
         return
     src = options_answer_to(p)
+    if src == 0:                                        # ip_route_output_key: that is the loopback
+        return
     hop = route_find(node, src)
     if hop == NO_HOP or node.hops[hop].type >= ROUTE_BROADCAST:
         return

@@ -11,7 +11,18 @@ import frames
 import numpy as np
 import pytest
 from frames import ACK, ICMP, SYN, TCP, UDP, arp, eth, fields, icmp, ipv4, packet, tcp, udp
-from strategies import BRIDGE_IP, BRIDGE_MAC, GATEWAY_MAC, NODE_IP, NODE_MAC, PODS, SECOND, make_node
+from strategies import (
+    BRIDGE_IP,
+    BRIDGE_MAC,
+    GATEWAY_MAC,
+    NODE_IP,
+    NODE_MAC,
+    PODS,
+    SECOND,
+    VIPS,
+    make_node,
+    make_services,
+)
 
 import kubenet_fastpath as kf
 from kubenet_fastpath import Reason, Verdict
@@ -655,3 +666,12 @@ def test_a_time_beyond_64_bits_is_none() -> None:
     with pytest.raises(OverflowError, match=f"now must be a time .*, not {1 << 63}"):
         node.advance(1 << 63)
     assert node.now == START
+
+
+def test_a_bridged_packet_from_no_address_is_refused_without_a_word() -> None:
+    wire = Wire(services=make_services())
+    for src, told in ((A, 1), ("0.0.0.0", 0)):
+        refused = packet("02:00:00:00:77:77", A_MAC, ipv4(src, VIPS[2], UDP, udp(1, 53)))
+        out = wire.send("pod1", refused)
+        assert (wire.verdict, wire.reason) == (Verdict.DROP, Reason.NO_ENDPOINTS)
+        assert list(out) == ["pod1"] * told
