@@ -64,6 +64,12 @@ NAMESPACED = (
 # What is not the kernel's way yet.
 OURS = (
     (
+        "a path MTU whose next hop does not answer by ARP or NDP",
+        "while packets wait for it in vain, the kernel gives the path up (`ip6_link_failure`), or takes no notice of "
+        "it until it is told anew (`ipv4_link_failure` ends the cached route's time); ours keeps to it; read in the "
+        "sources, not seen in histories",
+    ),
+    (
         "path MTUs of IPv6 when the route changes and its gateway does not",
         "the kernel's exceptions are a route's (`fib6_nh`), ours a next hop's, as both have it of IPv4 (`fib_nh`): "
         "they stay; histories do not change routes of IPv6",
