@@ -42,6 +42,14 @@ def transport(frame: bytes) -> tuple[int, int] | None:
     return kind, at
 
 
+def fragment_header(frame: bytes) -> int | None:
+    """Where an IPv6 frame's fragment header is, behind what options there are; None: it has none."""
+    kind, at = frame[20], 54
+    while kind in (0, 43, 60) and len(frame) > at + 8:
+        kind, at = frame[at], at + (frame[at + 1] + 1) * 8
+    return at if kind == 44 and len(frame) >= at + 8 else None
+
+
 def answer6(frame: bytes, step: Reply) -> bytes | None:
     found = transport(frame)
     if found is None:

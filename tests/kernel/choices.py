@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernel.answers6 import transport
+from kernel.answers6 import fragment_header, transport
 from kernel.rules import confined, endpoints, host, is_local, suffix
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
@@ -59,7 +59,8 @@ def _flow6_of(frame: bytes) -> Flow | None:
     ends = str(IPv6Address(frame[22:38])), str(IPv6Address(frame[38:54]))
     found = transport(frame)
     if found is None:
-        return Flow(frame[54] if frame[20] == 44 else frame[20], *ends, None, None)
+        at = fragment_header(frame)
+        return Flow(frame[20] if at is None else frame[at], *ends, None, None)
     proto, at = found
     ports: tuple[int | None, int | None] = (None, None)
     if proto in (TCP, UDP) and len(frame) >= at + 4:
@@ -254,9 +255,10 @@ class Choices:
     def _whole(self, sent: bytes, flow: Flow) -> Flow:
         """The ports of a datagram, whichever of its fragments this is, once the one that has them was there."""
         if sent[12:14] == b"\x86\xdd":
-            if sent[20] != 44:
+            at = fragment_header(sent)
+            if at is None:
                 return flow
-            key = sent[58:62], sent[22:54]
+            key = sent[at + 4 : at + 8], sent[22:54]
         elif not int.from_bytes(sent[20:22], "big") & 0x3FFF:
             return flow
         else:
