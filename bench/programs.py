@@ -65,7 +65,8 @@ def _route(slice_: str, report: dict[str, Any]) -> Table:
     for row in report["rows"]:
         if row["name"].startswith(SHOWN):
             name = f"`RouteTable`{row['name'][10:]}" if row["name"].startswith("RouteTable") else row["name"]
-            figures = (ns(row["ns_per_key"][pattern]) for pattern in patterns)
+            both = [row[name] for name in ("ns_per_key", "ns_found") if name in row]
+            figures = (" / ".join(ns(found[pattern]) for found in both) for pattern in patterns)
             megabytes = (row["nbytes"] or 0) / 1e6
             memory = f"{megabytes:,.0f}" if megabytes >= 1 else f"{megabytes:.2g}" if megabytes else ""
             rows.append((name, *figures, memory))
@@ -77,7 +78,7 @@ def _route(slice_: str, report: dict[str, Any]) -> Table:
     if "two_readers" in m:
         note += f" A call costs {m['call_overhead_ns']:,.0f} ns beside the addresses; two threads do "
         note += f"{m['two_readers']} times the work of one."
-    title = f"{report['table']}, {report['routes']:,} prefixes: ns an address"
+    title = f"{report['table']}, {report['routes']:,} prefixes: ns an address, warm / as found"
     return Table(f"route.{slice_}", title, (f"{report['routes']:,} prefixes", *patterns, "MB"), rows, (note,))
 
 

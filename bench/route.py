@@ -2,10 +2,12 @@
 
     python -m bench.route [--routes FILE] [--family 6] [--quick] [--json]
 
-All tables are in one process and take turns, round by round, so that what else runs on the machine meets them alike;
-in its turn each warms the caches up, which the one before it has filled, and is measured then (`--warm 0`: at once, as
-a table is found that is asked now and then: what is measured is mostly how far its memory is away);
-a figure is the median round, in CPU time of the one thread, by the number of addresses. A round of a compiled peer is
+All tables are in one process and take turns, round by round, so that what else runs on the machine meets them alike.
+In its turn each is measured twice: in its first lookup, when the caches are as the other tables left them (as found),
+and after `--warm` lookups, when they hold what they can of its own (warm). A table by which packets are routed between
+other work is found; one that is asked without end, with a machine's caches to itself, is warm. The larger a table, the
+more they differ. No turn follows one of the same table, but for DPDK's scalar lookup behind its vectors'.
+A figure is the median round, in CPU time of the one thread, by the number of addresses. A round of a compiled peer is
 1,048,576 addresses, of a Python tree 16,384. Before it is measured, each peer's next hops are compared with
 RouteTable's, address by address; a difference ends the run.
 """
@@ -38,7 +40,7 @@ from .route_tables import Routes, full_routes, node_routes
 BATCH = 256
 UPDATES = 4096
 CALLS = 8  # of each thread that measures how two share a table
-WARM = 3  # unmeasured lookups before each measured one, if nobody says otherwise
+WARM = 3  # lookups before the one that is measured warm, if nobody says otherwise
 
 
 class Ours:
@@ -66,10 +68,11 @@ class Ours:
 
 @dataclass
 class Row:
-    """What was measured of one peer."""
+    """What was measured of one peer: ns a key by pattern, warm and as found."""
 
     name: str
     ns_per_key: dict[str, float] = field(default_factory=dict)
+    ns_found: dict[str, float] = field(default_factory=dict)
     nbytes: int | None = None
     build_s: float | None = None
 
@@ -128,9 +131,12 @@ def compared(name: str, pattern: str, got: NDArray[Any], want: NDArray[Any], key
         )
 
 
-def lookups(peers: list[Peer], routes: Routes, rounds: int, warm: int, say: Line) -> list[dict[str, float]]:
-    """Median ns a key of each peer by pattern; the first one is what the others are compared with."""
-    figures: list[dict[str, float]] = [{} for _ in peers]
+def lookups(
+    peers: list[Peer], routes: Routes, rounds: int, warm: int, say: Line
+) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Median ns a key of each peer by pattern, warm and as found; the others are compared with the first one."""
+    figures: list[tuple[dict[str, float], dict[str, float]]] = [({}, {}) for _ in peers]
+    turns = sorted(range(len(peers)), key=lambda i: i % 2)  # the two of one table are neighbours in the list
     for pattern in PATTERNS:
         keys = make_keys(routes, pattern)
         prepared, want = [], np.empty(0, np.uint32)
@@ -141,17 +147,18 @@ def lookups(peers: list[Peer], routes: Routes, rounds: int, warm: int, say: Line
             got = peer.hops()
             want = want if len(want) else got.copy()
             compared(peer.name, pattern, got, want, keys)
-        took: list[list[float]] = [[] for _ in peers]
+        took: list[list[list[float]]] = [[] for _ in peers]
         for number in range(rounds):
             say(f"{routes.name}: {pattern}: round {number + 1} of {rounds}")
-            for peer, ready, times in zip(peers, prepared, took, strict=True):
-                for _ in range(warm):  # until the caches hold again what they can of its table
-                    peer.lookup(ready)
-                began = time.thread_time_ns()
-                count = peer.lookup(ready)
-                times.append((time.thread_time_ns() - began) / count)
-        for figure, times in zip(figures, took, strict=True):
-            figure[pattern] = round(median(times), 2)
+            for i in turns:
+                took[i].append([])
+                for _ in range(warm + 1):
+                    began = time.thread_time_ns()
+                    count = peers[i].lookup(prepared[i])
+                    took[i][-1].append((time.thread_time_ns() - began) / count)
+        for (usual, found), times in zip(figures, took, strict=True):
+            usual[pattern] = round(median(turn[-1] for turn in times), 2)
+            found[pattern] = round(median(turn[0] for turn in times), 2)
     return figures
 
 
@@ -277,9 +284,10 @@ def measure(routes: Routes, args: argparse.Namespace, say: Line) -> Report:
     for peer, seconds, figures in zip(
         peers, took, lookups(peers, routes, args.rounds, args.warm, say), strict=True
     ):
-        known = rows.setdefault(peer.name, Row(peer.name, figures, peer.nbytes, seconds))
-        for pattern, ns in figures.items():  # a peer that takes calls of two sizes is shown by its better one
-            known.ns_per_key[pattern] = min(ns, known.ns_per_key[pattern])
+        known = rows.setdefault(peer.name, Row(peer.name, *figures, peer.nbytes, seconds))
+        for kept, new in zip((known.ns_per_key, known.ns_found), figures, strict=True):
+            for pattern, ns in new.items():  # a peer that takes calls of two sizes is shown by its better one
+                kept[pattern] = min(ns, kept[pattern])
     say(f"{routes.name}: updates, threads")
     measured = {
         "build_s": round(build_s, 4),
@@ -304,16 +312,17 @@ def aligned(rows: list[list[str]]) -> str:
 
 def show(report: Report) -> None:
     """Print one table's figures."""
-    ours = report.rows[0].ns_per_key
-    rows = [["ns a key (times ours)", *PATTERNS, "MB", "build s"]]
-    for i, row in enumerate(report.rows):
-        cells = [
-            f"{ns:,.2f}" + (f" ({ns / ours[p]:,.1f})" if i else "      ") for p, ns in row.ns_per_key.items()
-        ]
-        memory = "" if row.nbytes is None else f"{row.nbytes / 1e6:,.1f}"
-        rows.append([row.name, *cells, memory, "" if row.build_s is None else f"{row.build_s:,.2f}"])
     print(f"\n{report.table}: {report.routes:,} routes")
-    print(aligned(rows))
+    for title, name in (("warm", "ns_per_key"), ("as found, other tables in the caches", "ns_found")):
+        ours = getattr(report.rows[0], name)
+        rows = [[f"{title}: ns a key (times ours)", *PATTERNS, "MB", "build s"]]
+        for i, row in enumerate(report.rows):
+            figures = getattr(row, name)
+            times = {p: f" ({ns / ours[p]:,.2f})" if i else " " * 7 for p, ns in figures.items()}
+            cells = [f"{ns:,.2f}{times[p]}" for p, ns in figures.items()]
+            memory = "" if row.nbytes is None else f"{row.nbytes / 1e6:,.1f}"
+            rows.append([row.name, *cells, memory, "" if row.build_s is None else f"{row.build_s:,.2f}"])
+        print(aligned(rows))
     for reason in report.absent:
         print(f"absent: {reason}")
     m = report.measured
@@ -333,7 +342,7 @@ def main() -> int:
     parser.add_argument("--table", choices=("full", "node", "both"), default="both")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument(
-        "--warm", type=int, default=WARM, metavar="N", help="unmeasured lookups before each measured one"
+        "--warm", type=int, default=WARM, metavar="N", help="lookups before the one that is measured warm"
     )
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the synthetic table, 5 rounds, no Python trees"
