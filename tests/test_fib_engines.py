@@ -341,6 +341,30 @@ def test_a_full_engine_refuses_and_changes_nothing(engine: str) -> None:
     assert table.to_bytes() == before
 
 
+@pytest.mark.parametrize("variant", isa.available())
+@pytest.mark.parametrize("hop", [7, 1 << 20])
+def test_results_that_go_past_the_caches(variant: str, hop: int) -> None:
+    """From 2**18 addresses on, IPv6's results are stored around the caches: wherever `out` begins, they are those of
+    short calls, and nothing beside `out` changes."""
+    count = (1 << 18) + 13
+    routes: dict[Prefix, int] = {(0x20010DB8 << 96 | i << 80, 48): hop + i for i in range(1000)}
+    routes |= {(0x20010DB8 << 96 | 5 << 80, 128): 3, (0x20010000 << 96, 20): 4}
+    table = kf.RouteTable(routes, family=6, isa=variant)
+    draw = np.random.default_rng(5)
+    keys = draw.integers(0, 256, (count, 16), np.uint8)
+    keys[::2, :4] = 0x20, 0x01, 0x0D, 0xB8
+    keys[::2, 4] %= 4
+    keys[::64] = columns(6, [0x20010DB8 << 96 | 5 << 80])
+    want = np.concatenate([table.lookup(keys[i : i + 4000]) for i in range(0, count, 4000)])
+    assert len(np.unique(want)) > 900
+    room = np.empty(count + 64, np.uint32)
+    for first in (*range(17), 40):
+        room[:] = 0xAAAA_5555
+        table.lookup(keys, room[first : first + count])
+        np.testing.assert_array_equal(room[first : first + count], want)
+        assert set(room[:first].tolist() + room[first + count :].tolist()) == {0xAAAA_5555}
+
+
 @pytest.mark.parametrize(("family", "engine"), [(4, "16-8-8"), (4, "24-8"), (4, "rank"), (6, "b+tree")])
 def test_readers_see_before_or_after(family: int, engine: str) -> None:
     """A writer adds and removes prefixes and redraws everything; readers may see any of the hops that were right at

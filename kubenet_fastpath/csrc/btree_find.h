@@ -9,8 +9,9 @@
 #define KF_BTREE_FIND_H
 
 #include "btree.h"
+#include "stream.h"
 
-enum { KF_TREE_BLOCK = 128, KF_TREE_GROUP = 8, KF_KEYS_AHEAD = 1024 };
+enum { KF_TREE_BLOCK = 96, KF_TREE_GROUP = 8, KF_KEYS_AHEAD = 512 };
 
 typedef struct {
     uint32_t n;
@@ -139,10 +140,12 @@ KF_INLINE void kf_btree6(const kf_lpm *t, int width, int octets, const char *key
     kf_tree_list list;
     char tail[256] __attribute__((aligned(64)));
     size_t done;
-    int window;
+    int window, streams = kf_streams(n);
     KF_KEEP(arena);
     for (done = 0; done < n; done += size, key += 16 * (size_t)size, out += size) {
         size = n - done < KF_TREE_BLOCK ? (uint32_t)(n - done) : KF_TREE_BLOCK;
+        if (streams && done == 0 && kf_stream_head(out))
+            size = (uint32_t)kf_stream_head(out);
         if (size % 16) {
             __builtin_memset(tail, 0, sizeof tail);
             __builtin_memcpy(tail, key + 16 * (size_t)(size & ~15u), 16 * (size_t)(size & 15));
@@ -155,8 +158,13 @@ KF_INLINE void kf_btree6(const kf_lpm *t, int width, int octets, const char *key
                 break;
             collect(t, width, octets, key, tail, size, window, hop, &list);
         }
-        __builtin_memcpy(out, hop, size * sizeof *hop);
+        if (streams)
+            kf_stream(out, hop, size);
+        else
+            __builtin_memcpy(out, hop, size * sizeof *hop);
     }
+    if (streams)
+        kf_stream_end();
 }
 
 #define KF_LOAD_SCALAR(place) (*(place))
