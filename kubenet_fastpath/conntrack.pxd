@@ -30,6 +30,7 @@ cdef class ConnectionTable:
     cdef readonly object timeouts
     cdef readonly object seed
     cdef readonly AddressPool addresses
+    cdef public object guard        # a Lock, held by whoever inspects; a node's table has the node's
 
     cdef object rows(self, now, int family)
     cdef uint32_t handle(self, address) except? 0xFFFFFFFF

@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .address_pool import AddressPool
 from .batch import PacketBatch
+from .lock import Lock
 from .records import ADDRESSES as ADDRESSES
 from .records import EVENT as EVENT
 from .records import EVENT6 as EVENT6
@@ -23,6 +24,7 @@ TUPLE: Final[np.dtype[np.void]]
 @final
 class ConnectionTable:
     MISS: Final = 0xFFFFFFFF
+    guard: Lock
     TUPLE: Final[np.dtype[np.void]]
     @property
     def isa(self) -> str: ...

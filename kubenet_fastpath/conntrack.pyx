@@ -25,6 +25,7 @@ from .isa cimport isa_number
 from .isa import available
 from .listed import connections_of, statistics_of
 from .listing import connections_named, connections_text, events_text, statistics_text
+from .lock import Lock
 from .nat cimport RANGE_PORTS, RANGE_RANDOM, nat_range_t
 from .records cimport events_take, ports_taken, record_insert, record_known, record_t, records_fill
 from .records import ADDRESSES, EVENT, EVENT6, PORTS, PORTS6, RECORD, RECORD6, census_name
@@ -160,8 +161,10 @@ cdef class ConnectionTable:
     Time is an argument, and every result is a function of the calls made: a batch is its packets one by one.
     An expired connection is as good as gone; its row is reclaimed by whoever meets it, by a sweep of two rows
     for every new connection, and by `expire`. The index grows a segment at a time: no call waits while a table doubles.
-    A restored table finds and counts what the saved one would; when full, it may evict others. Calls on one object must
-    not overlap.
+    A restored table finds and counts what the saved one would; when full, it may evict others. Calls of `track`, `masquerade`
+    and the lookups must not overlap with others. What inspects and edits (`to_records`, `to_text`, `to_json`, `occupancy`,
+    `watch`, `events`, `count_ports`, `ports_in_use`, `delete`, `flush`, `expire`, `load_text`) waits for the lock `guard`: a node's
+    table has the node's, so these may be called while other threads forward.
 
     Examples
     --------
@@ -188,6 +191,7 @@ cdef class ConnectionTable:
         if not isinstance(timeouts, Timeouts):
             raise TypeError(f"timeouts must be Timeouts, not {type(timeouts).__name__}")
         self.isa_number = isa_number(isa)
+        self.guard = Lock()
         self.table = <ct_t*>calloc(1, sizeof(ct_t))
         if (not self.table or not ct_init(self.table, capacity, seed)
                 or (reserve and not ct_reserve(self.table))):
@@ -579,14 +583,15 @@ cdef class ConnectionTable:
             `created` and `expires` in ns, `masquerade` (index of the interface whose address masks the
             source, 0: none), and `index`, the row.
         """
-        if family_of(family) == 4:
-            return self.rows(now, 4)
-        rows = self.rows(now, 6)
-        wide = np.empty(len(rows), RECORD6)
-        for name in RECORD.names:
-            wide[name] = self.addresses.octets(rows[name]) if name in ADDRESSES and len(rows) else (
-                rows[name] if name not in ADDRESSES else 0)
-        return wide
+        with self.guard:
+            if family_of(family) == 4:
+                return self.rows(now, 4)
+            rows = self.rows(now, 6)
+            wide = np.empty(len(rows), RECORD6)
+            for name in RECORD.names:
+                wide[name] = self.addresses.octets(rows[name]) if name in ADDRESSES and len(rows) else (
+                    rows[name] if name not in ADDRESSES else 0)
+            return wide
 
     cdef object rows(self, now, int family):
         """Records of one family, or both (0); addresses of IPv6 are handles."""
@@ -609,7 +614,9 @@ cdef class ConnectionTable:
         """Return the connections of both families as a JSON array of objects: the fields of `to_records`, addresses as text,
         states and flags by their names."""
         families = [4] if self.addresses is None else [4, 6]
-        return json.dumps([row for family in families for row in connections_named(self.to_records(now, family=family))])
+        with self.guard:        # both families of one moment
+            records = [self.to_records(now, family=family) for family in families]
+        return json.dumps([row for rows in records for row in connections_named(rows)])
 
     def occupancy(self):
         """Return how full the table is, in constant time: cheap enough for every batch.
@@ -629,8 +636,8 @@ cdef class ConnectionTable:
         {'count': 1, 'capacity': 10, 'states': {'udp': 1}}
         """
         cdef ct_t* t = self.table
-        return {"count": t.count, "capacity": t.room,
-                "states": {census_name(i): t.census[i] for i in range(CENSUS_KINDS * CENSUS_STATES) if t.census[i]}}
+        with self.guard:
+            return {"count": t.count, "capacity": t.room, "states": {census_name(i): t.census[i] for i in range(CENSUS_KINDS * CENSUS_STATES) if t.census[i]}}
 
     def count_ports(self, bint on=True):
         """Count the ports that source translation has in use, for `ports_in_use`, from now on; or no longer.
@@ -638,7 +645,9 @@ cdef class ConnectionTable:
         Connections that are there are counted at once; each further one looks into one more table when it begins and when
         it ends, in which a source and destination take 32 to 64 bytes.
         """
-        if not ct_count_ports(self.table, on):
+        with self.guard:
+            done = ct_count_ports(self.table, on)
+        if not done:
             raise MemoryError("no memory for ports")
 
     def ports_in_use(self, *, int family=4, ports=(1024, 65535)):
@@ -665,12 +674,13 @@ cdef class ConnectionTable:
             For another family, or ports that are no range.
         """
         cdef ct_t* t = self.table
-        if t.ports.place == NULL:
-            raise RuntimeError("nobody counts ports: call count_ports() first")
         low, high = pair_of(ports, "ports")
         if not 0 <= low <= high < 1 << 16:
             raise ValueError(f"ports must be 0..65535, the first not behind the last: {ports}")
-        return ports_taken(&t.ports, family_of(family), high - low + 1, self.addresses)
+        with self.guard:
+            if t.ports.place == NULL:
+                raise RuntimeError("nobody counts ports: call count_ports() first")
+            return ports_taken(&t.ports, family_of(family), high - low + 1, self.addresses)
 
     def watch(self, capacity=65536):
         """Keep events from now on, for `events`: as `conntrack -E` has them, which costs nothing before.
@@ -679,7 +689,7 @@ cdef class ConnectionTable:
         ----------
         capacity : int
             The most that are kept of both families till `events` is called, at most 2**24, 216 bytes each; 0: nobody watches
-            any more. Of a node that is watched every packet takes the full path, and none may be on its way meanwhile.
+            any more. Of a node that is watched every packet takes the full path.
 
         Raises
         ------
@@ -688,7 +698,9 @@ cdef class ConnectionTable:
         """
         if not 0 <= capacity <= MOST_EVENTS:
             raise ValueError(f"capacity must be 0..{MOST_EVENTS}: {capacity}")
-        if not ct_watch(self.table, capacity):
+        with self.guard:
+            done = ct_watch(self.table, capacity)
+        if not done:
             raise MemoryError(f"no memory for {capacity} events")
 
     @property
@@ -720,7 +732,8 @@ cdef class ConnectionTable:
         >>> print(table.events_text(table.events(), accounting=False), end="")
             [NEW] udp      17 30 src=0.0.0.1 dst=0.0.0.2 sport=40000 dport=53 [UNREPLIED] src=0.0.0.2 dst=0.0.0.1 sport=53 dport=40000
         """
-        return events_take(self.table, family_of(family))
+        with self.guard:
+            return events_take(self.table, family_of(family))
 
     @staticmethod
     def events_text(events, *, accounting=True):
@@ -767,27 +780,28 @@ cdef class ConnectionTable:
         cdef set seen = set()
         rows, families = np.zeros(n, RECORD), np.zeros(n, np.uint8)
         cdef const uint8_t* family = <const uint8_t*><size_t>families.ctypes.data
-        for i, fields in enumerate(found):
-            tuples = {(fields["family"], fields["proto"], fields["zone"], *(fields[side + name] for name in ("src", "dst", "sport", "dport")))
-                      for side in ("", "reply_")}
-            if tuples & seen:
-                raise ValueError(f"line {numbered(text, i)} has a tuple of an earlier one")
-            seen |= tuples
-            if fields["family"] == 6:
-                if self.addresses is None:
-                    raise ValueError(f"line {numbered(text, i)} is of IPv6, of which this table has no addresses")
-                fields |= {name: self.handle(fields[name]) for name in ADDRESSES}
-            rows[i] = tuple(fields.get(name, 0) for name in RECORD.names)
-            families[i] = fields["family"]
-        r = <record_t*><size_t>rows.ctypes.data
-        for i in range(n):
-            if record_known(self.table, r + i, family[i], time):
-                raise ValueError(f"line {numbered(text, i)} has a tuple of a connection that is there already")
-        if n > self.table.room - self.table.count:
-            raise TableFull(f"{n} connections do not fit beside the {self.table.count} of {self.table.room}")
-        for i in range(n):
-            if not record_insert(self.table, r + i, family[i], time):
-                raise MemoryError(f"no memory for connection {i} of {n}")
+        with self.guard:
+            for i, fields in enumerate(found):
+                tuples = {(fields["family"], fields["proto"], fields["zone"], *(fields[side + name] for name in ("src", "dst", "sport", "dport")))
+                          for side in ("", "reply_")}
+                if tuples & seen:
+                    raise ValueError(f"line {numbered(text, i)} has a tuple of an earlier one")
+                seen |= tuples
+                if fields["family"] == 6:
+                    if self.addresses is None:
+                        raise ValueError(f"line {numbered(text, i)} is of IPv6, of which this table has no addresses")
+                    fields |= {name: self.handle(fields[name]) for name in ADDRESSES}
+                rows[i] = tuple(fields.get(name, 0) for name in RECORD.names)
+                families[i] = fields["family"]
+            r = <record_t*><size_t>rows.ctypes.data
+            for i in range(n):
+                if record_known(self.table, r + i, family[i], time):
+                    raise ValueError(f"line {numbered(text, i)} has a tuple of a connection that is there already")
+            if n > self.table.room - self.table.count:
+                raise TableFull(f"{n} connections do not fit beside the {self.table.count} of {self.table.room}")
+            for i in range(n):
+                if not record_insert(self.table, r + i, family[i], time):
+                    raise MemoryError(f"no memory for connection {i} of {n}")
 
     cdef uint32_t handle(self, address) except? 0xFFFFFFFF:
         cdef bytes octets = int(address).to_bytes(16, "big")
@@ -829,30 +843,34 @@ cdef class ConnectionTable:
         unknown = [name for name in fields if name not in FILTERS]
         if unknown or (index is None and not fields):
             raise TypeError(f"delete() takes index, {', '.join(FILTERS)}; got {unknown or 'nothing'}")
-        records = self.rows(None, 4 if fields else 0)
-        chosen = np.ones(len(records), np.bool_)
-        if index is not None:
-            chosen &= np.isin(records["index"], index)
-        for name, value in fields.items():
-            chosen &= records[name] == value
-        for row in records["index"][chosen].tolist():
-            ct_kill(self.table, row)
-        return int(chosen.sum())
+        with self.guard:
+            records = self.rows(None, 4 if fields else 0)
+            chosen = np.ones(len(records), np.bool_)
+            if index is not None:
+                chosen &= np.isin(records["index"], index)
+            for name, value in fields.items():
+                chosen &= records[name] == value
+            for row in records["index"][chosen].tolist():
+                ct_kill(self.table, row)
+            return int(chosen.sum())
 
     def flush(self):
         """End all connections; return how many that were."""
-        cdef uint32_t i, before = self.table.count
-        with nogil:
-            for i in range(self.table.used):
-                if self.table.row[i].status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
-                    ct_kill(self.table, i)
-        return before - self.table.count
+        cdef uint32_t i, before
+        with self.guard:
+            before = self.table.count
+            with nogil:
+                for i in range(self.table.used):
+                    if self.table.row[i].status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+                        ct_kill(self.table, i)
+            return before - self.table.count
 
     def expire(self, int64_t now):
         """Reclaim the rows of all connections that have expired by `now` (ns); return how many those were."""
-        with nogil:
-            n = ct_expire(self.table, self.table.used, now)
-        return n
+        with self.guard:
+            with nogil:
+                n = ct_expire(self.table, self.table.used, now)
+            return n
 
     def __reduce__(self):
         return _restore, (self.__getstate__(),)

@@ -88,7 +88,8 @@ class Node:
     -----
     Time comes with the packets and does not run backwards: a packet older than the latest one counts as being of the
     same time. One call at a time: a lock makes others wait. It is the node's, not its tables': while one thread is in a
-    call of the node, another one may look up `routes` and `routes6`, and is to leave the other tables alone.
+    call of the node, another one may look up `routes` and `routes6`, and inspect and edit `connections` (`to_records`,
+    `events` and the like, which wait for the lock), and is to leave the other tables alone.
 
     Examples
     --------
@@ -138,7 +139,7 @@ class Node:
         self.services: tuple[Service, ...] = ()
         self.next_hops: list[NextHop] = []
         self.ports: dict[str, Port] = {}
-        self._lock = Lock()
+        self._lock = self.connections.guard = Lock()
         self._addresses = HostLocal(plan.pods.network, plan.pods.prefix_len, plan.pods.gateway)
         for address in plan.pods.reserved:
             self._addresses.reserve(address)

@@ -191,6 +191,33 @@ def test_a_segment_that_only_its_owner_can_judge_ends_the_stretch() -> None:
     assert len(talk) + len(SEGMENTS) <= packets < len(events)
 
 
+def opened(way: Way, back: Way) -> list[Event]:
+    """A handshake and what both ends say then, so that their paths are known."""
+    calm = [Event(way.port, way.tcp(ACK, 101, 501)), Event(back.port, back.tcp(ACK, 501, 101))]
+    syn, answer = way.tcp(SYN, 100, 0), back.tcp(SYN | ACK, 500, 101)
+    return [Event(way.port, syn), Event(back.port, answer), *calm * 3]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_state_that_is_taken_back_is_counted_back(workers: int, turned: bool) -> None:
+    """One end closes, and the other acknowledges it behind a segment that ends the stretch: whoever is first, it counts once."""
+    names = ("bridged", "routed") if turned else ("routed", "bridged")
+    (one_way, one_back), (way, back) = (PAIRS[name] for name in names)
+    talk = [Event(out.port, out.udp()) for out in WAYS] * 2
+    states = set()
+    for _ in range(8):
+        many, one = warm(workers, (64, 4, 2, 1))
+        agree(many, one, [*opened(one_way, one_back), *opened(way, back), *talk], [])
+        agree(many, one, [Event(way.port, way.tcp(FIN | ACK, 101, 501))], [])
+        late = Event(one_way.port, one_way.tcp(ACK, 101 + (1 << 20), 501, b"late"))
+        agree(many, one, [*talk, late, Event(back.port, back.tcp(ACK, 501, 102)), *talk], [])
+        states |= set(many.connections.occupancy()["states"])
+        # by another count of the same
+        assert many.connections.occupancy()["states"].get("tcp CLOSE_WAIT", 0) == 1
+    assert "tcp CLOSE_WAIT" in states
+
+
 @pytest.mark.parametrize("workers", [2, 3, 4, 64])
 @pytest.mark.parametrize("proto", ["udp", "tcp"])
 def test_all_packets_of_known_flows_are_shared(workers: int, proto: str) -> None:
