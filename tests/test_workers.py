@@ -201,7 +201,7 @@ def opened(way: Way, back: Way) -> list[Event]:
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_state_that_is_taken_back_is_counted_back(workers: int, turned: bool) -> None:
-    """One end closes, and the other acknowledges it behind a segment that ends the stretch: whoever is first, it counts once."""
+    """One end closes; the other acknowledges it behind a segment that ends the stretch.."""
     names = ("bridged", "routed") if turned else ("routed", "bridged")
     (one_way, one_back), (way, back) = (PAIRS[name] for name in names)
     talk = [Event(out.port, out.udp()) for out in WAYS] * 2
