@@ -157,7 +157,7 @@ class Dpdk:
     """
 
     def __init__(self, table: Table, vector: bool, batch: int) -> None:
-        self._table, self._vector, self._batch = table, vector, batch
+        self.table, self._vector, self._batch = table, vector, batch
         variant = (" AVX-512" if vector else " scalar") if table.kind in (FIB, FIB6) else ""
         self.name = f"DPDK {table.name}{variant}"
         self.nbytes = table.nbytes
@@ -174,7 +174,7 @@ class Dpdk:
         return keys
 
     def _run(self, stride: int) -> None:
-        keys, out, pointer = self._keys, self._out, self._table.pointer
+        keys, out, pointer = self._keys, self._out, self.table.pointer
         self._select(pointer, self._vector)  # of a table, and its peers take turns
         self._lookup(pointer, keys.ctypes.data, out.ctypes.data, len(keys), self._batch, stride)
 
@@ -185,11 +185,11 @@ class Dpdk:
     def hops(self) -> NDArray[np.uint32]:
         self._run(self._batch * self._out.itemsize)
         out = self._out
-        if self._table.kind == LPM:  # bit 24: there is one
+        if self.table.kind == LPM:  # bit 24: there is one
             return np.where(out & 0x100_0000, out & 0xFF_FFFF, MISS).astype(np.uint32)
-        if self._table.kind == LPM6:
+        if self.table.kind == LPM6:
             return np.where(out < 0, MISS, out).astype(np.uint32)
-        return np.where(out == MISS_OF[self._table.kind, self._table.hop_bytes], MISS, out).astype(np.uint32)
+        return np.where(out == MISS_OF[self.table.kind, self.table.hop_bytes], MISS, out).astype(np.uint32)
 
 
 class Hash:

@@ -6,7 +6,7 @@ All tables are in one process and take turns, round by round, so that what else 
 In its turn each is measured twice: in its first lookup, when the caches are as the other tables left them (as found),
 and after `--warm` lookups, when they hold what they can of its own (warm). A table by which packets are routed between
 other work is found; one that is asked without end, with a machine's caches to itself, is warm. The larger a table, the
-more they differ. No turn follows one of the same table, but for DPDK's scalar lookup behind its vectors'.
+more they differ. No turn follows one of the same table.
 A figure is the median round, in CPU time of the one thread, by the number of addresses. A round of a compiled peer is
 1,048,576 addresses, of a Python tree 16,384. Before it is measured, each peer's next hops are compared with
 RouteTable's, address by address; a difference ends the run.
@@ -136,7 +136,11 @@ def lookups(
 ) -> list[tuple[dict[str, float], dict[str, float]]]:
     """Median ns a key of each peer by pattern, warm and as found; the others are compared with the first one."""
     figures: list[tuple[dict[str, float], dict[str, float]]] = [({}, {}) for _ in peers]
-    turns = sorted(range(len(peers)), key=lambda i: i % 2)  # the two of one table are neighbours in the list
+    places: dict[int, list[int]] = {}
+    for i, peer in enumerate(peers):
+        places.setdefault(id(getattr(peer, "table", peer)), []).append(i)
+    when = {i: place / len(same) for same in places.values() for place, i in enumerate(same)}
+    turns = sorted(when, key=lambda i: (when[i], i))  # those of one table as far apart as may be
     for pattern in PATTERNS:
         keys = make_keys(routes, pattern)
         prepared, want = [], np.empty(0, np.uint32)
