@@ -136,19 +136,16 @@ static inline int kf_block_take(kf_index *x)
     return 0;
 }
 
-/* A zeroed segment, or NULL. The first few by themselves, unless memory for all is there; then many in one piece of memory with
- * large pages. */
+/* A zeroed segment, or NULL. The first few by themselves; then many in one piece of memory with large pages. */
 static inline kf_segment *kf_segment_new(kf_index *x, uint64_t buckets)
 {
     const size_t bytes = kf_segment_bytes(x, buckets);
     kf_segment *s;
-    if (x->segments < KF_SINGLE && (!x->taken || buckets < KF_BUCKETS)) {
+    if (x->segments < KF_SINGLE) {
         s = x->single[x->segments] = (kf_segment *)aligned_alloc(64, bytes);
         if (!s)
             return NULL;
     } else {
-        if (x->segments < KF_SINGLE)
-            x->single[x->segments] = NULL;
         if (!x->left) {
             if (x->blocks == x->taken && kf_block_take(x))
                 return NULL;
@@ -171,8 +168,7 @@ static inline int kf_index_reserve(kf_index *x, uint64_t references)
         segments *= 2;
     if (segments * (full - KF_STRAY) < references)      /* they divide one after the other: who has most, first */
         segments += (references - segments * (full - KF_STRAY)) / (2 * KF_STRAY);
-    if (segments < KF_SINGLE)
-        return 0;
+    segments -= segments < KF_SINGLE ? segments : KF_SINGLE;
     blocks = (segments + in_block - 1) / in_block;
     while (x->taken < blocks) {
         if (kf_block_take(x))
@@ -219,9 +215,7 @@ static inline int kf_index_init(kf_index *x, uint64_t references)
 /* Bytes of memory that it has taken, used or not. */
 static inline uint64_t kf_index_bytes(const kf_index *x)
 {
-    uint64_t single = 0;
-    for (uint32_t i = 0; i < x->segments && i < KF_SINGLE; i++)
-        single += x->single[i] != NULL;
+    const uint64_t single = x->segments < KF_SINGLE ? x->segments : KF_SINGLE;
     return ((uint64_t)sizeof *x->segment << x->bits) + single * kf_segment_bytes(x, x->mask + 1) +
            x->taken * ((uint64_t)KF_HUGE + sizeof *x->block);
 }

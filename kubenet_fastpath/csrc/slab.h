@@ -37,11 +37,9 @@ static inline void *kf_slab_alloc(size_t bytes)
     return p;
 }
 
-/* Take the memory of all its pages now, the first ones too in pieces of 2 MiB if they are used whole. It is zeroed already. */
+/* Take the memory of all its pages now. It is zeroed already. */
 static inline void kf_slab_touch(void *p, size_t bytes)
 {
-    if (bytes >= KF_HUGE)
-        madvise(p, KF_HUGE, MADV_HUGEPAGE);
     for (size_t at = 0; at < kf_slab_bytes(bytes); at += 4096)
         ((volatile uint8_t *)p)[at] = 0;
 }
