@@ -1,11 +1,10 @@
 /* Finding many tuples in the flow table: hashed, and their memory asked for, a block ahead of its use.
  *
- * A block goes through stages, which take turns with those of the blocks beside it: hash the tuples and ask for their
+ * A block goes through three stages, which take turns with those of the blocks beside it: hash the tuples and ask for their
  * buckets; match the tags and ask for the tuple that the first match names, or for one that nobody has; compare. They keep
- * no more than this takes. One tuple in thirty shares its tag with another or has gone on to a further bucket: behind the
- * vector, passes of their own look there. Of a large table these would wait for memory, so there all whom the first match may
- * not settle, which the matches tell, ask for the second row or the further bucket before the last blocks are compared. What
- * is left then, and what is found to have expired, is the caller's to search one by one, since that may change the table.
+ * no more than this takes: what was not found so (misses, and one tuple in thirty that shares its tag with another or has
+ * gone on to a further bucket) is settled behind the vector, by passes of their own. What is left then, and what
+ * is found to have expired, is the caller's to search one by one, since that may change the table.
  *
  * The scalar, AVX2 and AVX-512 variants do the same, and stand side by side: hence the length.
  */
@@ -19,7 +18,6 @@
 enum {
     KF_FIND_VECTOR = 256,
     KF_BLOCK = 64,              /* tuples that take a stage together */
-    KF_NEAR = 1 << 18,          /* with so many references rows come from a cache, and waiting for them takes less than hints */
     KF_LAST_SLOT = 1 << (KF_SLOTS - 1),
     KF_NO_ROW = -1
 };
@@ -37,14 +35,10 @@ typedef struct {                /* a vector on its way */
     uint32_t offset[KF_FIND_VECTOR] __attribute__((aligned(64)));    /* in the segment, bytes */
     const kf_bucket *bucket[KF_FIND_VECTOR] __attribute__((aligned(64)));
     uint32_t ref[KF_FIND_VECTOR] __attribute__((aligned(64)));       /* of the first slot with the tag, 0: there is none */
-    uint16_t match[KF_FIND_VECTOR] __attribute__((aligned(64)));     /* slots with the tag */
-    uint16_t doubt[KF_FIND_VECTOR + 32];    /* those with several matches, or with none and a further bucket */
-    const kf_bucket *last[KF_FIND_VECTOR];  /* of each of these: the last bucket that was looked at */
-    uint32_t second[KF_FIND_VECTOR];    /* and what that names, 0: nothing */
-    uint16_t rest[KF_FIND_VECTOR];      /* and its slots with the tag, from that on */
-    uint32_t doubts;
-    uint64_t left[KF_FIND_VECTOR / 64];     /* a bit for each that the caller has to search */
-    uint16_t late[KF_FIND_VECTOR + 8];  /* whose first row has another tuple or has expired; in the end, who is left */
+    uint16_t match[KF_FIND_VECTOR];     /* of the late ones: slots with the tag that are still to be looked at */
+    uint8_t further[KF_FIND_VECTOR];    /* of the late ones: 1 for which the next bucket is looked at */
+    uint64_t left[KF_FIND_VECTOR / 64];     /* likewise: a bit for each that the caller has to search */
+    uint16_t late[KF_FIND_VECTOR + 8];
     uint32_t lates;
 } kf_finding;
 
@@ -102,28 +96,9 @@ static inline void kf_find_match_scalar(const kf_quest *q, kf_finding *f, int i,
     for (; i < end; i++) {
         const kf_bucket *b = f->bucket[i];
         const uint32_t match = kf_match(b, kf_tag(f->hash[i]));
-        f->match[i] = (uint16_t)match;
         f->ref[i] = b->ref[kf_first(match | KF_LAST_SLOT)] & -(uint32_t)(match != 0);
         kf_prefetch(kf_ref_tuple(q->row, f->ref[i]));
     }
-}
-
-/* Which of them the first match may not settle. No branch asks for what differs from one tuple to the next: a wrong guess
- * would cost as much as the rest. */
-static inline uint32_t kf_find_doubtful(const kf_finding *f, int i, int end, uint16_t *doubt)
-{
-    uint32_t n = 0;
-    for (; i < end; i++) {
-        const uint32_t match = f->match[i];
-        doubt[n] = (uint16_t)i;
-        n += ((match & (match - 1)) != 0) | (!match & (kf_passed(f->bucket[i], f->hash[i]) != 0));
-    }
-    return n;
-}
-
-static inline void kf_find_doubt_scalar(kf_finding *f, int m)
-{
-    f->doubts = kf_find_doubtful(f, 0, m, f->doubt);
 }
 
 static inline void kf_find_compare_scalar(const kf_quest *quest, kf_finding *f, int i, int end)
@@ -204,33 +179,9 @@ KF_TARGET_AVX512 KF_APART static void kf_find_match_avx512(const kf_quest *q, kf
         const uint64_t match = _mm_mask_cmpeq_epi8_mask(KF_SLOT_MASK, _mm_load_si128((const __m128i *)b),
                                                         _mm_set1_epi8(tag[i * sizeof *f->hash]));
         const uint32_t ref = b->ref[_tzcnt_u64(match | KF_LAST_SLOT)] & ~-(uint32_t)(match == 0);
-        f->match[i] = (uint16_t)match;
         f->ref[i] = ref;
         __builtin_prefetch(kf_ref_tuple(row, ref));
     }
-}
-
-KF_TARGET_AVX512 KF_APART static void kf_find_doubt_avx512(kf_finding *f, int m)
-{
-    const __m512i one = _mm512_set1_epi16(1);
-    const __m256i zero_to_31 = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
-                                                23, 24, 25, 26, 27, 28, 29, 30, 31);
-    __m512i number = _mm512_cvtepi8_epi16(zero_to_31);
-    uint32_t n = 0, all = 0;
-    int i;
-    for (i = 0; i + 32 <= m; i += 32, number = _mm512_add_epi16(number, _mm512_set1_epi16(32))) {
-        const __m512i match = _mm512_load_si512(&f->match[i]);
-        const __mmask32 doubt = _mm512_testn_epi16_mask(match, match) |
-                                _mm512_test_epi16_mask(match, _mm512_sub_epi16(match, one));
-        _mm512_storeu_si512(&f->doubt[all], _mm512_maskz_compress_epi16(doubt, number));
-        all += (uint32_t)__builtin_popcount(doubt);
-    }
-    for (uint32_t j = 0; j < all; j++) {    /* of those with no match most are misses */
-        const uint16_t k = f->doubt[j];
-        f->doubt[n] = k;
-        n += (f->match[k] != 0) | (kf_passed(f->bucket[k], f->hash[k]) != 0);
-    }
-    f->doubts = n + kf_find_doubtful(f, i, m, f->doubt + n);
 }
 
 /* The tuples that four references name; and the 16 bytes of each row that begin with the time when it expires. */
@@ -304,67 +255,75 @@ KF_TARGET_AVX512 static void kf_pack_avx512(const kf_tuple_columns *c, size_t ba
 }
 #endif
 
-/* Of those whose first row was not the one: who may be elsewhere, or has expired. The others are misses, most of them. */
-static inline void kf_find_late(kf_finding *f)
+/* The stages of a vector's blocks, by turns. */
+#define KF_FIND(NAME, TARGET, HASH, MATCH, COMPARE)                                         \
+    TARGET static void NAME(const kf_quest *q, kf_finding *f, int m)                        \
+    {                                                                                       \
+        const int block = KF_BLOCK;                                                         \
+        for (int at = 0; at < m + 2 * block; at += block) {                                 \
+            HASH(q, f, at, at + block < m ? at + block : m);                                \
+            if (at >= block)                                                                \
+                MATCH(q, f, at - block, at < m ? at : m);                                   \
+            if (at >= 2 * block)                                                            \
+                COMPARE(q, f, at - 2 * block, at - block < m ? at - block : m);             \
+        }                                                                                   \
+    }
+
+KF_FIND(kf_find_scalar, , kf_find_hash_scalar, kf_find_match_scalar, kf_find_compare_scalar)
+#if KF_X86
+KF_FIND(kf_find_avx2, KF_TARGET_AVX2, kf_find_hash_avx2, kf_find_match_scalar, kf_find_compare_scalar)
+KF_FIND(kf_find_avx512, KF_TARGET_AVX512, kf_find_hash_avx512, kf_find_match_avx512, kf_find_compare_avx512)
+#endif
+
+/* The tuples that the first row named was not: ask for the next one that the same bucket, or the next bucket, names. No
+ * branch asks for what differs from one tuple to the next: a wrong guess would cost as much as the rest. */
+static inline void kf_find_again(const kf_quest *q, kf_finding *f)
 {
-    uint32_t n = 0;
-    for (uint32_t j = 0; j < f->lates; j++) {
+    uint32_t n = 0, j;
+    memset(f->left, 0, sizeof f->left);
+    for (j = 0; j < f->lates; j++) {        /* misses, most of them */
         const uint16_t i = f->late[j];
         f->late[n] = i;
         n += (f->ref[i] != 0) | (kf_passed(f->bucket[i], f->hash[i]) != 0);
     }
+    for (j = 0; j < n; j++) {
+        const uint16_t i = f->late[j];
+        const uint32_t match = kf_match(f->bucket[i], (uint8_t)(f->hash[i] >> 56)), rest = match & (match - 1);
+        const int dead = kf_row_has(q->row, f->ref[i], &q->key[i]) & (f->ref[i] != 0);
+        const int further = !rest & (kf_passed(f->bucket[i], f->hash[i]) != 0) & !dead;
+        f->match[i] = (uint16_t)(dead ? 0 : rest);
+        f->bucket[i] = kf_probe(q->index, f->hash[i], (uint64_t)further);
+        kf_prefetch(f->bucket[i]);
+        f->left[i / 64] |= (uint64_t)dead << i % 64;
+        f->further[i] = (uint8_t)further;
+    }
+    for (j = 0; j < n; j++) {
+        const uint16_t i = f->late[j];
+        const kf_bucket *b = f->bucket[i];
+        const uint32_t there = kf_match(b, (uint8_t)(f->hash[i] >> 56));
+        const uint32_t match = f->further[i] ? there : f->match[i];
+        f->match[i] = (uint16_t)match;
+        f->ref[i] = b->ref[kf_first(match | KF_LAST_SLOT)] & -(uint32_t)(match != 0);
+        kf_prefetch(kf_ref_tuple(q->row, f->ref[i]));
+    }
     f->lates = n;
 }
 
-/* Of the doubtful: ask for the second row where the first bucket names two, else for the next bucket. */
-static inline void kf_find_ask(const kf_quest *q, kf_finding *f, const uint16_t *doubt, uint32_t doubts)
+/* Compare those. What is left then is in the order of the keys again, for the caller's searches may reclaim rows that a
+ * later key has found expired. */
+static inline void kf_find_rest(const kf_quest *q, kf_finding *f)
 {
-    for (uint32_t j = 0; j < doubts; j++) {
-        const uint16_t i = doubt[j];
-        const uint32_t rest = f->match[i] & (f->match[i] - 1u);
-        const kf_bucket *b = kf_probe(q->index, f->hash[i], rest == 0);
-        f->rest[j] = (uint16_t)rest;
-        f->last[j] = b;
-        kf_prefetch(b);
-        kf_prefetch(kf_ref_tuple(q->row, b->ref[kf_first(rest | KF_LAST_SLOT)] & -(uint32_t)(rest != 0)));
-    }
-}
-
-/* Ask for the first row that the next bucket names, which has come meanwhile. */
-static inline void kf_find_further(const kf_quest *q, kf_finding *f, const uint16_t *doubt, uint32_t doubts)
-{
-    for (uint32_t j = 0; j < doubts; j++) {
-        const kf_bucket *b = f->last[j];
-        const uint32_t there = kf_match(b, kf_tag(f->hash[doubt[j]])), match = f->rest[j] ? f->rest[j] : there;
-        f->rest[j] = (uint16_t)match;
-        f->second[j] = b->ref[kf_first(match | KF_LAST_SLOT)] & -(uint32_t)(match != 0);
-        kf_prefetch(kf_ref_tuple(q->row, f->second[j]));
-    }
-}
-
-/* Compare those, unless the first row was the one. Who is left in the end: that row has expired, or there are more to look
- * at, or one with the same tag hides the next bucket. They are in the order of the keys again, for the caller's searches may
- * reclaim rows that a later key has found expired. */
-static inline void kf_find_settle(const kf_quest *q, kf_finding *f, const uint16_t *doubt, uint32_t doubts)
-{
+    const uint32_t n = f->lates;
     uint32_t j;
-    memset(f->left, 0, sizeof f->left);
-    for (j = 0; j < doubts; j++) {
-        const uint16_t i = doubt[j];
-        const uint32_t ref = f->second[j], rest = f->rest[j], before = q->conn[i];
-        const int open = before == (uint32_t)KF_NO_ROW, same = kf_row_has(q->row, ref, &q->key[i]) & (ref != 0);
-        const int good = open & same & (kf_ref_row(q->row, ref)->expires > q->now[q->each ? i : 0]);
-        const int more = same | ((rest & (rest - 1)) != 0) | (kf_passed(f->last[j], f->hash[i]) != 0);
-        q->conn[i] = good ? kf_ref_conn(ref) : before;
-        q->reply[i] |= (uint8_t)(good & (int)kf_ref_direction(ref));
-        f->left[i / 64] |= (uint64_t)(open & !good & more) << i % 64;
-    }
-    for (j = 0; j < f->lates; j++) {
+    for (j = 0; j < n; j++) {
         const uint16_t i = f->late[j];
-        const uint32_t match = f->match[i];
-        const int hidden = !(match & (match - 1)) & (kf_passed(f->bucket[i], f->hash[i]) != 0);
-        const int more = (f->ref[i] != 0) & (hidden | kf_row_has(q->row, f->ref[i], &q->key[i]));
-        f->left[i / 64] |= (uint64_t)(more & (q->conn[i] == (uint32_t)KF_NO_ROW)) << i % 64;
+        const uint32_t ref = f->ref[i], match = f->match[i];
+        const int same = kf_row_has(q->row, ref, &q->key[i]) & (ref != 0);
+        const int good = same & (kf_ref_row(q->row, ref)->expires > q->now[q->each ? i : 0]);
+        const int more = same | ((match & (match - 1)) != 0) | (kf_passed(f->bucket[i], f->hash[i]) != 0);
+        q->conn[i] = good ? kf_ref_conn(ref) : (uint32_t)KF_NO_ROW;
+        q->reply[i] = (uint8_t)(good & (int)kf_ref_direction(ref));
+        f->left[i / 64] |= (uint64_t)(!good & more) << i % 64;
     }
     f->lates = 0;
     for (j = 0; j < KF_FIND_VECTOR / 64; j++)
@@ -372,50 +331,7 @@ static inline void kf_find_settle(const kf_quest *q, kf_finding *f, const uint16
             f->late[f->lates++] = (uint16_t)(64 * j + (uint32_t)__builtin_ctzll(left));
 }
 
-/* The stages of a vector's blocks, by turns: each reads what was asked for while the others ran. */
-#define KF_FIND(NAME, TARGET, HASH, MATCH, DOUBT, COMPARE)                                  \
-    TARGET static void NAME(const kf_quest *q, kf_finding *f, int m)                        \
-    {                                                                                       \
-        const int block = KF_BLOCK;                                                         \
-        const int early = q->index->used > KF_NEAR;                                         \
-        uint16_t *doubt = early ? f->doubt : f->late;                                       \
-        int at;                                                                             \
-        for (at = 0; at < m; at += block) {                                                 \
-            HASH(q, f, at, at + block < m ? at + block : m);                                \
-            if (at >= block)                                                                \
-                MATCH(q, f, at - block, at);                                                \
-            if (at >= 2 * block)                                                            \
-                COMPARE(q, f, at - 2 * block, at - block);                                  \
-        }                                                                                   \
-        MATCH(q, f, at - block, m);                                                         \
-        if (early) {                                                                        \
-            DOUBT(f, m);                                                                    \
-            kf_find_ask(q, f, doubt, f->doubts);                                            \
-        }                                                                                   \
-        if (at >= 2 * block)                                                                \
-            COMPARE(q, f, at - 2 * block, at - block);                                      \
-        if (early)                                                                          \
-            kf_find_further(q, f, doubt, f->doubts);                                        \
-        COMPARE(q, f, at - block, m);                                                       \
-        if (!f->lates)                                                                      \
-            return;                                                                         \
-        kf_find_late(f);                                                                    \
-        if (!early) {                                                                       \
-            f->doubts = f->lates;                                                           \
-            kf_find_ask(q, f, doubt, f->doubts);                                            \
-            kf_find_further(q, f, doubt, f->doubts);                                        \
-        }                                                                                   \
-        kf_find_settle(q, f, doubt, f->doubts);                                             \
-    }
-
-KF_FIND(kf_find_scalar, , kf_find_hash_scalar, kf_find_match_scalar, kf_find_doubt_scalar, kf_find_compare_scalar)
-#if KF_X86
-KF_FIND(kf_find_avx2, KF_TARGET_AVX2, kf_find_hash_avx2, kf_find_match_scalar, kf_find_doubt_scalar, kf_find_compare_scalar)
-KF_FIND(kf_find_avx512, KF_TARGET_AVX512, kf_find_hash_avx512, kf_find_match_avx512, kf_find_doubt_avx512,
-        kf_find_compare_avx512)
-#endif
-
-/* 1 up to KF_FIND_VECTOR tuples. f->late names those that the caller has to search. */
+/* Up to KF_FIND_VECTOR tuples. f->late names those that the caller has to search. */
 static inline void kf_find(const kf_quest *q, int isa, kf_finding *f, int m)
 {
     f->lates = 0;
@@ -428,6 +344,10 @@ static inline void kf_find(const kf_quest *q, int isa, kf_finding *f, int m)
 #endif
         kf_find_scalar(q, f, m);
     (void)isa;
+    if (f->lates) {
+        kf_find_again(q, f);
+        kf_find_rest(q, f);
+    }
 }
 
 static inline void kf_pack(const kf_tuple_columns *c, int isa, size_t base, int m, kf_tuple *key)
