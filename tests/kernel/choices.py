@@ -17,8 +17,8 @@ import numpy as np
 from kernel.answers6 import fragment_header, transport
 from kernel.rules import confined, endpoints, host, is_local, suffix
 
-ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
-NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmpv6"}
+ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
+NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmpv6", SCTP: "sctp"}
 QUERIES = {ICMP: (0x0800, 0x0D00, 0x0F00, 0x1100), ICMP6: (0x8000, 0x8B00)}
 GOLDEN = 0x9E3779B97F4A7C15
 TRIES = 1 << 19
@@ -48,7 +48,7 @@ def flow_of(frame: bytes) -> Flow | None:
     at = 14 + (frame[14] & 15) * 4
     proto, first = frame[23], not int.from_bytes(frame[20:22], "big") & 0x1FFF
     ports: tuple[int | None, int | None] = (None, None)
-    if proto in (TCP, UDP) and first and len(frame) >= at + 4:
+    if proto in (TCP, UDP, SCTP) and first and len(frame) >= at + 4:
         ports = struct.unpack_from("!HH", frame, at)
     elif proto == ICMP and first and len(frame) >= at + 6:
         ports = (int.from_bytes(frame[at + 4 : at + 6], "big"), int.from_bytes(frame[at : at + 2], "big"))
@@ -63,7 +63,7 @@ def _flow6_of(frame: bytes) -> Flow | None:
         return Flow(frame[20] if at is None else frame[at], *ends, None, None)
     proto, at = found
     ports: tuple[int | None, int | None] = (None, None)
-    if proto in (TCP, UDP) and len(frame) >= at + 4:
+    if proto in (TCP, UDP, SCTP) and len(frame) >= at + 4:
         ports = struct.unpack_from("!HH", frame, at)
     elif proto == ICMP6 and len(frame) >= at + 6:
         ports = (int.from_bytes(frame[at + 4 : at + 6], "big"), int.from_bytes(frame[at : at + 2], "big"))

@@ -52,6 +52,7 @@ class DualPair(Pair):
         self.timed = True  # somebody may be asked for
         self.worlds6 = tuple(World6(node, world) for world in self.worlds)
         self.choices6 = Choices(self.view, 2)
+        self.choices6.mtus = self.choices.mtus  # the links are the same
 
     def scale6(self, step: Scale) -> None:
         original = self.view["services"][step.service % len(self.view["services"])]
