@@ -353,9 +353,9 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
                         and not (conn.last_index == KIND_ACK and conn.last_dir == direction
                                  and h.seq == conn.last_end)):
                     new = old       # inexact: the receiver will challenge it (RFC 5961)
-                    proven = answers_ignored(conn, &h, old)
+                    proven = answers_ignored(conn, &h, direction, old)
             else:
-                proven = answers_ignored(conn, &h, old)
+                proven = answers_ignored(conn, &h, direction, old)
 
     if not proven and not policy.windowless:
         window = in_window(conn, side, &h, direction, policy)
@@ -383,10 +383,10 @@ cdef track_t tcp_track(conn_t* conn, tcp_side_t* side, const segment_t* seg, int
     return TRACK_REFRESH
 
 
-cdef bint answers_ignored(const conn_t* conn, const tcp_header_t* h, uint8_t old) noexcept nogil:
-    """Whether a RST refuses a SYN or ACK that had been let through unproven."""
+cdef bint answers_ignored(const conn_t* conn, const tcp_header_t* h, int direction, uint8_t old) noexcept nogil:
+    """Whether a RST refuses a SYN or ACK that had been let through unproven; nobody refuses a SYN of his own."""
     if h.ack == conn.last_end and (
-            (conn.status & IPS_SEEN_REPLY and conn.last_index == KIND_SYN)
+            (conn.status & IPS_SEEN_REPLY and conn.last_index == KIND_SYN and conn.last_dir != direction)
             or (not conn.status & IPS_ASSURED and conn.last_index == KIND_ACK)):
         return True
     return (old == TCPS_SYN_SENT and conn.last_index == KIND_ACK and conn.last_dir == 1

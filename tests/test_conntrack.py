@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 
+import frames
 import numpy as np
 import pytest
 from hypothesis import given
@@ -326,3 +327,31 @@ def test_each_end_scales_its_own_windows(opener: int, answerer: int) -> None:
                 else out(segment(there, ACK, seq, 902, 10))
             )
             assert verdict == ("DROP" if beyond else "ROUTED"), (far_sends, beyond)
+
+
+@pytest.mark.parametrize(("by_opener", "state"), [(True, "CLOSE"), (False, "SYN_SENT2")])
+def test_a_reset_refuses_no_syn_of_its_own_sender(by_opener: bool, state: str) -> None:
+    """After a simultaneous open a RST without ACK is believed wherever it lies, but not of who said SYN last."""
+    node = kf.Node(
+        kf.Kubenet(
+            node_ip="10.240.0.4",
+            gateway="10.240.0.1",
+            pod_cidr="10.244.1.0/24",
+            cluster_cidr="10.244.0.0/16",
+        )
+    )
+    a, b = (node.attach(kf.Pod(name)) for name in "ab")
+
+    def say(sender: kf.Port, receiver: kf.Port, segment: bytes) -> None:
+        l3 = frames.ipv4(str(sender.pod.ip), str(receiver.pod.ip), 6, segment)
+        frame = frames.packet(str(receiver.pod.mac), str(sender.pod.mac), l3)
+        node.forward(kf.PacketBatch.from_frames([frame], sender, 10**18))
+
+    say(a, b, frames.tcp(1024, 8080, frames.SYN, 1000))
+    say(b, a, frames.tcp(8080, 1024, frames.SYN, 5000))
+    far = 75_000
+    if by_opener:
+        say(a, b, frames.tcp(1024, 8080, frames.RST, far))
+    else:
+        say(b, a, frames.tcp(8080, 1024, frames.RST, far))
+    assert f" {state} " in node.connections.to_text(10**18)

@@ -144,8 +144,8 @@ class Pair:
             line = prefix if not rest else f"{prefix} {rest}" if "dev" in rest else f"{rest} {prefix}"
             if not self.kernel.change("route", "replace" if rest else "del", *line.split()):
                 return
-            self.main = {k: v for k, v in self.main.items() if f"{k} {v}".split()[:1] != [prefix]}
-            self.main = {k: v for k, v in self.main.items() if v.split()[:1] != [prefix] or k == "default"}
+            # the prefix is a line's first word, or its second, behind a type
+            self.main = {k: v for k, v in self.main.items() if prefix not in f"{k} {v}".split()[:2]}
             if rest:
                 self.main[line.partition(" ")[0] if "dev" in rest else line] = (
                     line.partition(" ")[2] if "dev" in rest else ""
